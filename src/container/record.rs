@@ -1,0 +1,127 @@
+//! [`Record`]: the bytes of one archive entry, stored or deflated.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use flate2::read::DeflateDecoder;
+
+use crate::error::{Error, Result};
+use crate::read_at::{ReadAt, Sequential, SubRange};
+
+/// One entry of an archive: where its bytes are, how many, and what they should add up to.
+#[derive(Clone)]
+pub struct Record {
+    /// The entry's name, for messages.
+    pub name: String,
+    /// The size of the content in bytes.
+    pub len: u64,
+    /// The CRC-32 of the content, unless the writer left it out.
+    pub crc: Option<u32>,
+    pub(super) raw: SubRange,
+    pub(super) encoding: Encoding,
+}
+
+/// How an entry's content lies in the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Stored,
+    Deflated,
+    /// A method or encryption that torch does not read either.
+    Unreadable(&'static str),
+}
+
+impl Record {
+    /// The content as it lies in the file, if it can be read at any position.
+    pub fn direct(&self) -> Option<Arc<dyn ReadAt>> {
+        match self.encoding {
+            Encoding::Stored => Some(Arc::new(self.raw.clone())),
+            _ => None,
+        }
+    }
+
+    /// The whole content in memory, checked against its CRC-32. The caller has looked at `len`.
+    ///
+    /// # Errors
+    /// As [`read_pieces`](Record::read_pieces).
+    pub fn read_whole(&self) -> Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.read_pieces(|bytes| {
+            content.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(content)
+    }
+
+    /// Hands the content out from start to end in small pieces, inflated where it is deflated, then checks
+    /// its length and CRC-32.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) when the content is not exactly [`len`](Record::len) bytes
+    /// of the right CRC-32, [`Unsupported`](crate::ErrorKind::Unsupported) for a method that torch does
+    /// not read either, I/O errors, and what `sink` returns.
+    pub fn read_pieces(&self, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let raw = Sequential::new(self.raw.clone());
+        let mut reader: Box<dyn Read> = match self.encoding {
+            Encoding::Stored => Box::new(raw),
+            Encoding::Deflated => Box::new(DeflateDecoder::new(raw)),
+            Encoding::Unreadable(how) => {
+                return Err(Error::unsupported(format!(
+                    "the record {:?} is {how}, which torch does not read either",
+                    self.name
+                )));
+            }
+        };
+        let mut buffer = vec![0; 64 * 1024];
+        let mut left = self.len;
+        let mut crc = crc32fast::Hasher::new();
+        loop {
+            let n = match reader.read(&mut buffer) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if self.encoding == Encoding::Deflated => {
+                    return Err(Error::corrupt(format!(
+                        "the record {:?} does not inflate ({e}); get the file again",
+                        self.name
+                    )));
+                }
+                Err(e) => return Err(Error::io(format!("cannot read {:?}", self.name), e)),
+            };
+            let bytes = buffer.get(..n).unwrap_or_default();
+            left = match u64::try_from(n).ok().and_then(|n| left.checked_sub(n)) {
+                Some(left) => left,
+                None => return Err(self.wrong_size()), // never write more than was declared
+            };
+            if n == 0 {
+                break;
+            }
+            crc.update(bytes);
+            sink(bytes)?;
+        }
+        if left > 0 {
+            return Err(self.wrong_size());
+        }
+        self.check_crc(crc.finalize())
+    }
+
+    /// Compares the CRC-32 of the whole content with the recorded one.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt), naming the record.
+    pub fn check_crc(&self, actual: u32) -> Result<()> {
+        match self.crc {
+            Some(expected) if expected != actual => Err(Error::corrupt(format!(
+                "the data of the record {:?} is damaged (CRC-32 is {actual:08x}, should be {expected:08x}); \
+                 get the file again",
+                self.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn wrong_size(&self) -> Error {
+        Error::corrupt(format!(
+            "the record {:?} is not of the {} bytes that the archive's directory says; get the file again",
+            self.name, self.len
+        ))
+    }
+}

@@ -1,0 +1,137 @@
+//! [`Error`]: one sentence that says what happened, where, and what to do.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation failed, grouped by who can do something about it.
+///
+/// Its [`Display`](fmt::Display) form is one sentence without a final full stop. It may quote names
+/// from the file as they are, control characters included: escape it before it reaches a terminal.
+#[derive(Debug)]
+pub struct Error {
+    // Boxed, so that a `Result` stays small on the hot paths of the parsers.
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    path: Option<PathBuf>,
+    source: Option<io::Error>,
+}
+
+/// Who must act on an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request cannot be carried out as asked: an option, a path, an existing target.
+    /// The caller changes the request.
+    Usage,
+    /// The operating system refused to read or write. The user looks at the disk or the permissions.
+    Io,
+    /// The input is not a PyTorch checkpoint at all.
+    NotACheckpoint,
+    /// The input is a checkpoint, but it is truncated, corrupt or contradicts itself.
+    /// The user gets the file again from its source.
+    Corrupt,
+    /// The input is sound, but holds something that safetensors, or this version, cannot represent.
+    /// The user leaves it out by name, or stores it differently.
+    Unsupported,
+    /// Reading the input would exceed one of the [`Limits`](crate::Limits).
+    /// The caller raises the limit if the file is trusted.
+    Limit,
+    /// The pickle would run code if it were really unpickled. Nothing was executed.
+    Dangerous,
+    /// The caller's [`Progress`](crate::Progress) asked to stop.
+    Cancelled,
+}
+
+impl Error {
+    /// An error of `kind` with its sentence.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error {
+            inner: Box::new(Inner {
+                kind,
+                message: message.into(),
+                path: None,
+                source: None,
+            }),
+        }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Usage, message)
+    }
+
+    pub(crate) fn not_a_checkpoint(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::NotACheckpoint, message)
+    }
+
+    pub(crate) fn corrupt(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Corrupt, message)
+    }
+
+    pub(crate) fn unsupported(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Unsupported, message)
+    }
+
+    pub(crate) fn limit(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Limit, message)
+    }
+
+    pub(crate) fn cancelled() -> Error {
+        Error::new(ErrorKind::Cancelled, "interrupted, nothing was written")
+    }
+
+    /// An operating system error; `action` says what was attempted, as in "cannot read".
+    pub(crate) fn io(action: impl Into<String>, source: io::Error) -> Error {
+        let mut error = Error::new(ErrorKind::Io, action);
+        error.inner.source = Some(source);
+        error
+    }
+
+    /// The same error, told of the file `path`, unless it already names one.
+    pub(crate) fn in_file(mut self, path: &Path) -> Error {
+        self.inner.path.get_or_insert_with(|| path.to_path_buf());
+        self
+    }
+
+    /// Who must act.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// The file that the error is about, where there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.inner.path.as_deref()
+    }
+
+    /// The sentence without the file's name.
+    pub fn message(&self) -> &str {
+        &self.inner.message
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.inner.path {
+            write!(f, "{}: ", path.display())?;
+        }
+        f.write_str(&self.inner.message)?;
+        match &self.inner.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.source.as_ref().map(|source| source as _)
+    }
+}

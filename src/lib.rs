@@ -1,0 +1,65 @@
+//! Convert PyTorch pickle checkpoints to safetensors, without executing anything they contain.
+//!
+//! [`convert`] does the whole job, one file to one file. [`Checkpoint`] opens a file and tells every
+//! tensor's name, dtype and shape without reading tensor data; [`Plan`] fixes what an output would hold.
+//! [`pickle`] reads any pickle as an inert graph.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use ckpt2st::{ConvertOptions, Ema, FloatType, convert};
+//!
+//! fn main() -> ckpt2st::Result<()> {
+//!     let mut options = ConvertOptions::default();
+//!     options.plan.dtype = Some(FloatType::Float16);
+//!     options.plan.ema = Ema::Drop;
+//!     let input = Path::new("model.ckpt");
+//!     let summary = convert(input, Path::new("model.safetensors"), &options, &())?;
+//!     println!("{} tensors, {} bytes", summary.tensors, summary.bytes_out);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! To look inside instead:
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use ckpt2st::{Checkpoint, OpenOptions};
+//!
+//! fn main() -> ckpt2st::Result<()> {
+//!     let checkpoint = Checkpoint::open(Path::new("model.ckpt"), &OpenOptions::default())?;
+//!     for entry in &checkpoint.entries {
+//!         println!("{} {} bytes", entry.name, entry.bytes());
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The default output is byte-identical to what `safetensors.torch.save_file` writes for the same tensors
+//! with `metadata={"format": "pt"}`.
+
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod container;
+mod convert;
+mod dtype;
+mod error;
+mod limits;
+pub mod pickle;
+mod plan;
+mod progress;
+mod read_at;
+mod torch;
+mod writer;
+
+pub use checkpoint::{Averages, Checkpoint, Entry, LeftOut, OpenOptions, Root};
+pub use container::ByteOrder;
+pub use convert::{ConvertOptions, Summary, convert};
+pub use dtype::Dtype;
+pub use error::{Error, ErrorKind, Result};
+pub use limits::Limits;
+pub use plan::{Ema, EmaReport, FloatType, Plan, PlanOptions, Planned};
+pub use progress::Progress;
+pub use read_at::{FileSource, ReadAt, SubRange};
+pub use torch::{Finding, Leaf, Refusal, Storage, StorageId, TensorInfo};
+pub use writer::Overflow;

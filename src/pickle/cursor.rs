@@ -1,0 +1,143 @@
+//! A reader that tracks its offset, cannot panic, and never allocates from a claimed length.
+
+use crate::error::{Error, Result};
+use crate::limits::Budget;
+use crate::read_at::ReadAt;
+
+/// How much is read ahead. A pickle inside a larger file is not read to the file's end.
+const WINDOW: usize = 64 * 1024;
+
+pub struct Cursor<'a> {
+    source: &'a dyn ReadAt,
+    /// Bytes of the source from `window_start` on.
+    window: Vec<u8>,
+    window_start: u64,
+    /// The next byte, as an index into the window.
+    next: usize,
+    budget: Budget,
+}
+
+impl<'a> Cursor<'a> {
+    /// Reads `source` from `offset` (in bytes) on; `budget` is charged for every byte that is read in.
+    pub fn new(source: &'a dyn ReadAt, offset: u64, budget: Budget) -> Cursor<'a> {
+        Cursor {
+            source,
+            window: Vec::new(),
+            window_start: offset,
+            next: 0,
+            budget,
+        }
+    }
+
+    /// The offset of the next byte in the source.
+    pub fn offset(&self) -> u64 {
+        let next = u64::try_from(self.next).unwrap_or(u64::MAX);
+        self.window_start.saturating_add(next)
+    }
+
+    /// The number of bytes between here and the end of the source.
+    pub fn remaining(&self) -> u64 {
+        self.source.len().saturating_sub(self.offset())
+    }
+
+    pub fn u8(&mut self) -> Result<u8> {
+        let byte = match self.window.get(self.next) {
+            Some(&byte) => byte,
+            None => {
+                self.refill(1)?;
+                *self.window.get(self.next).ok_or_else(|| self.ended())?
+            }
+        };
+        self.next = self.next.saturating_add(1);
+        Ok(byte)
+    }
+
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let bytes = self.bytes(N)?;
+        let mut array = [0; N];
+        // `bytes` has exactly N elements; zip instead of a copy that could panic.
+        for (to, from) in array.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Ok(array)
+    }
+
+    /// The next `len` bytes; `len` may be any claim that the file makes.
+    pub fn take(&mut self, len: u64) -> Result<&[u8]> {
+        match usize::try_from(len) {
+            Ok(len) if u64::try_from(len).is_ok_and(|len| len <= self.remaining()) => {
+                self.bytes(len)
+            }
+            _ => Err(Error::corrupt(format!(
+                "the pickle claims {len} bytes at offset {}, where only {} are left; \
+                 the file is truncated or corrupt, get it again",
+                self.offset(),
+                self.remaining()
+            ))),
+        }
+    }
+
+    /// The bytes up to the next newline, which is consumed but not returned.
+    pub fn line(&mut self) -> Result<&[u8]> {
+        // Longer lines occur only as text integers and strings of protocol 0.
+        let mut searched = 0usize;
+        loop {
+            let rest = self.window.get(self.next..).unwrap_or_default();
+            let unseen = rest.get(searched..).unwrap_or_default();
+            if let Some(at) = unseen.iter().position(|&byte| byte == b'\n') {
+                let len = searched.saturating_add(at);
+                let line = self.bytes(len.saturating_add(1))?;
+                return Ok(line.get(..len).unwrap_or_default());
+            }
+            searched = rest.len();
+            self.refill(searched.saturating_add(1))?;
+        }
+    }
+
+    fn bytes(&mut self, len: usize) -> Result<&[u8]> {
+        let end = match self.next.checked_add(len) {
+            Some(end) if end <= self.window.len() => end,
+            _ => {
+                self.refill(len)?;
+                len // a refill moves the next byte to the window's start
+            }
+        };
+        let start = std::mem::replace(&mut self.next, end);
+        let ended = "the pickle ended while it was read";
+        self.window
+            .get(start..end)
+            .ok_or_else(|| Error::corrupt(ended))
+    }
+
+    /// Moves the window so that it starts at the next byte and holds at least `wanted` bytes.
+    fn refill(&mut self, wanted: usize) -> Result<()> {
+        let start = self.offset();
+        self.window.drain(..self.next.min(self.window.len()));
+        self.window_start = start;
+        self.next = 0;
+
+        let have = self.window.len();
+        let len = wanted
+            .max(WINDOW)
+            .min(usize::try_from(self.remaining()).unwrap_or(usize::MAX));
+        if len < wanted {
+            return Err(self.ended());
+        }
+        let more = u64::try_from(len.saturating_sub(have)).unwrap_or(u64::MAX);
+        self.budget.charge(more)?;
+        self.window.resize(len, 0);
+        let offset = start.saturating_add(u64::try_from(have).unwrap_or(u64::MAX));
+        let fresh = self.window.get_mut(have..).unwrap_or_default();
+        self.source
+            .read_exact_at(fresh, offset)
+            .map_err(|e| Error::io(format!("cannot read the pickle at offset {offset}"), e))
+    }
+
+    #[cold]
+    fn ended(&self) -> Error {
+        Error::corrupt(format!(
+            "the pickle ends at offset {} without STOP; the file is truncated or corrupt, get it again",
+            self.source.len()
+        ))
+    }
+}

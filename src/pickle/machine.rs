@@ -1,0 +1,577 @@
+//! The stack machine.
+
+use super::cursor::Cursor;
+use super::graph::{Graph, Value, ValueId};
+use super::memo::Memo;
+use super::opcode as op;
+use super::plain;
+use super::text::{self, Integer};
+use crate::error::{Error, Result};
+use crate::limits::{Budget, Limits};
+use crate::read_at::ReadAt;
+
+/// One pickle, read to its STOP.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its values.
+    pub graph: Graph,
+    /// The value that unpickling would return.
+    pub root: ValueId,
+    /// Offset in bytes just behind STOP.
+    pub end: u64,
+}
+
+/// Reads the pickle that starts at `offset` (in bytes) of `source`, protocols 0 to 5.
+///
+/// Bytes behind STOP are left alone; nothing is executed.
+///
+/// # Errors
+/// [`Corrupt`](crate::ErrorKind::Corrupt) with the offset of the offending opcode,
+/// [`Limit`](crate::ErrorKind::Limit) when `limits` are exceeded,
+/// [`Unsupported`](crate::ErrorKind::Unsupported) for opcodes that no checkpoint contains, and I/O errors.
+pub fn load(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Loaded> {
+    let bytes = Budget::new("bytes of pickle", limits.pickle_bytes);
+    let mut graph = Graph::default();
+    let constants = [graph.none()?, graph.bool(false)?, graph.bool(true)?];
+    let mut machine = Machine {
+        cursor: Cursor::new(source, offset, bytes),
+        graph,
+        constants,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: Memo::default(),
+        at: offset,
+        nodes: Budget::new("values in a pickle", limits.nodes),
+        memo_budget: Budget::new("memo entries in a pickle", limits.memo),
+        depth: Budget::new("values on the pickle's stack", limits.depth),
+    };
+    let root = machine.run()?;
+    machine.graph.unify_keys();
+    Ok(Loaded {
+        graph: machine.graph,
+        root,
+        end: machine.cursor.offset(),
+    })
+}
+
+struct Machine<'a> {
+    cursor: Cursor<'a>,
+    graph: Graph,
+    /// None, False, True: made once.
+    constants: [ValueId; 3],
+    stack: Vec<ValueId>,
+    /// For each open MARK the height of the stack below it.
+    marks: Vec<usize>,
+    memo: Memo,
+    /// Offset of the opcode being executed.
+    at: u64,
+    nodes: Budget,
+    memo_budget: Budget,
+    depth: Budget,
+}
+
+impl Machine<'_> {
+    fn run(&mut self) -> Result<ValueId> {
+        loop {
+            self.at = self.cursor.offset();
+            let opcode = self.cursor.u8()?;
+            if opcode == op::STOP {
+                return self.pop();
+            }
+            self.step(opcode)?;
+        }
+    }
+
+    fn step(&mut self, opcode: u8) -> Result<()> {
+        match opcode {
+            // Framing
+            op::PROTO => match self.cursor.u8()? {
+                0..=5 => Ok(()),
+                version => Err(self.corrupt(format!("claims pickle protocol {version}"))),
+            },
+            op::FRAME => {
+                // Only a bounds check: CPython's reader also lets opcodes cross a frame's end.
+                let len = u64::from_le_bytes(self.cursor.array()?);
+                match len <= self.cursor.remaining() {
+                    true => Ok(()),
+                    false => Err(self.corrupt(format!("claims a frame of {len} bytes"))),
+                }
+            }
+
+            // Stack
+            op::MARK => {
+                self.depth.check(self.height())?;
+                self.marks.push(self.stack.len());
+                Ok(())
+            }
+            op::POP => {
+                // As in CPython: with nothing above the mark, POP takes the mark.
+                match self.marks.last() {
+                    Some(mark) if *mark == self.stack.len() => {
+                        self.marks.pop();
+                    }
+                    _ => {
+                        self.pop()?;
+                    }
+                }
+                Ok(())
+            }
+            op::POP_MARK => self.pop_mark().map(drop),
+            op::DUP => {
+                let top = self.top()?;
+                self.push(top)
+            }
+
+            // Atoms
+            op::NONE => self.constant(0),
+            op::NEWFALSE => self.constant(1),
+            op::NEWTRUE => self.constant(2),
+            op::INT => {
+                let line = self.cursor.line()?;
+                match line {
+                    b"00" => self.constant(1),
+                    b"01" => self.constant(2),
+                    _ => {
+                        let value = text::integer(line);
+                        self.integer(value)
+                    }
+                }
+            }
+            op::LONG => {
+                let line = self.cursor.line()?;
+                let value = text::integer(line.strip_suffix(b"L").unwrap_or(line));
+                self.integer(value)
+            }
+            op::BININT => {
+                let value = i32::from_le_bytes(self.cursor.array()?);
+                self.small(value.into())
+            }
+            op::BININT1 => {
+                let value = self.cursor.u8()?;
+                self.small(value.into())
+            }
+            op::BININT2 => {
+                let value = u16::from_le_bytes(self.cursor.array()?);
+                self.small(value.into())
+            }
+            op::LONG1 => {
+                let len = self.cursor.u8()?.into();
+                self.long(len)
+            }
+            op::LONG4 => {
+                let len = self.length_i32()?;
+                self.long(len)
+            }
+            op::FLOAT => {
+                let value = text::float(self.cursor.line()?);
+                match value {
+                    Some(value) => self.new_value(|graph| graph.float(value)),
+                    None => Err(self.corrupt("holds a FLOAT that is no number")),
+                }
+            }
+            op::BINFLOAT => {
+                let value = f64::from_be_bytes(self.cursor.array()?);
+                self.new_value(|graph| graph.float(value))
+            }
+
+            // Text and bytes
+            op::UNICODE => match text::raw_unicode_escape(self.cursor.line()?) {
+                Some(bytes) => {
+                    self.nodes.charge(1)?;
+                    let value = new_text(&mut self.graph, &bytes, Graph::ill_formed_str)?;
+                    self.push(value)
+                }
+                None => Err(self.corrupt("holds a UNICODE string with a broken escape")),
+            },
+            op::BINUNICODE => {
+                let len = u32::from_le_bytes(self.cursor.array()?).into();
+                self.text(len, Graph::ill_formed_str)
+            }
+            op::SHORT_BINUNICODE => {
+                let len = self.cursor.u8()?.into();
+                self.text(len, Graph::ill_formed_str)
+            }
+            op::BINUNICODE8 => {
+                let len = u64::from_le_bytes(self.cursor.array()?);
+                self.text(len, Graph::ill_formed_str)
+            }
+            op::STRING => match text::quoted(self.cursor.line()?) {
+                Some(bytes) => {
+                    self.nodes.charge(1)?;
+                    let value = new_text(&mut self.graph, &bytes, Graph::bytes)?;
+                    self.push(value)
+                }
+                None => Err(self.corrupt("holds a STRING without its quotes")),
+            },
+            op::BINSTRING => {
+                let len = self.length_i32()?;
+                self.text(len, Graph::bytes)
+            }
+            op::SHORT_BINSTRING => {
+                let len = self.cursor.u8()?.into();
+                self.text(len, Graph::bytes)
+            }
+            op::BINBYTES => {
+                let len = u32::from_le_bytes(self.cursor.array()?).into();
+                self.bytes(len)
+            }
+            op::SHORT_BINBYTES => {
+                let len = self.cursor.u8()?.into();
+                self.bytes(len)
+            }
+            op::BINBYTES8 | op::BYTEARRAY8 => {
+                let len = u64::from_le_bytes(self.cursor.array()?);
+                self.bytes(len)
+            }
+
+            // Containers
+            op::EMPTY_TUPLE => self.new_value(|graph| graph.new_tuple(&[])),
+            op::TUPLE1 => self.short_tuple(1),
+            op::TUPLE2 => self.short_tuple(2),
+            op::TUPLE3 => self.short_tuple(3),
+            op::TUPLE => {
+                let items = self.pop_mark()?;
+                self.new_value(|graph| graph.new_tuple(&items))
+            }
+            op::EMPTY_LIST => self.new_value(|graph| graph.list(Vec::new())),
+            op::LIST => {
+                let items = self.pop_mark()?;
+                self.new_value(|graph| graph.list(items))
+            }
+            op::APPEND => {
+                let item = self.pop()?;
+                let target = self.top()?;
+                let done = self.graph.append(target, &[item]);
+                self.require(done, "appends to a value that is no list")
+            }
+            op::APPENDS => {
+                let items = self.pop_mark()?;
+                let target = self.top()?;
+                let done = self.graph.append(target, &items);
+                self.require(done, "appends to a value that is no list")
+            }
+            op::EMPTY_SET => self.new_value(|graph| graph.set(Vec::new())),
+            op::ADDITEMS => {
+                let items = self.pop_mark()?;
+                let target = self.top()?;
+                let done = self.graph.add(target, &items);
+                self.require(done, "adds to a value that is no set")
+            }
+            op::FROZENSET => {
+                let items = self.pop_mark()?;
+                self.new_value(|graph| graph.frozen_set(&items))
+            }
+            op::EMPTY_DICT => self.new_value(|graph| graph.dict(Vec::new())),
+            op::DICT => {
+                let flat = self.pop_mark()?;
+                self.new_value(|graph| graph.dict(Vec::new()))?;
+                self.set_items(&flat)
+            }
+            op::SETITEM => {
+                let value = self.pop()?;
+                let key = self.pop()?;
+                self.set_items(&[key, value])
+            }
+            op::SETITEMS => {
+                let flat = self.pop_mark()?;
+                self.set_items(&flat)
+            }
+
+            // Memo
+            op::GET => {
+                let index = self.memo_index()?;
+                self.get(index)
+            }
+            op::BINGET => {
+                let index = self.cursor.u8()?.into();
+                self.get(index)
+            }
+            op::LONG_BINGET => {
+                let index = u32::from_le_bytes(self.cursor.array()?).into();
+                self.get(index)
+            }
+            op::PUT => {
+                let index = self.memo_index()?;
+                self.put(index)
+            }
+            op::BINPUT => {
+                let index = self.cursor.u8()?.into();
+                self.put(index)
+            }
+            op::LONG_BINPUT => {
+                let index = u32::from_le_bytes(self.cursor.array()?).into();
+                self.put(index)
+            }
+            op::MEMOIZE => self.put(u64::try_from(self.memo.len()).unwrap_or(u64::MAX)),
+
+            // Globals, calls and objects: recorded, never carried out
+            op::GLOBAL => {
+                let global = self.global_lines()?;
+                self.push(global)
+            }
+            op::STACK_GLOBAL => {
+                let name = self.pop()?;
+                let module = self.pop()?;
+                let names = (self.graph.str(module), self.graph.str(name));
+                let (Some(module), Some(name)) = names else {
+                    return Err(self.corrupt("names a global by values that are no text"));
+                };
+                let (module, name) = (module.to_owned(), name.to_owned());
+                self.nodes.charge(1)?;
+                let global = self.graph.new_global(&module, &name, self.at)?;
+                self.push(global)
+            }
+            op::REDUCE => {
+                let args = self.pop()?;
+                let callable = self.pop()?;
+                self.check_call(callable, args)?;
+                match plain::reduce(&mut self.graph, callable, args)? {
+                    Some(value) => {
+                        self.nodes.charge(1)?;
+                        self.push(value)
+                    }
+                    None => self.object(callable, args, None),
+                }
+            }
+            op::NEWOBJ => {
+                let args = self.pop()?;
+                let class = self.pop()?;
+                self.check_call(class, args)?;
+                self.object(class, args, None)
+            }
+            op::NEWOBJ_EX => {
+                let kwargs = self.pop()?;
+                let args = self.pop()?;
+                let class = self.pop()?;
+                self.check_call(class, args)?;
+                self.object(class, args, Some(kwargs))
+            }
+            op::OBJ => {
+                let items = self.pop_mark()?;
+                let Some((&class, args)) = items.split_first() else {
+                    return Err(self.corrupt("makes an object without a class"));
+                };
+                self.nodes.charge(1)?;
+                let args = self.graph.new_tuple(args)?;
+                self.check_call(class, args)?;
+                self.object(class, args, None)
+            }
+            op::INST => {
+                let class = self.global_lines()?;
+                let items = self.pop_mark()?;
+                self.nodes.charge(1)?;
+                let args = self.graph.new_tuple(&items)?;
+                self.object(class, args, None)
+            }
+            op::BUILD => {
+                let state = self.pop()?;
+                let target = self.top()?;
+                let done = self.graph.build(target, state);
+                self.require(done, "gives a state to a value that is no object")
+            }
+            op::BINPERSID => {
+                let id = self.pop()?;
+                self.new_value(|graph| graph.persistent(id))
+            }
+
+            op::PERSID => Err(self.refused(
+                "uses a protocol 0 persistent id, which torch cannot load either; \
+                 save the file again with protocol 2",
+            )),
+            op::EXT1 | op::EXT2 | op::EXT4 => Err(self.refused(
+                "uses the extension registry, which exists only in the process that wrote it",
+            )),
+            op::NEXT_BUFFER | op::READONLY_BUFFER => {
+                Err(self.refused("uses out-of-band buffers, which are not stored in the file"))
+            }
+            other => Err(self.corrupt(format!("holds the unknown opcode 0x{other:02x}"))),
+        }
+    }
+
+    fn height(&self) -> usize {
+        self.stack.len().saturating_add(self.marks.len())
+    }
+
+    fn push(&mut self, value: ValueId) -> Result<()> {
+        self.depth.check(self.height())?;
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn new_value(&mut self, make: impl FnOnce(&mut Graph) -> Result<ValueId>) -> Result<()> {
+        self.nodes.charge(1)?;
+        let value = make(&mut self.graph)?;
+        self.push(value)
+    }
+
+    fn constant(&mut self, index: usize) -> Result<()> {
+        match self.constants.get(index) {
+            Some(&value) => self.push(value),
+            None => Err(self.corrupt("holds an unknown constant")),
+        }
+    }
+
+    /// Pops a value; a mark is not a value.
+    fn pop(&mut self) -> Result<ValueId> {
+        if self.marks.last() == Some(&self.stack.len()) {
+            return Err(self.underflow());
+        }
+        self.stack.pop().ok_or_else(|| self.underflow())
+    }
+
+    fn top(&self) -> Result<ValueId> {
+        if self.marks.last() == Some(&self.stack.len()) {
+            return Err(self.underflow());
+        }
+        self.stack.last().copied().ok_or_else(|| self.underflow())
+    }
+
+    /// Pops the values above the topmost mark, and the mark.
+    fn pop_mark(&mut self) -> Result<Vec<ValueId>> {
+        match self.marks.pop() {
+            Some(mark) if mark <= self.stack.len() => Ok(self.stack.split_off(mark)),
+            _ => Err(self.corrupt("needs a mark where there is none")),
+        }
+    }
+
+    fn small(&mut self, value: i64) -> Result<()> {
+        self.new_value(|graph| graph.int(value))
+    }
+
+    fn integer(&mut self, value: Option<Integer>) -> Result<()> {
+        match value {
+            Some(Integer::Small(value)) => self.small(value),
+            Some(Integer::Big(bytes)) => self.new_value(|graph| graph.big_int(&bytes)),
+            None => Err(self.corrupt("holds an integer that is no number")),
+        }
+    }
+
+    fn long(&mut self, len: u64) -> Result<()> {
+        let value = text::twos_complement(self.cursor.take(len)?);
+        self.integer(Some(value))
+    }
+
+    /// A length that the format stores signed.
+    fn length_i32(&mut self) -> Result<u64> {
+        let len = i32::from_le_bytes(self.cursor.array()?);
+        u64::try_from(len).map_err(|_| self.corrupt(format!("claims a length of {len}")))
+    }
+
+    fn text(&mut self, len: u64, otherwise: Fallback) -> Result<()> {
+        self.nodes.charge(1)?;
+        let value = new_text(&mut self.graph, self.cursor.take(len)?, otherwise)?;
+        self.push(value)
+    }
+
+    fn bytes(&mut self, len: u64) -> Result<()> {
+        self.nodes.charge(1)?;
+        let value = self.graph.bytes(self.cursor.take(len)?)?;
+        self.push(value)
+    }
+
+    fn short_tuple(&mut self, len: usize) -> Result<()> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        match self.stack.len().checked_sub(len) {
+            Some(start) if start >= floor => {
+                self.nodes.charge(1)?;
+                let items = self.stack.get(start..).unwrap_or_default();
+                let tuple = self.graph.new_tuple(items)?;
+                self.stack.truncate(start);
+                self.push(tuple)
+            }
+            _ => Err(self.underflow()),
+        }
+    }
+
+    fn set_items(&mut self, flat: &[ValueId]) -> Result<()> {
+        if !flat.len().is_multiple_of(2) {
+            return Err(self.corrupt("sets a key without a value"));
+        }
+        let target = self.top()?;
+        let done = self.graph.set_items(target, flat);
+        self.require(done, "sets items of a value that is no dict")
+    }
+
+    fn memo_index(&mut self) -> Result<u64> {
+        let line = self.cursor.line()?;
+        let index = std::str::from_utf8(line).ok().and_then(|s| s.parse().ok());
+        index.ok_or_else(|| self.corrupt("holds a memo index that is no number"))
+    }
+
+    fn get(&mut self, index: u64) -> Result<()> {
+        match self.memo.get(index) {
+            Some(value) => self.push(value),
+            None => Err(self.corrupt(format!("reads memo entry {index}, which was never set"))),
+        }
+    }
+
+    fn put(&mut self, index: u64) -> Result<()> {
+        let value = self.top()?;
+        self.memo_budget.check(self.memo.len())?;
+        self.memo.put(index, value);
+        Ok(())
+    }
+
+    fn global_lines(&mut self) -> Result<ValueId> {
+        let line = |machine: &mut Self| -> Result<String> {
+            let line = machine.cursor.line()?.to_vec();
+            String::from_utf8(line).map_err(|_| machine.corrupt("names a global that is no text"))
+        };
+        let module = line(self)?;
+        let name = line(self)?;
+        self.nodes.charge(1)?;
+        self.graph.new_global(&module, &name, self.at)
+    }
+
+    fn check_call(&self, callable: ValueId, args: ValueId) -> Result<()> {
+        // An object can be callable (functools.partial, a nested class), as can a persistent class.
+        let callable = self.graph.get(callable);
+        if !matches!(
+            callable,
+            Value::Global(_) | Value::Object(_) | Value::Persistent(_)
+        ) {
+            return Err(self.corrupt("calls a value that cannot be called"));
+        }
+        match self.graph.tuple(args) {
+            Some(_) => Ok(()),
+            None => Err(self.corrupt("calls with arguments that are no tuple")),
+        }
+    }
+
+    fn object(&mut self, callable: ValueId, args: ValueId, kwargs: Option<ValueId>) -> Result<()> {
+        let at = self.at;
+        self.new_value(|graph| graph.object(callable, args, kwargs, at))
+    }
+
+    fn require(&self, done: Option<()>, what: &str) -> Result<()> {
+        done.ok_or_else(|| self.corrupt(what))
+    }
+
+    #[cold]
+    fn corrupt(&self, what: impl std::fmt::Display) -> Error {
+        Error::corrupt(format!(
+            "the pickle {what} at offset {}; the file is corrupt, get it again",
+            self.at
+        ))
+    }
+
+    #[cold]
+    fn underflow(&self) -> Error {
+        self.corrupt("takes more values from the stack than there are")
+    }
+
+    #[cold]
+    fn refused(&self, what: &str) -> Error {
+        Error::unsupported(format!("at offset {} the pickle {what}", self.at))
+    }
+}
+
+/// What bytes become that are no Unicode text.
+type Fallback = fn(&mut Graph, &[u8]) -> Result<ValueId>;
+
+fn new_text(graph: &mut Graph, bytes: &[u8], otherwise: Fallback) -> Result<ValueId> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => graph.new_str(text),
+        Err(_) => otherwise(graph, bytes),
+    }
+}

@@ -1,0 +1,168 @@
+//! [`ReadAt`]: positioned reads, the only way bytes come into this crate.
+//!
+//! Positioned reads instead of a memory map: they cannot raise SIGBUS when somebody truncates the file,
+//! need no `unsafe`, and keep the resident memory at the size of the buffers.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+/// Bytes that can be read at any offset, by several threads at once.
+pub trait ReadAt: Send + Sync {
+    /// The number of bytes there are.
+    fn len(&self) -> u64;
+
+    /// Fills `buf` with the bytes from `offset` (in bytes) on.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when there are fewer bytes, and whatever the medium reports.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Whether there are no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A file whose length was taken when it was opened.
+#[derive(Debug)]
+pub struct FileSource {
+    file: File,
+    len: u64,
+}
+
+impl FileSource {
+    /// Wraps an open file.
+    ///
+    /// # Errors
+    /// When the file's length cannot be determined.
+    pub fn new(file: File) -> io::Result<FileSource> {
+        let len = file.metadata()?.len();
+        Ok(FileSource { file, len })
+    }
+}
+
+impl ReadAt for FileSource {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    #[cfg(unix)]
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        use std::os::windows::fs::FileExt;
+        while !buf.is_empty() {
+            match self.file.seek_read(buf, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    buf = &mut buf[n..];
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: ReadAt + ?Sized> ReadAt for Arc<T> {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        (**self).read_exact_at(buf, offset)
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn len(&self) -> u64 {
+        self.as_slice().len() as u64
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..)?.get(..buf.len()))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buf.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A part of another source.
+#[derive(Clone)]
+pub struct SubRange {
+    source: Arc<dyn ReadAt>,
+    start: u64,
+    len: u64,
+}
+
+impl SubRange {
+    /// The `len` bytes of `source` from `start` on; `None` when they do not lie inside it.
+    pub fn new(source: Arc<dyn ReadAt>, start: u64, len: u64) -> Option<SubRange> {
+        let end = start.checked_add(len)?;
+        (end <= source.len()).then_some(SubRange { source, start, len })
+    }
+}
+
+impl ReadAt for SubRange {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let inside = offset
+            .checked_add(buf.len() as u64)
+            .is_some_and(|end| end <= self.len);
+        if !inside {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.source.read_exact_at(buf, self.start + offset)
+    }
+}
+
+/// A sequential [`io::Read`] over a source, for decoders that know no positions.
+pub(crate) struct Sequential<R> {
+    source: R,
+    position: u64,
+}
+
+impl<R: ReadAt> Sequential<R> {
+    pub fn new(source: R) -> Sequential<R> {
+        Sequential {
+            source,
+            position: 0,
+        }
+    }
+
+    pub fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub fn seek_to(&mut self, position: u64) {
+        self.position = position;
+    }
+}
+
+impl<R: ReadAt> io::Read for Sequential<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = self.source.len().saturating_sub(self.position);
+        let wanted = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+        let Some(part) = buf.get_mut(..wanted) else {
+            return Ok(0);
+        };
+        self.source.read_exact_at(part, self.position)?;
+        self.position += wanted as u64;
+        Ok(wanted)
+    }
+}

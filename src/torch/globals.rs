@@ -1,0 +1,389 @@
+//! The one table of (module, name) → meaning, and the verdict on every other global.
+
+use super::storage::StorageClass;
+use crate::dtype::Dtype;
+use crate::pickle::Global;
+
+/// What a global that torch's own pickles use stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// A typed or untyped storage class.
+    Storage(StorageClass),
+    /// A dtype object.
+    Dtype(Element),
+    /// `torch._utils._rebuild_tensor`, `_rebuild_tensor_v2`: storage, offset, size, stride, ….
+    RebuildTensor,
+    /// `_rebuild_tensor_v3`: as v2, with the dtype as seventh argument.
+    RebuildTensorV3,
+    /// `_rebuild_parameter`, `_rebuild_parameter_with_state`: the tensor is the first argument.
+    RebuildParameter,
+    /// `torch._tensor._rebuild_from_type_v2`: function, type, its arguments, state.
+    RebuildFromType,
+    /// A rebuild function whose result has no dense data that could be written.
+    NoDenseTensor(&'static str),
+    /// `collections.OrderedDict`.
+    OrderedDict,
+    /// `collections.defaultdict` and `Counter`: mappings whose items are set or given at construction.
+    DictSubclass,
+    /// Anything else that torch and Python write around tensors, and that holds no data of ours.
+    Inert,
+}
+
+/// The element type of a storage or a v3 tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// One that safetensors has.
+    Known(Dtype),
+    /// One that safetensors has no name for: torch name, bytes per element.
+    Foreign(&'static str, u64),
+}
+
+impl Element {
+    /// Bytes of one element.
+    pub fn size(self) -> u64 {
+        match self {
+            Element::Known(dtype) => dtype.size(),
+            Element::Foreign(_, size) => size,
+        }
+    }
+}
+
+/// Dtypes that torch saves and safetensors cannot name (format: torch/storage.py, c10/core/ScalarType.h).
+const FOREIGN: &[(&str, u64)] = &[
+    ("complex128", 16),
+    ("complex32", 4),
+    ("bcomplex32", 4),
+    ("qint8", 1),
+    ("quint8", 1),
+    ("qint32", 4),
+    ("quint4x2", 1),
+    ("quint2x4", 1),
+    ("bits8", 1),
+    ("bits16", 2),
+    ("bits1x8", 1),
+    ("bits2x4", 1),
+    ("bits4x2", 1),
+];
+
+/// The element type of that name in the `torch` module.
+fn element(name: &str) -> Option<Element> {
+    let name = match name {
+        "half" => "float16",
+        "float" => "float32",
+        "double" => "float64",
+        "long" => "int64",
+        "int" => "int32",
+        "short" => "int16",
+        "cfloat" => "complex64",
+        "cdouble" => "complex128",
+        "chalf" => "complex32",
+        name => name,
+    };
+    Dtype::from_torch_name(name)
+        .map(Element::Known)
+        .or_else(|| {
+            let (name, size) = FOREIGN.iter().find(|(foreign, _)| *foreign == name)?;
+            Some(Element::Foreign(name, *size))
+        })
+}
+
+/// Storage class names, of which torch keys on the name alone (`torch/serialization.py`, `StorageType`).
+const STORAGE_CLASSES: &[(&str, &str)] = &[
+    ("DoubleStorage", "float64"),
+    ("FloatStorage", "float32"),
+    ("HalfStorage", "float16"),
+    ("BFloat16Storage", "bfloat16"),
+    ("LongStorage", "int64"),
+    ("IntStorage", "int32"),
+    ("ShortStorage", "int16"),
+    ("CharStorage", "int8"),
+    ("ByteStorage", "uint8"),
+    ("BoolStorage", "bool"),
+    ("ComplexFloatStorage", "complex64"),
+    ("ComplexDoubleStorage", "complex128"),
+    ("QInt8Storage", "qint8"),
+    ("QUInt8Storage", "quint8"),
+    ("QInt32Storage", "qint32"),
+    ("QUInt4x2Storage", "quint4x2"),
+    ("QUInt2x4Storage", "quint2x4"),
+    // Names that only the C++ pickler writes: <ScalarType>Storage.
+    ("ComplexHalfStorage", "complex32"),
+    ("UInt16Storage", "uint16"),
+    ("UInt32Storage", "uint32"),
+    ("UInt64Storage", "uint64"),
+    ("Float8_e5m2Storage", "float8_e5m2"),
+    ("Float8_e4m3fnStorage", "float8_e4m3fn"),
+    ("Float8_e5m2fnuzStorage", "float8_e5m2fnuz"),
+    ("Float8_e4m3fnuzStorage", "float8_e4m3fnuz"),
+    ("Float8_e8m0fnuStorage", "float8_e8m0fnu"),
+    ("Float4_e2m1fn_x2Storage", "float4_e2m1fn_x2"),
+];
+
+fn storage_class(name: &str) -> Option<StorageClass> {
+    if matches!(name, "UntypedStorage" | "_UntypedStorage") {
+        return Some(StorageClass::Untyped);
+    }
+    let (_, dtype) = STORAGE_CLASSES.iter().find(|(class, _)| *class == name)?;
+    element(dtype).map(StorageClass::Typed)
+}
+
+const REBUILD: &[(&str, Meaning)] = &[
+    ("_rebuild_tensor", Meaning::RebuildTensor),
+    ("_rebuild_tensor_v2", Meaning::RebuildTensor),
+    ("_rebuild_tensor_v3", Meaning::RebuildTensorV3),
+    ("_rebuild_parameter", Meaning::RebuildParameter),
+    ("_rebuild_parameter_with_state", Meaning::RebuildParameter),
+    (
+        "_rebuild_sparse_tensor",
+        Meaning::NoDenseTensor("a sparse tensor"),
+    ),
+    (
+        "_rebuild_sparse_csr_tensor",
+        Meaning::NoDenseTensor("a sparse tensor"),
+    ),
+    (
+        "_rebuild_qtensor",
+        Meaning::NoDenseTensor("a quantized tensor"),
+    ),
+    (
+        "_rebuild_nested_tensor",
+        Meaning::NoDenseTensor("a nested tensor"),
+    ),
+    (
+        "_rebuild_meta_tensor_no_storage",
+        Meaning::NoDenseTensor("a meta tensor, which has no data"),
+    ),
+    (
+        "_rebuild_wrapper_subclass",
+        Meaning::NoDenseTensor("a tensor subclass that wraps others (a distributed tensor, say)"),
+    ),
+    (
+        "_rebuild_device_tensor_from_cpu_tensor",
+        Meaning::NoDenseTensor("a tensor of another device's own format"),
+    ),
+    (
+        "_rebuild_device_tensor_from_numpy",
+        Meaning::NoDenseTensor("a tensor stored as a numpy array"),
+    ),
+    (
+        "_rebuild_xla_tensor",
+        Meaning::NoDenseTensor("a tensor stored as a numpy array"),
+    ),
+];
+
+/// Modules whose classes torch, Python and the frameworks around them write beside tensors, by name.
+const INERT: &[(&str, &str)] = &[
+    ("torch", "Size"),
+    ("torch", "device"),
+    ("torch", "Tensor"),
+    ("torch", "strided"),
+    ("torch", "per_tensor_affine"),
+    ("torch", "per_channel_affine"),
+    ("torch", "per_channel_affine_float_qparams"),
+    ("torch.serialization", "_get_layout"),
+    ("torch.nn.parameter", "Parameter"),
+    ("torch.nn.parameter", "Buffer"),
+    ("_codecs", "encode"),
+    ("copyreg", "_reconstructor"),
+    ("builtins", "bool"),
+    ("builtins", "bytearray"),
+    ("builtins", "bytes"),
+    ("builtins", "complex"),
+    ("builtins", "dict"),
+    ("builtins", "float"),
+    ("builtins", "frozenset"),
+    ("builtins", "int"),
+    ("builtins", "list"),
+    ("builtins", "object"),
+    ("builtins", "range"),
+    ("builtins", "set"),
+    ("builtins", "slice"),
+    ("builtins", "str"),
+    ("builtins", "tuple"),
+    ("argparse", "Namespace"),
+    ("datetime", "datetime"),
+    ("datetime", "timedelta"),
+    ("pathlib", "Path"),
+    ("pathlib", "PosixPath"),
+    ("pathlib", "WindowsPath"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+];
+
+/// The module and name that old spellings stand for (Python 2, `torch.tensor`).
+fn normalize<'a>(module: &'a str, name: &'a str) -> (&'a str, &'a str) {
+    let module = match module {
+        "__builtin__" => "builtins",
+        "copy_reg" => "copyreg",
+        "torch.tensor" => "torch._tensor",
+        module => module,
+    };
+    let name = match (module, name) {
+        ("builtins", "xrange") => "range",
+        ("builtins", "unicode") => "str",
+        ("builtins", "long") => "int",
+        (_, name) => name,
+    };
+    (module, name)
+}
+
+/// What the global means to us; `None` when it is not in the table.
+pub fn meaning(global: &Global) -> Option<Meaning> {
+    let (module, name) = normalize(&global.module, &global.name);
+    let listed = |table: &[(&str, Meaning)]| {
+        let row = table.iter().find(|(known, _)| *known == name)?;
+        Some(row.1)
+    };
+    match module {
+        "torch._utils" => listed(REBUILD),
+        "torch._tensor" if matches!(name, "_rebuild_from_type_v2" | "_rebuild_from_type") => {
+            Some(Meaning::RebuildFromType)
+        }
+        "torch.nested._internal.nested_tensor" if name == "_rebuild_njt" => {
+            Some(Meaning::NoDenseTensor("a nested tensor"))
+        }
+        "collections" if name == "OrderedDict" => Some(Meaning::OrderedDict),
+        "collections" if matches!(name, "defaultdict" | "Counter") => Some(Meaning::DictSubclass),
+        "torch" | "torch.cuda" | "torch.storage" => storage_class(name)
+            .map(Meaning::Storage)
+            .or_else(|| element(name).map(Meaning::Dtype)),
+        _ => None,
+    }
+    .or_else(|| INERT.contains(&(module, name)).then_some(Meaning::Inert))
+}
+
+/// What a global in a pickle says about the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Interpreted, or known to be inert.
+    Known,
+    /// Not known: kept as an inert name.
+    Unknown,
+    /// Can run code when the file is really unpickled.
+    Dangerous,
+}
+
+/// Modules in which every name is dangerous, their submodules included.
+const DANGEROUS_MODULES: &[&str] = &[
+    "_posixsubprocess",
+    "_winapi",
+    "asyncio.subprocess",
+    "bdb",
+    "cffi",
+    "code",
+    "codeop",
+    "commands",
+    "ctypes",
+    "doctest",
+    "http",
+    "httplib",
+    "imp",
+    "importlib",
+    "marshal",
+    "multiprocessing.popen_fork",
+    "nt",
+    "ntpath",
+    "os",
+    "pdb",
+    "pickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "pip",
+    "pkgutil",
+    "platform",
+    "posix",
+    "profile",
+    "pty",
+    "pydoc",
+    "requests",
+    "runpy",
+    "shutil",
+    "site",
+    "smtplib",
+    "socket",
+    "ssl",
+    "subprocess",
+    "sys",
+    "telnetlib",
+    "timeit",
+    "trace",
+    "urllib",
+    "urllib2",
+    "venv",
+    "webbrowser",
+    "zipimport",
+];
+
+/// Single names that are dangerous in modules that otherwise are not.
+const DANGEROUS_NAMES: &[(&str, &str)] = &[
+    ("builtins", "__import__"),
+    ("builtins", "apply"),
+    ("builtins", "breakpoint"),
+    ("builtins", "compile"),
+    ("builtins", "delattr"),
+    ("builtins", "eval"),
+    ("builtins", "exec"),
+    ("builtins", "execfile"),
+    ("builtins", "getattr"), // allowed where it only names a nested class, see `danger`
+    ("builtins", "globals"),
+    ("builtins", "input"),
+    ("builtins", "locals"),
+    ("builtins", "memoryview"),
+    ("builtins", "open"),
+    ("builtins", "setattr"),
+    ("builtins", "vars"),
+    ("functools", "partial"), // allowed around a harmless function, see `danger`
+    ("io", "FileIO"),
+    ("io", "open"),
+    ("_io", "FileIO"),
+    ("_io", "open"),
+    ("numpy", "load"),
+    ("numpy.testing._private.utils", "runstring"),
+    ("operator", "attrgetter"),
+    ("operator", "itemgetter"),
+    ("operator", "methodcaller"),
+    ("_operator", "attrgetter"),
+    ("_operator", "itemgetter"),
+    ("_operator", "methodcaller"),
+    ("tempfile", "mktemp"),
+    ("torch", "load"),
+    ("torch.hub", "load"),
+    ("torch.hub", "_load_local"),
+    ("torch.jit", "load"),
+    ("torch.serialization", "load"),
+    ("torch.storage", "_load_from_bytes"), // calls torch.load on its argument
+    ("types", "CodeType"),
+    ("types", "FunctionType"),
+];
+
+/// Whether `path` is `module` or lies below it.
+fn is_within(path: &str, module: &str) -> bool {
+    path.strip_prefix(module)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// The verdict on a global.
+pub fn verdict(global: &Global) -> Verdict {
+    let (module, name) = normalize(&global.module, &global.name);
+    // Python resolves dotted names step by step, so `torch.serialization` + `os.system` is `os.system`.
+    let reaches_module = name.split('.').any(|part| {
+        name.contains('.') && DANGEROUS_MODULES.contains(&part)
+            || part.starts_with("__") && part.ends_with("__")
+    });
+    if reaches_module
+        || DANGEROUS_MODULES.contains(&name) && meaning(global).is_none() && module != "__main__"
+        || DANGEROUS_MODULES.iter().any(|m| is_within(module, m))
+        || DANGEROUS_NAMES.contains(&(module, name))
+    {
+        return Verdict::Dangerous;
+    }
+    match meaning(global) {
+        Some(_) => Verdict::Known,
+        None => Verdict::Unknown,
+    }
+}

@@ -1,0 +1,172 @@
+//! [`TensorInfo`]: a strided view of a storage, and the one bounds check.
+
+use super::storage::StorageId;
+use crate::dtype::Dtype;
+
+/// Where a tensor's elements lie in its storage. Every element is known to lie inside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    dtype: Dtype,
+    shape: Vec<u64>,
+    strides: Vec<u64>,
+    offset: u64,
+    numel: u64,
+    storage: StorageId,
+    conjugated: bool,
+    negated: bool,
+}
+
+/// The arguments of a rebuild function, not yet checked. Strides and offset count elements.
+pub(super) struct Geometry {
+    pub shape: Vec<u64>,
+    pub strides: Vec<u64>,
+    pub offset: u64,
+}
+
+impl TensorInfo {
+    /// Checks the geometry against a storage of `storage_bytes` bytes.
+    ///
+    /// # Errors
+    /// A phrase that completes "the tensor …" when the ranks differ, the element count overflows, or an
+    /// element would lie outside the storage. Tensors without elements may have any offset and strides.
+    pub(super) fn new(
+        dtype: Dtype,
+        geometry: Geometry,
+        storage: StorageId,
+        storage_bytes: u64,
+    ) -> Result<TensorInfo, String> {
+        let Geometry {
+            shape,
+            strides,
+            offset,
+        } = geometry;
+        if shape.len() != strides.len() {
+            return Err(format!(
+                "has {} dimensions but {} strides",
+                shape.len(),
+                strides.len()
+            ));
+        }
+        // A zero anywhere makes the product zero, however large the other sizes are.
+        let numel = if shape.contains(&0) {
+            Some(0)
+        } else {
+            shape.iter().try_fold(1u64, |n, size| n.checked_mul(*size))
+        };
+        let bytes = numel.and_then(|numel| numel.checked_mul(dtype.size()));
+        let (Some(numel), Some(_)) = (numel, bytes) else {
+            return Err("has more elements than can be counted".to_owned());
+        };
+        if numel > 0 {
+            let end = extent(&shape, &strides)
+                .and_then(|extent| extent.checked_add(offset))
+                .and_then(|end| end.checked_mul(dtype.size()));
+            if end.is_none_or(|end| end > storage_bytes) {
+                return Err(format!(
+                    "reaches beyond its storage of {storage_bytes} bytes"
+                ));
+            }
+        }
+        Ok(TensorInfo {
+            dtype,
+            shape,
+            strides,
+            offset,
+            numel,
+            storage,
+            conjugated: false,
+            negated: false,
+        })
+    }
+
+    /// Sets the flags that torch keeps instead of touching the data: the stored bytes are not yet
+    /// conjugated (complex) or negated.
+    pub(super) fn with_flags(mut self, conjugated: bool, negated: bool) -> TensorInfo {
+        self.conjugated = conjugated && self.dtype == Dtype::Complex64;
+        self.negated = negated;
+        self
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The size of each dimension, in elements; empty for a scalar.
+    pub fn shape(&self) -> &[u64] {
+        &self.shape
+    }
+
+    /// The step of each dimension, in elements; as long as the shape.
+    pub fn strides(&self) -> &[u64] {
+        &self.strides
+    }
+
+    /// Where in the storage the first element lies, in elements.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> u64 {
+        self.numel
+    }
+
+    /// The size of the elements in bytes; cannot overflow.
+    pub fn bytes(&self) -> u64 {
+        self.numel.saturating_mul(self.dtype.size())
+    }
+
+    /// The storage that holds the elements.
+    pub fn storage(&self) -> StorageId {
+        self.storage
+    }
+
+    /// Whether imaginary parts are to change their sign.
+    pub fn is_conjugated(&self) -> bool {
+        self.conjugated
+    }
+
+    /// Whether elements are to change their sign.
+    pub fn is_negated(&self) -> bool {
+        self.negated
+    }
+
+    /// Whether the elements lie one after the other in row-major order.
+    pub fn is_contiguous(&self) -> bool {
+        let mut expected = 1u64;
+        for (size, stride) in self.shape.iter().zip(&self.strides).rev() {
+            if *size != 1 {
+                if *stride != expected {
+                    return self.numel == 0;
+                }
+                expected = expected.saturating_mul(*size);
+            }
+        }
+        true
+    }
+
+    /// The bytes of the storage between the first and the last element, as start and end.
+    pub fn span(&self) -> (u64, u64) {
+        if self.numel == 0 {
+            return (0, 0);
+        }
+        let extent = extent(&self.shape, &self.strides).unwrap_or(0);
+        let size = self.dtype.size();
+        (
+            self.offset.saturating_mul(size),
+            self.offset.saturating_add(extent).saturating_mul(size),
+        )
+    }
+}
+
+/// Elements from the first to the last of a non-empty tensor, both included.
+fn extent(shape: &[u64], strides: &[u64]) -> Option<u64> {
+    shape
+        .iter()
+        .zip(strides)
+        .try_fold(1u64, |extent, (size, stride)| {
+            let step = size.checked_sub(1)?.checked_mul(*stride)?;
+            extent.checked_add(step)
+        })
+}

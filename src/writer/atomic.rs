@@ -1,0 +1,168 @@
+//! A new file that appears under its name only when it is complete.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// A file in the making: a temporary file beside its final name. Dropped without
+/// [`commit`](Target::commit), it is removed.
+#[derive(Debug)]
+pub struct Target {
+    temp: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Target {
+    /// Creates the temporary file in the folder of `path`.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) when the folder does not exist or cannot be written.
+    pub fn create(path: &Path) -> Result<Target> {
+        let folder = folder_of(path);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".ckpt2st-").suffix(".tmp");
+        // The umask takes its part off, as for any other new file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let temp = builder.tempfile_in(folder).map_err(|e| {
+            Error::io("cannot create a file in the target folder", strip(e)).in_file(folder)
+        })?;
+        Ok(Target {
+            temp,
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// The folder in which the file is made.
+    pub fn folder(&self) -> &Path {
+        folder_of(&self.path)
+    }
+
+    /// Reserves `bytes` bytes on the disk, so that a full disk fails before any work.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) when there is not enough space.
+    pub fn reserve(&self, bytes: u64) -> Result<()> {
+        reserve(self.temp.as_file(), bytes).map_err(|e| {
+            let what = format!(
+                "cannot reserve {bytes} bytes for the output; make room or choose another folder"
+            );
+            Error::io(what, e).in_file(&self.path)
+        })
+    }
+
+    /// Writes `bytes` at `offset` (in bytes); may be called from several threads.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io).
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        write_all_at(self.temp.as_file(), bytes, offset)
+            .map_err(|e| Error::io("cannot write the output", e).in_file(&self.path))
+    }
+
+    /// Gives the file its name. With `sync`, file and name survive a power failure from here on.
+    ///
+    /// # Errors
+    /// [`Usage`](crate::ErrorKind::Usage) when something of that name has appeared and `overwrite` is not
+    /// set; [`Io`](crate::ErrorKind::Io). The temporary file is gone in either case.
+    pub fn commit(self, overwrite: bool, sync: bool) -> Result<()> {
+        let Target { temp, path } = self;
+        let failed = |what: &str, e: io::Error| Error::io(what, e).in_file(&path);
+        if sync {
+            let synced = temp.as_file().sync_all();
+            synced.map_err(|e| failed("cannot make the output durable", e))?;
+        }
+        let named = match overwrite {
+            true => temp.persist(&path),
+            false => temp.persist_noclobber(&path),
+        };
+        named.map_err(|e| match e.error.kind() {
+            io::ErrorKind::AlreadyExists => exists(&path),
+            _ => failed("cannot give the output its name", e.error),
+        })?;
+        if sync {
+            sync_folder(folder_of(&path))
+                .map_err(|e| failed("cannot make the output durable", e))?;
+        }
+        Ok(())
+    }
+}
+
+/// The error for a target that is there already.
+pub(crate) fn exists(path: &Path) -> Error {
+    Error::usage("the target exists; use --overwrite to replace it or --skip-existing to keep it")
+        .in_file(path)
+}
+
+/// The folder of a file that may be named without one.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// The plain error: tempfile adds the temporary file's name, which tells a user nothing.
+fn strip(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        // Some file systems cannot reserve; they report a full disk when it is full.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(bytes),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    file.set_len(bytes)
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !bytes.is_empty() {
+        match file.seek_write(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                bytes = &bytes[n..];
+                offset += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        // Some file systems cannot sync a folder.
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}

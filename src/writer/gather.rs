@@ -1,0 +1,269 @@
+//! Elements of a strided tensor in row-major order, with few and short reads.
+
+use std::io;
+
+use crate::read_at::ReadAt;
+use crate::torch::TensorInfo;
+
+/// Bytes that one read may bring in at the most.
+const MAX_READ: u64 = 1 << 20;
+/// What a read costs besides its bytes, as a number of bytes that could have been read instead.
+const READ_COST: u64 = 4096;
+
+/// A dimension: elements, and the step between them in elements of the storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Dim {
+    size: u64,
+    stride: u64,
+}
+
+/// A tensor's geometry with dimensions of size 1 dropped and those that step as one joined.
+pub struct Strided {
+    dims: Vec<Dim>,
+    offset: u64,
+    size: usize,
+}
+
+impl Strided {
+    pub fn new(info: &TensorInfo) -> Strided {
+        let mut dims: Vec<Dim> = Vec::new();
+        for (&size, &stride) in info.shape().iter().zip(info.strides()) {
+            match dims.last_mut() {
+                _ if size == 1 => {}
+                Some(last) if stride.checked_mul(size) == Some(last.stride) => {
+                    *last = Dim {
+                        size: last.size * size,
+                        stride,
+                    };
+                }
+                _ => dims.push(Dim { size, stride }),
+            }
+        }
+        Strided {
+            dims,
+            offset: info.offset(),
+            size: info.dtype().size() as usize,
+        }
+    }
+
+    /// Fills `out` with the elements from number `first` on.
+    pub fn read(
+        &self,
+        reader: &dyn ReadAt,
+        first: u64,
+        out: &mut [u8],
+        scratch: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let count = (out.len() / self.size) as u64;
+        let mut boxes = Vec::new();
+        split(&self.dims, self.offset, first, first + count, &mut boxes);
+        let mut rest = out;
+        for (base, dims) in boxes {
+            let elements: u64 = dims.iter().map(|dim| dim.size).product();
+            let (part, after) = rest.split_at_mut(elements as usize * self.size);
+            read_box(reader, base, &dims, self.size, part, scratch)?;
+            rest = after;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts the elements `from..to` (row-major numbers) into boxes, in order: each a first element and its
+/// dimensions.
+fn split(dims: &[Dim], base: u64, from: u64, to: u64, boxes: &mut Vec<(u64, Vec<Dim>)>) {
+    let Some((outer, inner)) = dims.split_first() else {
+        boxes.push((base, Vec::new()));
+        return;
+    };
+    let row: u64 = inner.iter().map(|dim| dim.size).product();
+    let mut from = from;
+    while from < to {
+        let index = from / row;
+        let start = base + index * outer.stride;
+        let whole_rows = (to - from) / row;
+        if from.is_multiple_of(row) && whole_rows > 0 {
+            let rows = Dim {
+                size: whole_rows,
+                ..*outer
+            };
+            boxes.push((start, [&[rows], inner].concat()));
+            from += whole_rows * row;
+        } else {
+            let end = to.min((index + 1) * row);
+            split(inner, start, from - index * row, end - index * row, boxes);
+            from = end;
+        }
+    }
+}
+
+/// A dimension of a box with its step in the output, in elements.
+#[derive(Debug, Clone, Copy)]
+struct Axis {
+    size: u64,
+    stride: u64,
+    out: u64,
+}
+
+/// How a box is read: the `whole` fastest dimensions and up to `chunk` steps of the next in one read.
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    whole: usize,
+    chunk: u64,
+}
+
+fn read_box(
+    reader: &dyn ReadAt,
+    base: u64,
+    dims: &[Dim],
+    size: usize,
+    out: &mut [u8],
+    scratch: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut axes = Vec::with_capacity(dims.len());
+    let mut step = 1;
+    for dim in dims.iter().rev() {
+        axes.push(Axis {
+            size: dim.size,
+            stride: dim.stride,
+            out: step,
+        });
+        step *= dim.size;
+    }
+    axes.sort_by_key(|axis| axis.stride);
+    let schedule = schedule(&axes, size as u64);
+    let (group, outer) = axes.split_at(schedule.whole);
+    let mut group = group.to_vec();
+    let (chunked, outer) = match outer.split_first() {
+        Some((axis, outer)) => (*axis, outer),
+        None => (
+            Axis {
+                size: 1,
+                stride: 0,
+                out: 0,
+            },
+            outer,
+        ),
+    };
+    group.push(chunked);
+
+    let mut result = Ok(());
+    each(outer, base, 0, &mut |source, target| {
+        let mut done = 0;
+        while done < chunked.size && result.is_ok() {
+            let now = schedule.chunk.min(chunked.size - done);
+            if let Some(last) = group.last_mut() {
+                last.size = now;
+            }
+            let source = source + done * chunked.stride;
+            let target = target + done * chunked.out;
+            result = read_group(reader, source, &group, size, target, out, scratch);
+            done += now;
+        }
+    });
+    result
+}
+
+/// The cheapest way to read a box whose axes are sorted by stride.
+fn schedule(axes: &[Axis], size: u64) -> Schedule {
+    let total: u64 = axes.iter().map(|axis| axis.size).product();
+    let mut best = (u64::MAX, Schedule { whole: 0, chunk: 1 });
+    let mut extent = 1u64; // elements that one read of the whole group spans
+    let mut useful = 1u64; // elements of the box among them
+    for whole in 0..=axes.len() {
+        let Some(axis) = axes.get(whole) else {
+            break;
+        };
+        // As many steps of this axis as fit into one read; at least one.
+        let room = (MAX_READ / size).saturating_sub(extent);
+        let chunk = match axis.stride {
+            0 => axis.size,
+            stride => axis.size.min(room / stride + 1),
+        };
+        let reads = (total / useful / axis.size) * axis.size.div_ceil(chunk);
+        let span = extent.saturating_add((chunk - 1).saturating_mul(axis.stride));
+        let cost = reads.saturating_mul(span.saturating_mul(size).saturating_add(READ_COST));
+        if cost < best.0 {
+            best = (cost, Schedule { whole, chunk });
+        }
+        let one_by_one =
+            (total / useful).saturating_mul(extent.saturating_mul(size).saturating_add(READ_COST));
+        if one_by_one < best.0 {
+            best = (one_by_one, Schedule { whole, chunk: 1 });
+        }
+        if chunk < axis.size {
+            break; // the whole axis does not fit, so no larger group does
+        }
+        extent = span;
+        useful *= axis.size;
+    }
+    best.1
+}
+
+/// Calls `visit` with the source and output element of every combination of the axes' indices.
+fn each(axes: &[Axis], source: u64, target: u64, visit: &mut dyn FnMut(u64, u64)) {
+    let Some((axis, rest)) = axes.split_last() else {
+        visit(source, target);
+        return;
+    };
+    for index in 0..axis.size {
+        each(
+            rest,
+            source + index * axis.stride,
+            target + index * axis.out,
+            visit,
+        );
+    }
+}
+
+/// Reads the span of a group of axes at once and puts its elements at their places.
+fn read_group(
+    reader: &dyn ReadAt,
+    source: u64,
+    axes: &[Axis],
+    size: usize,
+    target: u64,
+    out: &mut [u8],
+    scratch: &mut Vec<u8>,
+) -> io::Result<()> {
+    let extent: u64 = 1 + axes.iter().map(|a| (a.size - 1) * a.stride).sum::<u64>();
+    let bytes = extent as usize * size;
+    if scratch.len() < bytes {
+        scratch.resize(bytes, 0);
+    }
+    reader.read_exact_at(&mut scratch[..bytes], source * size as u64)?;
+    match size {
+        1 => scatter::<1>(axes, 0, target as usize, scratch, out),
+        2 => scatter::<2>(axes, 0, target as usize, scratch, out),
+        4 => scatter::<4>(axes, 0, target as usize, scratch, out),
+        _ => scatter::<8>(axes, 0, target as usize, scratch, out),
+    }
+    Ok(())
+}
+
+/// Copies elements of `SIZE` bytes from `scratch` to `out`; positions count elements.
+fn scatter<const SIZE: usize>(
+    axes: &[Axis],
+    from: usize,
+    to: usize,
+    scratch: &[u8],
+    out: &mut [u8],
+) {
+    let Some((axis, rest)) = axes.split_last() else {
+        out[to * SIZE..][..SIZE].copy_from_slice(&scratch[from * SIZE..][..SIZE]);
+        return;
+    };
+    let (stride, step) = (axis.stride as usize, axis.out as usize);
+    if rest.is_empty() && stride == 1 && step == 1 {
+        let run = axis.size as usize * SIZE;
+        out[to * SIZE..][..run].copy_from_slice(&scratch[from * SIZE..][..run]);
+    } else if rest.is_empty() {
+        for index in 0..axis.size as usize {
+            let source = &scratch[(from + index * stride) * SIZE..][..SIZE];
+            out[(to + index * step) * SIZE..][..SIZE].copy_from_slice(source);
+        }
+    } else {
+        for index in 0..axis.size as usize {
+            scatter::<SIZE>(rest, from + index * stride, to + index * step, scratch, out);
+        }
+    }
+}
