@@ -31,13 +31,27 @@ fn check_all(wanted: impl Fn(&Value) -> bool, check: impl Fn(&Value, &Path) -> R
     for case in cases().iter().filter(|case| wanted(case)) {
         let folder = tempfile::tempdir().unwrap();
         if let Err(why) = check(case, folder.path()) {
-            failures.push(format!("{} [{}]: {why}", text(case, "name"), text(case, "input")));
+            failures.push(format!(
+                "{} [{}]: {why}",
+                text(case, "name"),
+                text(case, "input")
+            ));
         }
-        assert_eq!(common::leftovers(folder.path()), 0, "{} left files", text(case, "name"));
+        assert_eq!(
+            common::leftovers(folder.path()),
+            0,
+            "{} left files",
+            text(case, "name")
+        );
         ran += 1;
     }
     assert!(ran > 0, "the manifest holds no such case");
-    assert!(failures.is_empty(), "{} of {ran}:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {ran}:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 fn convert(case: &Value, output: &Path, more: &[&str]) -> std::process::Output {
@@ -93,7 +107,10 @@ fn every_refusal_is_one_sentence_with_its_exit_code_and_no_output() {
             if stderr.lines().count() != 1 {
                 return Err(format!("not one line: {stderr}"));
             }
-            match texts(&case["mentions"]).iter().find(|word| !stderr.contains(**word)) {
+            match texts(&case["mentions"])
+                .iter()
+                .find(|word| !stderr.contains(**word))
+            {
                 Some(word) => Err(format!("no {word:?} in: {stderr}")),
                 None => Ok(()),
             }

@@ -10,6 +10,7 @@
 )]
 
 mod flatten;
+mod names;
 mod open;
 mod root;
 

@@ -1,6 +1,7 @@
 //! Which sub-tree is the state dict.
 
 use super::flatten::{Entry, Walker};
+use super::names::{EMA_TREES, STATE_DICTS, SWAPPED, WRAPPERS, is_training_state};
 use crate::error::{Error, Result};
 use crate::pickle::{Graph, ValueId};
 use crate::torch::{Key, Leaf, children};
@@ -54,92 +55,6 @@ pub(super) struct Choice {
     pub averages: Vec<Averages>,
     /// `state_dict` holds averages and this key the raw weights (Lightning, MMEngine).
     pub swapped: Option<&'static str>,
-}
-
-const STATE_DICTS: &[&str] = &["state_dict", "model_state_dict"];
-
-/// Mappings that are unwrapped when nothing else with tensors is left.
-const WRAPPERS: &[&str] = &[
-    "generator",
-    "model",
-    "model_state",
-    "models",
-    "module",
-    "net",
-    "network",
-    "netG",
-    "params",
-    "state",
-    "state_dict",
-    "model_state_dict",
-    "weight",
-    "weights",
-];
-
-/// Trees of averaged weights beside the raw ones.
-const EMA_TREES: &[&str] = &[
-    "ema",
-    "ema_model",
-    "ema_model_state_dict",
-    "ema_state_dict",
-    "g_ema",
-    "model_ema",
-    "params-ema",
-    "params_ema",
-    "state_dict_ema",
-];
-
-/// Training state by its exact key.
-const TRAINING_KEYS: &[&str] = &[
-    "amp",
-    "args",
-    "best_acc",
-    "best_metric",
-    "best_score",
-    "callbacks",
-    "cfg",
-    "config",
-    "criterion",
-    "current_model_state",
-    "dataloader",
-    "epoch",
-    "global_step",
-    "grad_scaler",
-    "hparams",
-    "hparams_name",
-    "hyper_parameters",
-    "iteration",
-    "loops",
-    "loss",
-    "lr_scheduler",
-    "lr_schedulers",
-    "message_hub",
-    "meta",
-    "metrics",
-    "native_amp_scaling_state",
-    "opt",
-    "optim",
-    "param_groups",
-    "sampler",
-    "scaler",
-    "step",
-    "trainer",
-    "training_args",
-];
-
-/// Training state by a part of its key.
-const TRAINING_PARTS: &[&str] = &["optimizer", "scheduler", "rng"];
-
-/// Files whose `state_dict` is the average, by the key of the raw weights beside it.
-const SWAPPED: &[&str] = &["current_model_state", "message_hub"];
-
-fn is_training_state(key: &str) -> bool {
-    TRAINING_KEYS.contains(&key)
-        || key.split(['_', '.', '-']).any(|part| {
-            TRAINING_PARTS
-                .iter()
-                .any(|known| part.strip_suffix('s').unwrap_or(part) == *known)
-        })
 }
 
 /// A top-level value with tensors.
@@ -257,14 +172,11 @@ fn auto(graph: &Graph, walker: &mut Walker, top: ValueId) -> Result<Choice> {
             Key::Unnamable(what) => unnamed.push((what, id)),
         }
     }
-    let swapped = (branches.iter().any(|b| b.key == "state_dict"))
-        .then(|| {
-            SWAPPED
-                .iter()
-                .find(|key| branches.iter().any(|b| b.key == **key))
-        })
-        .flatten()
-        .copied();
+    let has = |key: &str| branches.iter().any(|branch| branch.key == key);
+    let swapped = SWAPPED
+        .iter()
+        .find(|(marker, raw)| has("state_dict") && has(marker) && has(raw))
+        .map(|(_, raw)| *raw);
 
     let chosen = pick(&branches);
     let mut path = String::new();
@@ -273,7 +185,7 @@ fn auto(graph: &Graph, walker: &mut Walker, top: ValueId) -> Result<Choice> {
     let mut left_out = Vec::new();
     let unwrap = unwraps(graph, &branches, &chosen);
     for (branch, keep) in branches.into_iter().zip(chosen) {
-        if !keep {
+        if !keep || branch.entries.is_empty() {
             left_out.push(LeftOut {
                 tensors: branch.entries.len(),
                 bytes: sum(&branch.entries),

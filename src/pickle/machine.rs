@@ -1,12 +1,15 @@
 //! The stack machine.
 
+mod parts;
+
+use self::parts::new_text;
 use super::cursor::Cursor;
-use super::graph::{Graph, Value, ValueId};
+use super::graph::{Graph, ValueId};
 use super::memo::Memo;
 use super::opcode as op;
 use super::plain;
-use super::text::{self, Integer};
-use crate::error::{Error, Result};
+use super::text;
+use crate::error::Result;
 use crate::limits::{Budget, Limits};
 use crate::read_at::ReadAt;
 
@@ -386,192 +389,5 @@ impl Machine<'_> {
             }
             other => Err(self.corrupt(format!("holds the unknown opcode 0x{other:02x}"))),
         }
-    }
-
-    fn height(&self) -> usize {
-        self.stack.len().saturating_add(self.marks.len())
-    }
-
-    fn push(&mut self, value: ValueId) -> Result<()> {
-        self.depth.check(self.height())?;
-        self.stack.push(value);
-        Ok(())
-    }
-
-    fn new_value(&mut self, make: impl FnOnce(&mut Graph) -> Result<ValueId>) -> Result<()> {
-        self.nodes.charge(1)?;
-        let value = make(&mut self.graph)?;
-        self.push(value)
-    }
-
-    fn constant(&mut self, index: usize) -> Result<()> {
-        match self.constants.get(index) {
-            Some(&value) => self.push(value),
-            None => Err(self.corrupt("holds an unknown constant")),
-        }
-    }
-
-    /// Pops a value; a mark is not a value.
-    fn pop(&mut self) -> Result<ValueId> {
-        if self.marks.last() == Some(&self.stack.len()) {
-            return Err(self.underflow());
-        }
-        self.stack.pop().ok_or_else(|| self.underflow())
-    }
-
-    fn top(&self) -> Result<ValueId> {
-        if self.marks.last() == Some(&self.stack.len()) {
-            return Err(self.underflow());
-        }
-        self.stack.last().copied().ok_or_else(|| self.underflow())
-    }
-
-    /// Pops the values above the topmost mark, and the mark.
-    fn pop_mark(&mut self) -> Result<Vec<ValueId>> {
-        match self.marks.pop() {
-            Some(mark) if mark <= self.stack.len() => Ok(self.stack.split_off(mark)),
-            _ => Err(self.corrupt("needs a mark where there is none")),
-        }
-    }
-
-    fn small(&mut self, value: i64) -> Result<()> {
-        self.new_value(|graph| graph.int(value))
-    }
-
-    fn integer(&mut self, value: Option<Integer>) -> Result<()> {
-        match value {
-            Some(Integer::Small(value)) => self.small(value),
-            Some(Integer::Big(bytes)) => self.new_value(|graph| graph.big_int(&bytes)),
-            None => Err(self.corrupt("holds an integer that is no number")),
-        }
-    }
-
-    fn long(&mut self, len: u64) -> Result<()> {
-        let value = text::twos_complement(self.cursor.take(len)?);
-        self.integer(Some(value))
-    }
-
-    /// A length that the format stores signed.
-    fn length_i32(&mut self) -> Result<u64> {
-        let len = i32::from_le_bytes(self.cursor.array()?);
-        u64::try_from(len).map_err(|_| self.corrupt(format!("claims a length of {len}")))
-    }
-
-    fn text(&mut self, len: u64, otherwise: Fallback) -> Result<()> {
-        self.nodes.charge(1)?;
-        let value = new_text(&mut self.graph, self.cursor.take(len)?, otherwise)?;
-        self.push(value)
-    }
-
-    fn bytes(&mut self, len: u64) -> Result<()> {
-        self.nodes.charge(1)?;
-        let value = self.graph.bytes(self.cursor.take(len)?)?;
-        self.push(value)
-    }
-
-    fn short_tuple(&mut self, len: usize) -> Result<()> {
-        let floor = self.marks.last().copied().unwrap_or(0);
-        match self.stack.len().checked_sub(len) {
-            Some(start) if start >= floor => {
-                self.nodes.charge(1)?;
-                let items = self.stack.get(start..).unwrap_or_default();
-                let tuple = self.graph.new_tuple(items)?;
-                self.stack.truncate(start);
-                self.push(tuple)
-            }
-            _ => Err(self.underflow()),
-        }
-    }
-
-    fn set_items(&mut self, flat: &[ValueId]) -> Result<()> {
-        if !flat.len().is_multiple_of(2) {
-            return Err(self.corrupt("sets a key without a value"));
-        }
-        let target = self.top()?;
-        let done = self.graph.set_items(target, flat);
-        self.require(done, "sets items of a value that is no dict")
-    }
-
-    fn memo_index(&mut self) -> Result<u64> {
-        let line = self.cursor.line()?;
-        let index = std::str::from_utf8(line).ok().and_then(|s| s.parse().ok());
-        index.ok_or_else(|| self.corrupt("holds a memo index that is no number"))
-    }
-
-    fn get(&mut self, index: u64) -> Result<()> {
-        match self.memo.get(index) {
-            Some(value) => self.push(value),
-            None => Err(self.corrupt(format!("reads memo entry {index}, which was never set"))),
-        }
-    }
-
-    fn put(&mut self, index: u64) -> Result<()> {
-        let value = self.top()?;
-        self.memo_budget.check(self.memo.len())?;
-        self.memo.put(index, value);
-        Ok(())
-    }
-
-    fn global_lines(&mut self) -> Result<ValueId> {
-        let line = |machine: &mut Self| -> Result<String> {
-            let line = machine.cursor.line()?.to_vec();
-            String::from_utf8(line).map_err(|_| machine.corrupt("names a global that is no text"))
-        };
-        let module = line(self)?;
-        let name = line(self)?;
-        self.nodes.charge(1)?;
-        self.graph.new_global(&module, &name, self.at)
-    }
-
-    fn check_call(&self, callable: ValueId, args: ValueId) -> Result<()> {
-        // An object can be callable (functools.partial, a nested class), as can a persistent class.
-        let callable = self.graph.get(callable);
-        if !matches!(
-            callable,
-            Value::Global(_) | Value::Object(_) | Value::Persistent(_)
-        ) {
-            return Err(self.corrupt("calls a value that cannot be called"));
-        }
-        match self.graph.tuple(args) {
-            Some(_) => Ok(()),
-            None => Err(self.corrupt("calls with arguments that are no tuple")),
-        }
-    }
-
-    fn object(&mut self, callable: ValueId, args: ValueId, kwargs: Option<ValueId>) -> Result<()> {
-        let at = self.at;
-        self.new_value(|graph| graph.object(callable, args, kwargs, at))
-    }
-
-    fn require(&self, done: Option<()>, what: &str) -> Result<()> {
-        done.ok_or_else(|| self.corrupt(what))
-    }
-
-    #[cold]
-    fn corrupt(&self, what: impl std::fmt::Display) -> Error {
-        Error::corrupt(format!(
-            "the pickle {what} at offset {}; the file is corrupt, get it again",
-            self.at
-        ))
-    }
-
-    #[cold]
-    fn underflow(&self) -> Error {
-        self.corrupt("takes more values from the stack than there are")
-    }
-
-    #[cold]
-    fn refused(&self, what: &str) -> Error {
-        Error::unsupported(format!("at offset {} the pickle {what}", self.at))
-    }
-}
-
-/// What bytes become that are no Unicode text.
-type Fallback = fn(&mut Graph, &[u8]) -> Result<ValueId>;
-
-fn new_text(graph: &mut Graph, bytes: &[u8], otherwise: Fallback) -> Result<ValueId> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => graph.new_str(text),
-        Err(_) => otherwise(graph, bytes),
     }
 }

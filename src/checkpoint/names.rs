@@ -1,0 +1,84 @@
+//! The keys by which checkpoints name their parts: one table for each kind.
+
+/// Keys of a state dict at the top of a file, first choice first.
+pub const STATE_DICTS: &[&str] = &["state_dict", "model_state_dict"];
+
+/// Mappings that are unwrapped when nothing else with tensors is left.
+pub const WRAPPERS: &[&str] = &[
+    "generator",
+    "model",
+    "module",
+    "net",
+    "network",
+    "netG",
+    "params",
+    "state_dict",
+    "model_state_dict",
+    "weights",
+];
+
+/// Trees of averaged weights beside the raw ones.
+pub const EMA_TREES: &[&str] = &[
+    "ema",
+    "ema_model",
+    "ema_model_state_dict",
+    "ema_state_dict",
+    "g_ema",
+    "model_ema",
+    "params-ema",
+    "params_ema",
+    "state_dict_ema",
+];
+
+/// Training state by its exact key.
+const TRAINING_KEYS: &[&str] = &[
+    "amp",
+    "args",
+    "best_acc",
+    "best_metric",
+    "best_score",
+    "callbacks",
+    "cfg",
+    "config",
+    "criterion",
+    "current_model_state",
+    "dataloader",
+    "epoch",
+    "global_step",
+    "grad_scaler",
+    "hparams",
+    "hparams_name",
+    "hyper_parameters",
+    "iteration",
+    "loops",
+    "loss",
+    "lr_scheduler",
+    "lr_schedulers",
+    "message_hub",
+    "meta",
+    "metrics",
+    "native_amp_scaling_state",
+    "opt",
+    "optim",
+    "param_groups",
+    "sampler",
+    "scaler",
+    "step",
+    "trainer",
+    "training_args",
+];
+
+/// Files whose `state_dict` is the average: a key that marks them, and the key of their raw weights.
+pub const SWAPPED: &[(&str, &str)] = &[
+    ("current_model_state", "current_model_state"), // Lightning's WeightAveraging
+    ("message_hub", "ema_state_dict"),              // MMEngine's EMAHook
+];
+
+/// Whether a top-level key names training state: by the tables, or as `optimizer*`, `*scheduler`, `*rng*`.
+pub fn is_training_state(key: &str) -> bool {
+    let is_part = |part: &str| {
+        let singular = part.strip_suffix('s').unwrap_or(part);
+        part.starts_with("optimizer") || singular.ends_with("scheduler") || singular == "rng"
+    };
+    TRAINING_KEYS.contains(&key) || key.split(['_', '.', '-']).any(is_part)
+}

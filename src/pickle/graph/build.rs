@@ -1,0 +1,276 @@
+//! Construction of a graph, for the machine.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+use super::{Global, Graph, Node, Object, Span, Value, ValueId, entry_mut};
+use crate::error::{Error, Result};
+
+impl Graph {
+    fn push(&mut self, node: Node) -> Result<ValueId> {
+        self.nodes.push(node);
+        // Ids count from 1, so the id is the length after the push.
+        u32::try_from(self.nodes.len())
+            .ok()
+            .and_then(NonZeroU32::new)
+            .map(ValueId)
+            .ok_or_else(pool_full)
+    }
+
+    fn push_in<T>(
+        &mut self,
+        pool: impl FnOnce(&mut Graph) -> &mut Vec<T>,
+        value: T,
+        node: fn(u32) -> Node,
+    ) -> Result<ValueId> {
+        let pool = pool(self);
+        let index = u32::try_from(pool.len()).map_err(|_| pool_full())?;
+        pool.push(value);
+        self.push(node(index))
+    }
+
+    pub(in crate::pickle) fn none(&mut self) -> Result<ValueId> {
+        self.push(Node::None)
+    }
+
+    pub(in crate::pickle) fn bool(&mut self, value: bool) -> Result<ValueId> {
+        self.push(Node::Bool(value))
+    }
+
+    pub(in crate::pickle) fn int(&mut self, value: i64) -> Result<ValueId> {
+        self.push(Node::Int(value))
+    }
+
+    pub(in crate::pickle) fn float(&mut self, value: f64) -> Result<ValueId> {
+        self.push(Node::Float(value))
+    }
+
+    pub(in crate::pickle) fn new_str(&mut self, text: &str) -> Result<ValueId> {
+        let span = span(self.text.len(), text.len())?;
+        self.text.push_str(text);
+        self.push(Node::Str(span))
+    }
+
+    pub(in crate::pickle) fn ill_formed_str(&mut self, bytes: &[u8]) -> Result<ValueId> {
+        let span = self.push_bytes(bytes)?;
+        self.push(Node::IllFormedStr(span))
+    }
+
+    pub(in crate::pickle) fn bytes(&mut self, bytes: &[u8]) -> Result<ValueId> {
+        let span = self.push_bytes(bytes)?;
+        self.push(Node::Bytes(span))
+    }
+
+    pub(in crate::pickle) fn big_int(&mut self, bytes: &[u8]) -> Result<ValueId> {
+        let span = self.push_bytes(bytes)?;
+        self.push(Node::BigInt(span))
+    }
+
+    pub(in crate::pickle) fn new_tuple(&mut self, items: &[ValueId]) -> Result<ValueId> {
+        let span = self.push_ids(items)?;
+        self.push(Node::Tuple(span))
+    }
+
+    pub(in crate::pickle) fn frozen_set(&mut self, items: &[ValueId]) -> Result<ValueId> {
+        let span = self.push_ids(items)?;
+        self.push(Node::FrozenSet(span))
+    }
+
+    pub(in crate::pickle) fn list(&mut self, items: Vec<ValueId>) -> Result<ValueId> {
+        self.push_in(|graph| &mut graph.lists, items, Node::List)
+    }
+
+    pub(in crate::pickle) fn set(&mut self, items: Vec<ValueId>) -> Result<ValueId> {
+        self.push_in(|graph| &mut graph.lists, items, Node::Set)
+    }
+
+    pub(in crate::pickle) fn dict(&mut self, pairs: Vec<(ValueId, ValueId)>) -> Result<ValueId> {
+        self.push_in(|graph| &mut graph.dicts, pairs, Node::Dict)
+    }
+
+    pub(in crate::pickle) fn persistent(&mut self, id: ValueId) -> Result<ValueId> {
+        self.push(Node::Persistent(id))
+    }
+
+    pub(in crate::pickle) fn new_global(
+        &mut self,
+        module: &str,
+        name: &str,
+        offset: u64,
+    ) -> Result<ValueId> {
+        let key = (module.to_owned(), name.to_owned());
+        if let Some(&id) = self.global_ids.get(&key) {
+            return Ok(id);
+        }
+        let global = Global {
+            module: module.to_owned(),
+            name: name.to_owned(),
+            offset,
+        };
+        let id = self.push_in(|graph| &mut graph.globals, global, Node::Global)?;
+        self.global_ids.insert(key, id);
+        Ok(id)
+    }
+
+    pub(in crate::pickle) fn object(
+        &mut self,
+        callable: ValueId,
+        args: ValueId,
+        kwargs: Option<ValueId>,
+        offset: u64,
+    ) -> Result<ValueId> {
+        let mut object = Object {
+            callable,
+            args,
+            offset,
+            extra: None,
+        };
+        if kwargs.is_some() {
+            object.extra_mut().kwargs = kwargs;
+        }
+        self.push_in(|graph| &mut graph.objects, object, Node::Object)
+    }
+
+    /// Appends to a list or an object; `None` when `target` is neither.
+    pub(in crate::pickle) fn append(&mut self, target: ValueId, items: &[ValueId]) -> Option<()> {
+        match self.node(target)? {
+            Node::List(index) => entry_mut(&mut self.lists, index)?.extend_from_slice(items),
+            Node::Object(index) => {
+                let object = entry_mut(&mut self.objects, index)?;
+                object.extra_mut().items.extend_from_slice(items);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Adds to a set or an object; `None` when `target` is neither.
+    pub(in crate::pickle) fn add(&mut self, target: ValueId, items: &[ValueId]) -> Option<()> {
+        match self.node(target)? {
+            Node::Set(index) => {
+                entry_mut(&mut self.lists, index)?.extend_from_slice(items);
+                Some(())
+            }
+            Node::Object(_) => self.append(target, items),
+            _ => None,
+        }
+    }
+
+    /// Sets pairs of a dict or an object; `None` when `target` is neither.
+    pub(in crate::pickle) fn set_items(&mut self, target: ValueId, flat: &[ValueId]) -> Option<()> {
+        let pairs = flat.chunks_exact(2).filter_map(|pair| match *pair {
+            [key, value] => Some((key, value)),
+            _ => None,
+        });
+        match self.node(target)? {
+            Node::Dict(index) => entry_mut(&mut self.dicts, index)?.extend(pairs),
+            Node::Object(index) => {
+                let object = entry_mut(&mut self.objects, index)?;
+                object.extra_mut().pairs.extend(pairs);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Sets the state of an object; `None` when `target` is none.
+    pub(in crate::pickle) fn build(&mut self, target: ValueId, state: ValueId) -> Option<()> {
+        match self.node(target)? {
+            Node::Object(index) => {
+                entry_mut(&mut self.objects, index)?.extra_mut().state = Some(state);
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives every mapping Python's semantics for repeated keys: first position, last value.
+    pub(in crate::pickle) fn unify_keys(&mut self) {
+        let mut dicts = std::mem::take(&mut self.dicts);
+        for pairs in &mut dicts {
+            self.unify(pairs);
+        }
+        self.dicts = dicts;
+
+        let mut objects = std::mem::take(&mut self.objects);
+        for extra in objects.iter_mut().filter_map(|o| o.extra.as_mut()) {
+            self.unify(&mut extra.pairs);
+        }
+        self.objects = objects;
+        self.global_ids = HashMap::new();
+    }
+
+    fn unify(&self, pairs: &mut Vec<(ValueId, ValueId)>) {
+        if pairs.len() < 2 {
+            return;
+        }
+        let mut last = HashMap::with_capacity(pairs.len());
+        for &(key, value) in pairs.iter() {
+            last.insert(self.key(key), value);
+        }
+        if last.len() < pairs.len() {
+            pairs.retain_mut(|(key, value)| match last.remove(&self.key(*key)) {
+                Some(winner) => {
+                    *value = winner;
+                    true
+                }
+                None => false,
+            });
+        }
+    }
+
+    fn key(&self, id: ValueId) -> Key<'_> {
+        match self.get(id) {
+            Value::Str(text) => Key::Str(text),
+            Value::Bytes(bytes) => Key::Bytes(bytes),
+            Value::Int(value) => Key::Int(value),
+            Value::Bool(value) => Key::Int(i64::from(value)), // True == 1
+            Value::None => Key::None,
+            Value::Global(global) => Key::Global(&global.module, &global.name),
+            _ => Key::Other(id),
+        }
+    }
+
+    fn node(&self, id: ValueId) -> Option<Node> {
+        let index = usize::try_from(id.0.get()).ok()?.checked_sub(1)?;
+        self.nodes.get(index).copied()
+    }
+
+    fn push_bytes(&mut self, bytes: &[u8]) -> Result<Span> {
+        let span = span(self.bytes.len(), bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(span)
+    }
+
+    fn push_ids(&mut self, items: &[ValueId]) -> Result<Span> {
+        let span = span(self.ids.len(), items.len())?;
+        self.ids.extend_from_slice(items);
+        Ok(span)
+    }
+}
+
+/// What decides whether two keys are the same key.
+#[derive(PartialEq, Eq, Hash)]
+enum Key<'g> {
+    None,
+    Int(i64),
+    Str(&'g str),
+    Bytes(&'g [u8]),
+    Global(&'g str, &'g str),
+    Other(ValueId),
+}
+
+fn span(start: usize, len: usize) -> Result<Span> {
+    let end = start
+        .checked_add(len)
+        .and_then(|end| u32::try_from(end).ok());
+    match (u32::try_from(start), end) {
+        (Ok(start), Some(end)) => Ok(Span { start, end }),
+        _ => Err(pool_full()),
+    }
+}
+
+#[cold]
+fn pool_full() -> Error {
+    Error::limit("the pickle holds more than 4 GiB of text, bytes or values of one kind")
+}

@@ -1,0 +1,203 @@
+//! What opcodes are made of: stack, memo, operands, errors.
+
+use super::Machine;
+use crate::error::{Error, Result};
+use crate::pickle::graph::{Graph, Value, ValueId};
+use crate::pickle::text::{self, Integer};
+
+impl Machine<'_> {
+    pub(super) fn height(&self) -> usize {
+        self.stack.len().saturating_add(self.marks.len())
+    }
+
+    pub(super) fn push(&mut self, value: ValueId) -> Result<()> {
+        self.depth.check(self.height())?;
+        self.stack.push(value);
+        Ok(())
+    }
+
+    pub(super) fn new_value(
+        &mut self,
+        make: impl FnOnce(&mut Graph) -> Result<ValueId>,
+    ) -> Result<()> {
+        self.nodes.charge(1)?;
+        let value = make(&mut self.graph)?;
+        self.push(value)
+    }
+
+    pub(super) fn constant(&mut self, index: usize) -> Result<()> {
+        match self.constants.get(index) {
+            Some(&value) => self.push(value),
+            None => Err(self.corrupt("holds an unknown constant")),
+        }
+    }
+
+    /// Pops a value; a mark is not a value.
+    pub(super) fn pop(&mut self) -> Result<ValueId> {
+        if self.marks.last() == Some(&self.stack.len()) {
+            return Err(self.underflow());
+        }
+        self.stack.pop().ok_or_else(|| self.underflow())
+    }
+
+    pub(super) fn top(&self) -> Result<ValueId> {
+        if self.marks.last() == Some(&self.stack.len()) {
+            return Err(self.underflow());
+        }
+        self.stack.last().copied().ok_or_else(|| self.underflow())
+    }
+
+    /// Pops the values above the topmost mark, and the mark.
+    pub(super) fn pop_mark(&mut self) -> Result<Vec<ValueId>> {
+        match self.marks.pop() {
+            Some(mark) if mark <= self.stack.len() => Ok(self.stack.split_off(mark)),
+            _ => Err(self.corrupt("needs a mark where there is none")),
+        }
+    }
+
+    pub(super) fn small(&mut self, value: i64) -> Result<()> {
+        self.new_value(|graph| graph.int(value))
+    }
+
+    pub(super) fn integer(&mut self, value: Option<Integer>) -> Result<()> {
+        match value {
+            Some(Integer::Small(value)) => self.small(value),
+            Some(Integer::Big(bytes)) => self.new_value(|graph| graph.big_int(&bytes)),
+            None => Err(self.corrupt("holds an integer that is no number")),
+        }
+    }
+
+    pub(super) fn long(&mut self, len: u64) -> Result<()> {
+        let value = text::twos_complement(self.cursor.take(len)?);
+        self.integer(Some(value))
+    }
+
+    /// A length that the format stores signed.
+    pub(super) fn length_i32(&mut self) -> Result<u64> {
+        let len = i32::from_le_bytes(self.cursor.array()?);
+        u64::try_from(len).map_err(|_| self.corrupt(format!("claims a length of {len}")))
+    }
+
+    pub(super) fn text(&mut self, len: u64, otherwise: Fallback) -> Result<()> {
+        self.nodes.charge(1)?;
+        let value = new_text(&mut self.graph, self.cursor.take(len)?, otherwise)?;
+        self.push(value)
+    }
+
+    pub(super) fn bytes(&mut self, len: u64) -> Result<()> {
+        self.nodes.charge(1)?;
+        let value = self.graph.bytes(self.cursor.take(len)?)?;
+        self.push(value)
+    }
+
+    pub(super) fn short_tuple(&mut self, len: usize) -> Result<()> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        match self.stack.len().checked_sub(len) {
+            Some(start) if start >= floor => {
+                self.nodes.charge(1)?;
+                let items = self.stack.get(start..).unwrap_or_default();
+                let tuple = self.graph.new_tuple(items)?;
+                self.stack.truncate(start);
+                self.push(tuple)
+            }
+            _ => Err(self.underflow()),
+        }
+    }
+
+    pub(super) fn set_items(&mut self, flat: &[ValueId]) -> Result<()> {
+        if !flat.len().is_multiple_of(2) {
+            return Err(self.corrupt("sets a key without a value"));
+        }
+        let target = self.top()?;
+        let done = self.graph.set_items(target, flat);
+        self.require(done, "sets items of a value that is no dict")
+    }
+
+    pub(super) fn memo_index(&mut self) -> Result<u64> {
+        let line = self.cursor.line()?;
+        let index = std::str::from_utf8(line).ok().and_then(|s| s.parse().ok());
+        index.ok_or_else(|| self.corrupt("holds a memo index that is no number"))
+    }
+
+    pub(super) fn get(&mut self, index: u64) -> Result<()> {
+        match self.memo.get(index) {
+            Some(value) => self.push(value),
+            None => Err(self.corrupt(format!("reads memo entry {index}, which was never set"))),
+        }
+    }
+
+    pub(super) fn put(&mut self, index: u64) -> Result<()> {
+        let value = self.top()?;
+        self.memo_budget.check(self.memo.len())?;
+        self.memo.put(index, value);
+        Ok(())
+    }
+
+    pub(super) fn global_lines(&mut self) -> Result<ValueId> {
+        let line = |machine: &mut Self| -> Result<String> {
+            let line = machine.cursor.line()?.to_vec();
+            String::from_utf8(line).map_err(|_| machine.corrupt("names a global that is no text"))
+        };
+        let module = line(self)?;
+        let name = line(self)?;
+        self.nodes.charge(1)?;
+        self.graph.new_global(&module, &name, self.at)
+    }
+
+    pub(super) fn check_call(&self, callable: ValueId, args: ValueId) -> Result<()> {
+        // An object can be callable (functools.partial, a nested class), as can a persistent class.
+        let callable = self.graph.get(callable);
+        if !matches!(
+            callable,
+            Value::Global(_) | Value::Object(_) | Value::Persistent(_)
+        ) {
+            return Err(self.corrupt("calls a value that cannot be called"));
+        }
+        match self.graph.tuple(args) {
+            Some(_) => Ok(()),
+            None => Err(self.corrupt("calls with arguments that are no tuple")),
+        }
+    }
+
+    pub(super) fn object(
+        &mut self,
+        callable: ValueId,
+        args: ValueId,
+        kwargs: Option<ValueId>,
+    ) -> Result<()> {
+        let at = self.at;
+        self.new_value(|graph| graph.object(callable, args, kwargs, at))
+    }
+
+    pub(super) fn require(&self, done: Option<()>, what: &str) -> Result<()> {
+        done.ok_or_else(|| self.corrupt(what))
+    }
+
+    #[cold]
+    pub(super) fn corrupt(&self, what: impl std::fmt::Display) -> Error {
+        Error::corrupt(format!(
+            "the pickle {what} at offset {}; the file is corrupt, get it again",
+            self.at
+        ))
+    }
+
+    #[cold]
+    pub(super) fn underflow(&self) -> Error {
+        self.corrupt("takes more values from the stack than there are")
+    }
+
+    #[cold]
+    pub(super) fn refused(&self, what: &str) -> Error {
+        Error::unsupported(format!("at offset {} the pickle {what}", self.at))
+    }
+}
+
+/// What bytes become that are no Unicode text.
+pub(super) type Fallback = fn(&mut Graph, &[u8]) -> Result<ValueId>;
+
+pub(super) fn new_text(graph: &mut Graph, bytes: &[u8], otherwise: Fallback) -> Result<ValueId> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => graph.new_str(text),
+        Err(_) => otherwise(graph, bytes),
+    }
+}
