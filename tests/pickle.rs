@@ -102,7 +102,10 @@ fn every_truncation_of_a_pickle_is_an_error() {
     for (path, bytes) in pickles(false).into_iter().chain(pickles(true)) {
         for len in 0..bytes.len().min(400) {
             let cut = bytes[..len].to_vec();
-            assert!(load(&cut, 0, &Limits::default()).is_err(), "{path} at {len}");
+            assert!(
+                load(&cut, 0, &Limits::default()).is_err(),
+                "{path} at {len}"
+            );
         }
     }
 }
@@ -146,12 +149,24 @@ fn malformed_pickles_are_corrupt_with_an_offset() {
         ("odd items", b"}(Nu.", "without a value"),
         ("state of a list", b"]}b.", "no object"),
         ("call of a number", b"K\x01)R.", "cannot be called"),
-        ("arguments that are no tuple", b"cos\nsystem\n]R.", "no tuple"),
+        (
+            "arguments that are no tuple",
+            b"cos\nsystem\n]R.",
+            "no tuple",
+        ),
         ("unknown opcode", b"\xff.", "0xff"),
         ("protocol 6", b"\x80\x06N.", "protocol 6"),
-        ("frame beyond the end", b"\x95\xff\xff\xff\xff\xff\xff\xff\x7fN.", "frame"),
+        (
+            "frame beyond the end",
+            b"\x95\xff\xff\xff\xff\xff\xff\xff\x7fN.",
+            "frame",
+        ),
         ("string beyond the end", b"X\xff\xff\xff\x7fab", "claims"),
-        ("bytes beyond the end", b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff", "claims"),
+        (
+            "bytes beyond the end",
+            b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff",
+            "claims",
+        ),
         ("negative length", b"\x8b\xff\xff\xff\xff", "length of -1"),
         ("line without an end", b"I12", "truncated"),
         ("a number that is none", b"Ixy\n.", "no number"),
@@ -165,7 +180,13 @@ fn malformed_pickles_are_corrupt_with_an_offset() {
 
 #[test]
 fn what_no_checkpoint_contains_is_refused() {
-    for bytes in [&b"Pid\n."[..], b"\x82\x01.", b"\x83\x01\x00.", b"\x97.", b"N\x98."] {
+    for bytes in [
+        &b"Pid\n."[..],
+        b"\x82\x01.",
+        b"\x83\x01\x00.",
+        b"\x97.",
+        b"N\x98.",
+    ] {
         let error = load(&bytes.to_vec(), 0, &Limits::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     }

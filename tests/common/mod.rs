@@ -1,6 +1,8 @@
 //! What several test files share.
 #![allow(dead_code)] // each test file is a crate of its own and uses a part of this
 
+pub mod checkpoint;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
