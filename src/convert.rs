@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::checkpoint::{Checkpoint, LeftOut, OpenOptions};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::plan::{EmaReport, Plan, PlanOptions};
 use crate::progress::Progress;
 use crate::writer::{self, Overflow, Target};
@@ -20,9 +20,6 @@ pub struct ConvertOptions {
     pub plan: PlanOptions,
     /// Replace an existing target. Default: false, an existing target is an error.
     pub overwrite: bool,
-    /// Convert files that would run code if they were really unpickled; nothing is executed either way.
-    /// Default: false, such files are refused.
-    pub allow_dangerous: bool,
     /// Wait until the output survives a power failure. Default: true.
     pub sync: bool,
     /// Worker threads. Default: as many as the machine runs at once.
@@ -35,7 +32,6 @@ impl Default for ConvertOptions {
             open: OpenOptions::default(),
             plan: PlanOptions::default(),
             overwrite: false,
-            allow_dangerous: false,
             sync: true,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
         }
@@ -60,6 +56,8 @@ pub struct Summary {
     pub cast: usize,
     /// Tensors in which a cast made finite values infinite.
     pub overflows: Vec<Overflow>,
+    /// Globals that are not known and were kept as inert names.
+    pub unknown_globals: Vec<String>,
     /// Size of the input in bytes.
     pub bytes_in: u64,
     /// Size of the output in bytes.
@@ -68,13 +66,12 @@ pub struct Summary {
 
 /// Converts the checkpoint `input` to the safetensors file `output`.
 ///
-/// `output` appears only when it is complete; on any error, and when `progress` asks to stop, nothing is
+/// Folders on the way to `output` are made. `output` appears only when it is complete; on any error, and when `progress` asks to stop, nothing is
 /// left behind and an existing `output` stays as it was. Nothing in the input is executed.
 ///
 /// # Errors
-/// Those of [`Checkpoint::open`] and [`Plan::new`]; [`Dangerous`](ErrorKind::Dangerous) for a pickle that
-/// would run code, unless allowed; [`Usage`](ErrorKind::Usage) when the output exists or is the input;
-/// [`Cancelled`](ErrorKind::Cancelled); [`Io`](ErrorKind::Io).
+/// Those of [`Checkpoint::open`] and [`Plan::new`]; [`Usage`](crate::ErrorKind::Usage) when the output
+/// exists or is the input; [`Cancelled`](crate::ErrorKind::Cancelled); [`Io`](crate::ErrorKind::Io).
 pub fn convert(
     input: &Path,
     output: &Path,
@@ -92,18 +89,6 @@ fn write(
     options: &ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<Summary> {
-    if let Some(finding) = checkpoint.dangerous.first()
-        && !options.allow_dangerous
-    {
-        return Err(Error::new(
-            ErrorKind::Dangerous,
-            format!(
-                "refused, because unpickling this file would call {} (named at byte {} of its pickle); \
-                 nothing was executed; --allow-dangerous converts the tensors all the same",
-                finding.call, finding.offset
-            ),
-        ));
-    }
     let plan = Plan::new(checkpoint, &options.plan)?;
     let target = Target::create(output)?;
     let written = writer::write(checkpoint, &plan, &target, options.threads, progress)?;
@@ -122,6 +107,7 @@ fn write(
         ema: plan.ema,
         deselected: plan.deselected,
         overflows: written.overflows,
+        unknown_globals: checkpoint.unknown_globals.clone(),
         bytes_in: checkpoint.file_bytes,
         bytes_out: written.bytes,
     })

@@ -142,7 +142,7 @@ impl<'g> Walker<'g> {
             found.push(Entry {
                 name: parent.to_owned(),
                 leaf: Leaf::Refused(Refusal::unsupported(format!(
-                    "has a key that cannot be part of a name ({key})"
+                    "holds tensors under a key that cannot be part of a name ({key})"
                 ))),
             });
         }

@@ -1,14 +1,14 @@
 //! Opening a checkpoint: container, pickle, names.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::flatten::{Entry, Walker};
 use super::root::{self, Averages, LeftOut, Root};
 use crate::container::{self, ByteOrder, Record};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::pickle;
 use crate::read_at::{FileSource, ReadAt};
@@ -22,6 +22,9 @@ pub struct OpenOptions {
     pub root: Root,
     /// How much of a hostile file is read. Default: see [`Limits`].
     pub limits: Limits,
+    /// Open files that would run code if they were really unpickled; nothing is executed either way.
+    /// Default: false, such files are refused.
+    pub allow_dangerous: bool,
 }
 
 /// A checkpoint of which everything is known but the tensors' data.
@@ -32,12 +35,16 @@ pub struct Checkpoint {
     pub entries: Vec<Entry>,
     /// What lies beside the root, with tensors or without.
     pub left_out: Vec<LeftOut>,
+    /// Whether the root is itself a tree of averaged weights (EMA).
+    pub root_is_average: bool,
     /// Trees of averaged weights (EMA) beside the root.
     pub averages: Vec<Averages>,
     /// The key of the raw weights, in a file whose `state_dict` is the average (Lightning, MMEngine).
     pub swapped: Option<&'static str>,
     /// Calls that would run code if the file were really unpickled. Nothing was executed.
     pub dangerous: Vec<Finding>,
+    /// Globals that are not known and were kept as inert names, as in `omegaconf.dictconfig.DictConfig`.
+    pub unknown_globals: Vec<String>,
     /// Size of the file in bytes.
     pub file_bytes: u64,
     storages: Vec<Storage>,
@@ -49,20 +56,19 @@ impl Checkpoint {
     /// Opens the checkpoint at `path`. Costs milliseconds for a file of any size.
     ///
     /// # Errors
-    /// I/O errors; [`NotACheckpoint`](crate::ErrorKind::NotACheckpoint),
-    /// [`Corrupt`](crate::ErrorKind::Corrupt), [`Limit`](crate::ErrorKind::Limit), or
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) by what the file holds;
-    /// [`Usage`](crate::ErrorKind::Usage) when the chosen root does not exist or holds no tensors.
+    /// I/O errors; [`NotACheckpoint`](ErrorKind::NotACheckpoint),
+    /// [`Corrupt`](ErrorKind::Corrupt), [`Limit`](ErrorKind::Limit), or
+    /// [`Unsupported`](ErrorKind::Unsupported) by what the file holds;
+    /// [`Dangerous`](ErrorKind::Dangerous) for a pickle that would run code, unless allowed;
+    /// [`Usage`](ErrorKind::Usage) when the chosen root does not exist or holds no tensors.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
         let open = || {
-            let file = File::open(path).map_err(|e| Error::io("cannot open the file", e))?;
-            let kind = file
-                .metadata()
-                .map_err(|e| Error::io("cannot open the file", e))?;
-            if !kind.is_file() {
+            let failed = |e| Error::io("cannot open the file", e);
+            // Looked at before it is opened: opening a FIFO would wait for somebody to write into it.
+            if !fs::metadata(path).map_err(failed)?.is_file() {
                 return Err(Error::usage("not a regular file"));
             }
-            let source = FileSource::new(file).map_err(|e| Error::io("cannot open the file", e))?;
+            let source = File::open(path).and_then(FileSource::new).map_err(failed)?;
             Checkpoint::from_source(Arc::new(source), options)
         };
         open().map_err(|error| error.in_file(path))
@@ -86,6 +92,19 @@ impl Checkpoint {
         drop(pickle);
 
         let graph = &loaded.graph;
+        let dangerous = torch::dangerous_calls(graph);
+        if let Some(finding) = dangerous.first()
+            && !options.allow_dangerous
+        {
+            return Err(Error::new(
+                ErrorKind::Dangerous,
+                format!(
+                    "refused, because unpickling this file would call {} (named at byte {} of its pickle); \
+                     nothing was executed; --allow-dangerous converts the tensors all the same",
+                    finding.call, finding.offset
+                ),
+            ));
+        }
         let mut walker = Walker::new(graph, &options.limits);
         let choice = root::choose(graph, &mut walker, loaded.root, &options.root)?;
         if choice.entries.is_empty() {
@@ -104,12 +123,14 @@ impl Checkpoint {
             }));
         }
         Ok(Checkpoint {
+            root_is_average: root::is_average(&choice.path),
             root: choice.path,
             entries: choice.entries,
             left_out: choice.left_out,
             averages: choice.averages,
             swapped: choice.swapped,
-            dangerous: torch::dangerous_calls(graph),
+            dangerous,
+            unknown_globals: torch::unknown_globals(graph),
             file_bytes,
             storages: walker.reader.into_storages(),
             records: archive.storages,
@@ -130,7 +151,7 @@ impl Checkpoint {
     /// The record that holds a storage's bytes, large enough for all of its tensors.
     ///
     /// # Errors
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) when there is no such record, or it is too short.
+    /// [`Corrupt`](ErrorKind::Corrupt) when there is no such record, or it is too short.
     pub fn record(&self, id: StorageId) -> Result<&Record> {
         let storage = self.storage(id);
         let storage = storage.ok_or_else(|| Error::corrupt("a tensor names no storage"))?;

@@ -84,6 +84,15 @@ fn whole(walker: &mut Walker, top: ValueId) -> Result<Choice> {
     if let [only] = entries.as_mut_slice()
         && only.name.is_empty()
     {
+        if let Leaf::Refused(refusal) = &only.leaf {
+            return Err(Error::new(
+                refusal.kind,
+                format!(
+                    "the only value {}; in torch, save a state_dict() of dense tensors instead",
+                    refusal.reason
+                ),
+            ));
+        }
         only.name.push_str("tensor");
     }
     Ok(Choice {
@@ -104,7 +113,24 @@ fn at_path(graph: &Graph, walker: &mut Walker, top: ValueId, path: &str) -> Resu
     };
     let mut choice = whole(walker, id)?;
     choice.path = path.to_owned();
+    let beside = children(graph, top).map(|c| c.entries).unwrap_or_default();
+    for (key, id) in &beside {
+        let Some(key) = name(key).filter(|key| EMA_TREES.contains(key) && !path.starts_with(key))
+        else {
+            continue;
+        };
+        choice.averages.push(Averages {
+            key: key.to_owned(),
+            entries: walker.entries(*id)?,
+        });
+    }
     Ok(choice)
+}
+
+/// Whether the value at a dotted path is a tree of averaged weights.
+pub(super) fn is_average(path: &str) -> bool {
+    let top = path.split_once('.').map_or(path, |(top, _)| top);
+    EMA_TREES.contains(&top)
 }
 
 /// The value at a dotted path whose keys may hold dots themselves.

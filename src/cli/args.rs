@@ -75,7 +75,7 @@ pub struct Args {
     pub root: Option<String>,
 
     /// Convert every tensor in the file under its full path, optimizer state included
-    #[arg(long, conflicts_with = "root", help_heading = "Selection")]
+    #[arg(long, conflicts_with_all = ["root", "ema", "prune_ema"], help_heading = "Selection")]
     pub all: bool,
 
     /// Only tensors whose name matches, e.g. 'model.diffusion_model.*'; repeatable

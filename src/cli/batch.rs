@@ -1,6 +1,5 @@
 //! Converts the files of a run one after the other; a bad file does not stop the rest.
 
-use std::path::Path;
 use std::time::Instant;
 
 use ckpt2st::{Error, ErrorKind, Result, Summary, convert};
@@ -83,16 +82,6 @@ fn without_existing<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job>
 fn convert_one(job: &Job, run: &Run) -> Result<Summary> {
     if progress::is_interrupted() {
         return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
-    }
-    if let Some(folder) = job
-        .output
-        .parent()
-        .filter(|folder| *folder != Path::new(""))
-    {
-        std::fs::create_dir_all(folder).map_err(|e| {
-            let what = format!("cannot create the folder {}: {e}", folder.display());
-            Error::new(ErrorKind::Io, what)
-        })?;
     }
     let bar = Bar::new(&job.input, run.quiet);
     convert(&job.input, &job.output, &run.options, &bar)

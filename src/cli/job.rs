@@ -38,6 +38,8 @@ impl Run {
     /// # Errors
     /// [`ErrorKind::Usage`] when options contradict the inputs, or two inputs have one output.
     pub fn new(args: &Args) -> Result<Run> {
+        let options = options(args);
+        options.plan.check()?;
         let mut found = Vec::new();
         let mut failed = Vec::new();
         for input in &args.inputs {
@@ -55,7 +57,7 @@ impl Run {
         Ok(Run {
             jobs,
             failed,
-            options: options(args),
+            options,
             skip_existing: args.skip_existing,
             quiet: args.quiet,
             verbose: args.verbose,
@@ -87,7 +89,7 @@ fn options(args: &Args) -> ConvertOptions {
     options.plan.include.clone_from(&args.include);
     options.plan.exclude.clone_from(&args.exclude);
     options.overwrite = args.overwrite;
-    options.allow_dangerous = args.allow_dangerous;
+    options.open.allow_dangerous = args.allow_dangerous;
     options.sync = !args.no_sync;
     if let Some(threads) = args.threads {
         options.threads = threads.get();

@@ -102,6 +102,9 @@ pub fn summary(job: &Job, summary: &Summary, time: Duration, verbose: bool) {
         let what = count(summary.cast, "tensor", "tensors");
         line("cast", &format!("{what}, {kept} kept as they were"));
     }
+    if verbose && !summary.unknown_globals.is_empty() {
+        line("inert", &summary.unknown_globals.join(", "));
+    }
     if !summary.overflows.is_empty() {
         line("overflow", &overflows(summary, verbose));
     }

@@ -57,6 +57,17 @@ pub fn apply<'c>(
              and --ema does not handle this layout yet; choose a tree with --root"
         )));
     }
+    if checkpoint.root_is_average {
+        if mode == Ema::Drop {
+            return Err(Error::usage(format!(
+                "--ema drop: {:?} is itself a tree of EMA weights, nothing else would be left",
+                checkpoint.root
+            )));
+        }
+        report.layout = Some(checkpoint.root.clone());
+        report.used = tensors.len();
+        return Ok((tensors, report));
+    }
     let (averages, mut model): (Vec<_>, Vec<_>) = tensors
         .into_iter()
         .partition(|tensor| tensor.name.starts_with(PREFIX));

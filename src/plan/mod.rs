@@ -107,6 +107,16 @@ impl Selected<'_> {
     }
 }
 
+impl PlanOptions {
+    /// Checks what can be checked without a file.
+    ///
+    /// # Errors
+    /// [`Usage`](ErrorKind::Usage) for a pattern that is no glob.
+    pub fn check(&self) -> Result<()> {
+        select::select(Vec::new(), &self.include, &self.exclude).map(drop)
+    }
+}
+
 impl Plan {
     /// Plans the conversion of `checkpoint`. Reads no tensor data.
     ///
@@ -162,7 +172,7 @@ fn writable<'c>(checkpoint: &Checkpoint, tensor: &Selected<'c>) -> Result<&'c Te
             };
             return Err(Error::new(
                 refusal.kind,
-                format!("the tensor {name:?} {}; {advice}", refusal.reason),
+                format!("{name:?} {}; {advice}", refusal.reason),
             ));
         }
     };

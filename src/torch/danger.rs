@@ -24,6 +24,16 @@ pub fn dangerous_calls(graph: &Graph) -> Vec<Finding> {
         .collect()
 }
 
+/// Every global that is neither known nor dangerous, as `module.name`.
+pub fn unknown_globals(graph: &Graph) -> Vec<String> {
+    graph
+        .globals()
+        .iter()
+        .filter(|global| globals::verdict(global) == Verdict::Unknown)
+        .map(|global| format!("{}.{}", global.module, global.name))
+        .collect()
+}
+
 fn finding(graph: &Graph, global: &Global) -> Option<Finding> {
     let path = format!("{}.{}", global.module, global.name);
     let mut calls = graph

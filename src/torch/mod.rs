@@ -16,7 +16,7 @@ mod rebuild;
 mod storage;
 mod tensor;
 
-pub use danger::{Finding, dangerous_calls};
+pub use danger::{Finding, dangerous_calls, unknown_globals};
 pub use mapping::{Key, children};
 pub use rebuild::{Leaf, Reader, Refusal};
 pub use storage::{Storage, StorageId};

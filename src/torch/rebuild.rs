@@ -20,7 +20,7 @@ pub enum Leaf {
 pub struct Refusal {
     /// [`Corrupt`](ErrorKind::Corrupt) or [`Unsupported`](ErrorKind::Unsupported).
     pub kind: ErrorKind,
-    /// Completes "the tensor …".
+    /// Completes a sentence that starts with the name.
     pub reason: String,
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::globals::{self, Element, Meaning};
 use crate::pickle::{Graph, Value, ValueId};
 
-/// A storage of one checkpoint, by its place in [`Storages`].
+/// A storage of one checkpoint, by its place in the checkpoint's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StorageId(u32);
 

@@ -17,12 +17,14 @@ pub struct Target {
 }
 
 impl Target {
-    /// Creates the temporary file in the folder of `path`.
+    /// Creates the temporary file in the folder of `path`, which is made if need be.
     ///
     /// # Errors
-    /// [`Io`](crate::ErrorKind::Io) when the folder does not exist or cannot be written.
+    /// [`Io`](crate::ErrorKind::Io) when the folder cannot be made or written.
     pub fn create(path: &Path) -> Result<Target> {
         let folder = folder_of(path);
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Error::io("cannot create the target folder", e).in_file(folder))?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".ckpt2st-").suffix(".tmp");
         // The umask takes its part off, as for any other new file.
