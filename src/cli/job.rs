@@ -1,6 +1,6 @@
 //! What was meant: files to convert, and how.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -49,8 +49,11 @@ impl Run {
             }
         }
         let one_file = args.inputs.len() == 1 && args.inputs.iter().all(|input| !input.is_dir());
+        // A file that is named itself and found in a named folder is one file.
+        let mut seen = HashSet::new();
         let jobs: Vec<Job> = found
             .into_iter()
+            .filter(|file| seen.insert(file.path.clone()))
             .map(|file| file.into_job(args.output.as_deref(), one_file))
             .collect();
         refuse_shared_outputs(&jobs)?;
