@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::error::{Error, Result};
 use crate::limits::{Budget, Limits};
 use crate::pickle::{Graph, Value, ValueId};
-use crate::torch::{Key, Leaf, Reader, Refusal, children};
+use crate::torch::{Children, Key, Leaf, Reader, Refusal, children};
 
 /// A named tensor, or something under a name that holds tensors and cannot be written.
 #[derive(Debug, Clone)]
@@ -28,12 +28,18 @@ impl Entry {
 
 /// Deeper nesting than this is an attack: Python's own pickler gives up near 1000 levels.
 const MAX_NESTING: usize = 1000;
+/// A longer name is an attack: dotted module paths have a few hundred bytes.
+const MAX_NAME: usize = 64 * 1024;
+/// Bytes of names and keys that cost as much as visiting one value.
+const BYTES_PER_VISIT: usize = 64;
 
 /// Walks a graph and collects named tensors.
 pub struct Walker<'g> {
     graph: &'g Graph,
     pub reader: Reader<'g>,
     visits: Budget,
+    /// Containers between the root and the value being visited.
+    on_path: HashSet<ValueId>,
 }
 
 /// A container on the way from the root to the value being visited.
@@ -50,6 +56,7 @@ impl<'g> Walker<'g> {
             graph,
             reader: Reader::new(graph),
             visits: Budget::new("values while names are collected", limits.visits),
+            on_path: HashSet::new(),
         }
     }
 
@@ -62,10 +69,12 @@ impl<'g> Walker<'g> {
         let mut found = Vec::new();
         let mut name = String::new();
         let mut path: Vec<Level> = Vec::new();
-        self.visit(root, &mut name, &mut path, &mut found)?;
+        self.on_path.clear();
+        self.visit(root, &name, &mut path, &mut found)?;
         while let Some(level) = path.last_mut() {
             name.truncate(level.name_len);
             let Some((key, id)) = level.children.next() else {
+                self.on_path.remove(&level.id);
                 path.pop();
                 continue;
             };
@@ -80,7 +89,7 @@ impl<'g> Walker<'g> {
                 name.push('.');
             }
             name.push_str(key);
-            self.visit(id, &mut name, &mut path, &mut found)?;
+            self.visit(id, &name, &mut path, &mut found)?;
         }
         Ok(found)
     }
@@ -88,28 +97,33 @@ impl<'g> Walker<'g> {
     fn visit(
         &mut self,
         id: ValueId,
-        name: &mut String,
+        name: &str,
         path: &mut Vec<Level>,
         found: &mut Vec<Entry>,
     ) -> Result<()> {
-        self.visits.charge(1)?;
+        if name.len() > MAX_NAME {
+            return Err(Error::limit(format!(
+                "a name is longer than {MAX_NAME} bytes; no checkpoint needs that"
+            )));
+        }
+        self.charge(1, name.len())?;
         if let Some(leaf) = self.reader.tensor(id) {
             found.push(Entry {
-                name: name.clone(),
+                name: name.to_owned(),
                 leaf,
             });
             return Ok(());
         }
-        let Some(children) = children(self.graph, id) else {
+        let Some(children) = self.children(id)? else {
             return Ok(());
         };
         // A container inside itself holds nothing that has no shorter name.
-        if path.iter().any(|level| level.id == id) {
+        if self.on_path.contains(&id) {
             return Ok(());
         }
         if path.len() >= MAX_NESTING {
             return Err(Error::limit(format!(
-                "values are nested more than {MAX_NESTING} deep at {name:?}; no checkpoint needs that"
+                "values are nested more than {MAX_NESTING} deep; no checkpoint needs that"
             )));
         }
         if self.any_tensor(&children.hidden)? {
@@ -118,10 +132,11 @@ impl<'g> Walker<'g> {
                 self.describe(id)
             );
             found.push(Entry {
-                name: name.clone(),
+                name: name.to_owned(),
                 leaf: Leaf::Refused(Refusal::unsupported(reason)),
             });
         }
+        self.on_path.insert(id);
         path.push(Level {
             id,
             children: children.entries.into_iter(),
@@ -140,10 +155,13 @@ impl<'g> Walker<'g> {
     ) -> Result<()> {
         if self.any_tensor(&[id])? {
             found.push(Entry {
-                name: parent.to_owned(),
-                leaf: Leaf::Refused(Refusal::unsupported(format!(
-                    "holds tensors under a key that cannot be part of a name ({key})"
-                ))),
+                name: match parent {
+                    "" => format!("({key})"),
+                    parent => format!("{parent}.({key})"),
+                },
+                leaf: Leaf::Refused(Refusal::unsupported(
+                    "has a key that cannot be part of a tensor's name",
+                )),
             });
         }
         Ok(())
@@ -157,16 +175,35 @@ impl<'g> Walker<'g> {
             if !seen.insert(id) {
                 continue;
             }
-            self.visits.charge(1)?;
+            self.charge(1, 0)?;
             if self.reader.tensor(id).is_some() {
                 return Ok(true);
             }
-            if let Some(children) = children(self.graph, id) {
+            if let Some(children) = self.children(id)? {
                 todo.extend(children.hidden);
                 todo.extend(children.entries.into_iter().map(|(_, id)| id));
             }
         }
         Ok(false)
+    }
+
+    /// The children of a value, charged for.
+    fn children(&mut self, id: ValueId) -> Result<Option<Children>> {
+        let children = children(self.graph, id);
+        if let Some(children) = &children {
+            let key_bytes = children.entries.iter().map(|(key, _)| match key {
+                Key::Name(key) => key.len(),
+                Key::Unnamable(_) => 0,
+            });
+            let values = children.entries.len().saturating_add(children.hidden.len());
+            self.charge(values, key_bytes.fold(0, usize::saturating_add))?;
+        }
+        Ok(children)
+    }
+
+    fn charge(&mut self, values: usize, bytes: usize) -> Result<()> {
+        let cost = values.saturating_add(bytes.checked_div(BYTES_PER_VISIT).unwrap_or(0));
+        self.visits.charge(u64::try_from(cost).unwrap_or(u64::MAX))
     }
 
     fn describe(&self, id: ValueId) -> String {

@@ -49,22 +49,18 @@ const TRAINING_KEYS: &[&str] = &[
     "hparams",
     "hparams_name",
     "hyper_parameters",
-    "iteration",
     "loops",
     "loss",
     "lr_scheduler",
     "lr_schedulers",
     "message_hub",
-    "meta",
     "metrics",
     "native_amp_scaling_state",
     "opt",
     "optim",
     "param_groups",
-    "sampler",
     "scaler",
     "step",
-    "trainer",
     "training_args",
 ];
 
@@ -74,11 +70,14 @@ pub const SWAPPED: &[(&str, &str)] = &[
     ("message_hub", "ema_state_dict"),              // MMEngine's EMAHook
 ];
 
-/// Whether a top-level key names training state: by the tables, or as `optimizer*`, `*scheduler`, `*rng*`.
+/// Whether a top-level key names training state: by the tables, or as `optim*`, `*scheduler`, `*rng*`.
 pub fn is_training_state(key: &str) -> bool {
     let is_part = |part: &str| {
         let singular = part.strip_suffix('s').unwrap_or(part);
-        part.starts_with("optimizer") || singular.ends_with("scheduler") || singular == "rng"
+        part == "opt"
+            || part.starts_with("optim")
+            || singular.ends_with("scheduler")
+            || singular == "rng"
     };
     TRAINING_KEYS.contains(&key) || key.split(['_', '.', '-']).any(is_part)
 }

@@ -226,14 +226,18 @@ fn auto(graph: &Graph, walker: &mut Walker, top: ValueId) -> Result<Choice> {
         } else if unwrap {
             path.clone_from(&branch.key);
             entries = branch.entries;
-            // A state_dict inside the choice is unwrapped again.
+            // A state_dict inside the choice is unwrapped again, unless it is one that contains itself.
             let mut id = branch.id;
-            while let Some((key, inner)) = nested_state_dict(graph, walker, id)? {
+            let mut seen = vec![id];
+            while let Some((key, inner)) = nested_state_dict(graph, walker, id)?
+                && !seen.contains(&inner)
+            {
                 let inner_entries = walker.entries(inner)?;
                 path = format!("{path}.{key}");
                 let rest: Vec<Entry> = std::mem::replace(&mut entries, inner_entries);
                 left_out.extend(outside(&rest, &key, &path));
                 id = inner;
+                seen.push(id);
             }
         } else {
             entries.extend(branch.entries.into_iter().map(|entry| Entry {
@@ -242,14 +246,20 @@ fn auto(graph: &Graph, walker: &mut Walker, top: ValueId) -> Result<Choice> {
             }));
         }
     }
-    if !unwrap {
-        for (what, id) in unnamed {
-            if walker.any_tensor(&[id])? {
-                return Err(Error::unsupported(format!(
-                    "the top of the file holds tensors under a key that cannot be part of a name ({what})"
-                )));
-            }
+    for (what, id) in unnamed {
+        if !walker.any_tensor(&[id])? {
+            continue;
         }
+        if !unwrap {
+            return Err(Error::unsupported(format!(
+                "the top of the file holds tensors under a key that cannot be part of a name ({what})"
+            )));
+        }
+        left_out.push(LeftOut {
+            key: format!("({what})"),
+            tensors: 1,
+            bytes: 0,
+        });
     }
     Ok(Choice {
         path,
@@ -276,16 +286,15 @@ fn pick(branches: &[Branch]) -> Vec<bool> {
             .iter()
             .any(|b| test(b) && !b.is_leaf && !b.entries.is_empty())
     };
-    if has_tree(&|b| !is_left_out(b)) {
-        return branches.iter().map(|b| !is_left_out(b)).collect();
-    }
-    let has_leaf = branches.iter().any(|b| b.is_leaf && !is_left_out(b));
-    if has_leaf {
-        // A flat state dict: its own tensors are the model's, whatever they are called.
+    if branches.iter().any(|b| b.is_leaf && !is_left_out(b)) {
+        // The top is itself a state dict: its own tensors are the model's, whatever they are called.
         return branches
             .iter()
             .map(|b| b.is_leaf || !is_left_out(b))
             .collect();
+    }
+    if has_tree(&|b| !is_left_out(b)) {
+        return branches.iter().map(|b| !is_left_out(b)).collect();
     }
     // Averages alone are the weights.
     if has_tree(&is_ema) {

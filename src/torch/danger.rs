@@ -1,6 +1,6 @@
 //! Which calls a pickle would make that can run code.
 
-use super::globals::{self, Verdict};
+use super::verdict::{self, Verdict};
 use crate::pickle::{Global, Graph, Object, Value, ValueId};
 
 /// A dangerous global and the call that the file wants to make with it.
@@ -19,7 +19,7 @@ pub fn dangerous_calls(graph: &Graph) -> Vec<Finding> {
     graph
         .globals()
         .iter()
-        .filter(|global| globals::verdict(global) == Verdict::Dangerous)
+        .filter(|global| verdict::verdict(global) == Verdict::Dangerous)
         .filter_map(|global| finding(graph, global))
         .collect()
 }
@@ -29,7 +29,7 @@ pub fn unknown_globals(graph: &Graph) -> Vec<String> {
     graph
         .globals()
         .iter()
-        .filter(|global| globals::verdict(global) == Verdict::Unknown)
+        .filter(|global| verdict::verdict(global) == Verdict::Unknown)
         .map(|global| format!("{}.{}", global.module, global.name))
         .collect()
 }
@@ -55,23 +55,31 @@ fn finding(graph: &Graph, global: &Global) -> Option<Finding> {
     })
 }
 
-/// `getattr(SomeClass, 'Nested')` names a nested class (torch's ShardedTensor does); `functools.partial`
-/// of a function that is not dangerous itself is only data.
+/// Uses that only name something: a nested class or a bound method by `getattr`, a getter of the operator
+/// module, `functools.partial` of a harmless function. Calling the result is another matter, except that
+/// `getattr(SomeClass, 'Nested')(…)` makes an object of a nested class, as torch's ShardedTensor does.
 fn is_harmless(graph: &Graph, global: &Global, object: &Object) -> bool {
     let args = graph.tuple(object.args).unwrap_or_default();
-    let is_safe_global = |id: &ValueId| {
-        let global = graph.global(*id);
-        global.is_some_and(|global| globals::verdict(global) != Verdict::Dangerous)
+    let is_harmless_value = |id: &ValueId| match graph.get(*id) {
+        Value::Global(global) => verdict::verdict(global) != Verdict::Dangerous,
+        Value::Object(inner) => graph
+            .global(inner.callable)
+            .is_some_and(|global| verdict::verdict(global) != Verdict::Dangerous),
+        _ => false,
+    };
+    let is_called = || {
+        graph.objects().iter().any(|caller| {
+            matches!(graph.get(caller.callable), Value::Object(callee) if std::ptr::eq(callee, object))
+        })
     };
     match (global.name.as_str(), args) {
-        ("getattr", [class, name]) => {
-            is_safe_global(class)
-                && graph
-                    .str(*name)
-                    .is_some_and(|name| name.starts_with(|c: char| c.is_ascii_uppercase()))
-        }
-        ("partial", [function, ..]) => is_safe_global(function),
-        ("partial", []) => false,
+        ("getattr", [owner, name]) => graph.str(*name).is_some_and(|name| {
+            is_harmless_value(owner)
+                && !verdict::leads_astray(name)
+                && (name.starts_with(|c: char| c.is_ascii_uppercase()) || !is_called())
+        }),
+        ("partial", [function, ..]) => is_harmless_value(function) && !is_called(),
+        ("attrgetter" | "itemgetter" | "methodcaller", _) => !is_called(),
         _ => false,
     }
 }

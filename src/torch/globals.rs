@@ -1,4 +1,4 @@
-//! The one table of (module, name) → meaning, and the verdict on every other global.
+//! The one table of (module, name) → meaning.
 
 use super::storage::StorageClass;
 use crate::dtype::Dtype;
@@ -171,7 +171,9 @@ const REBUILD: &[(&str, Meaning)] = &[
     ),
 ];
 
-/// Modules whose classes torch, Python and the frameworks around them write beside tensors, by name.
+const NUMPY_ARRAY: &str = "a numpy array, which is not read yet";
+
+/// Classes and functions that torch, Python and numpy write beside tensors, by module and name.
 const INERT: &[(&str, &str)] = &[
     ("torch", "Size"),
     ("torch", "device"),
@@ -208,14 +210,12 @@ const INERT: &[(&str, &str)] = &[
     ("pathlib", "WindowsPath"),
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
     ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "scalar"),
 ];
 
 /// The module and name that old spellings stand for (Python 2, `torch.tensor`).
-fn normalize<'a>(module: &'a str, name: &'a str) -> (&'a str, &'a str) {
+pub(super) fn normalize<'a>(module: &'a str, name: &'a str) -> (&'a str, &'a str) {
     let module = match module {
         "__builtin__" => "builtins",
         "copy_reg" => "copyreg",
@@ -246,6 +246,12 @@ pub fn meaning(global: &Global) -> Option<Meaning> {
         "torch.nested._internal.nested_tensor" if name == "_rebuild_njt" => {
             Some(Meaning::NoDenseTensor("a nested tensor"))
         }
+        "numpy.core.multiarray" | "numpy._core.multiarray" if name == "_reconstruct" => {
+            Some(Meaning::NoDenseTensor(NUMPY_ARRAY))
+        }
+        "numpy.core.numeric" | "numpy._core.numeric" if name == "_frombuffer" => {
+            Some(Meaning::NoDenseTensor(NUMPY_ARRAY))
+        }
         "collections" if name == "OrderedDict" => Some(Meaning::OrderedDict),
         "collections" if matches!(name, "defaultdict" | "Counter") => Some(Meaning::DictSubclass),
         "torch" | "torch.cuda" | "torch.storage" => storage_class(name)
@@ -254,136 +260,4 @@ pub fn meaning(global: &Global) -> Option<Meaning> {
         _ => None,
     }
     .or_else(|| INERT.contains(&(module, name)).then_some(Meaning::Inert))
-}
-
-/// What a global in a pickle says about the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// Interpreted, or known to be inert.
-    Known,
-    /// Not known: kept as an inert name.
-    Unknown,
-    /// Can run code when the file is really unpickled.
-    Dangerous,
-}
-
-/// Modules in which every name is dangerous, their submodules included.
-const DANGEROUS_MODULES: &[&str] = &[
-    "_posixsubprocess",
-    "_winapi",
-    "asyncio.subprocess",
-    "bdb",
-    "cffi",
-    "code",
-    "codeop",
-    "commands",
-    "ctypes",
-    "doctest",
-    "http",
-    "httplib",
-    "imp",
-    "importlib",
-    "marshal",
-    "multiprocessing.popen_fork",
-    "nt",
-    "ntpath",
-    "os",
-    "pdb",
-    "pickle",
-    "_pickle",
-    "dill",
-    "cloudpickle",
-    "pip",
-    "pkgutil",
-    "platform",
-    "posix",
-    "profile",
-    "pty",
-    "pydoc",
-    "requests",
-    "runpy",
-    "shutil",
-    "site",
-    "smtplib",
-    "socket",
-    "ssl",
-    "subprocess",
-    "sys",
-    "telnetlib",
-    "timeit",
-    "trace",
-    "urllib",
-    "urllib2",
-    "venv",
-    "webbrowser",
-    "zipimport",
-];
-
-/// Single names that are dangerous in modules that otherwise are not.
-const DANGEROUS_NAMES: &[(&str, &str)] = &[
-    ("builtins", "__import__"),
-    ("builtins", "apply"),
-    ("builtins", "breakpoint"),
-    ("builtins", "compile"),
-    ("builtins", "delattr"),
-    ("builtins", "eval"),
-    ("builtins", "exec"),
-    ("builtins", "execfile"),
-    ("builtins", "getattr"), // allowed where it only names a nested class, see `danger`
-    ("builtins", "globals"),
-    ("builtins", "input"),
-    ("builtins", "locals"),
-    ("builtins", "memoryview"),
-    ("builtins", "open"),
-    ("builtins", "setattr"),
-    ("builtins", "vars"),
-    ("functools", "partial"), // allowed around a harmless function, see `danger`
-    ("io", "FileIO"),
-    ("io", "open"),
-    ("_io", "FileIO"),
-    ("_io", "open"),
-    ("numpy", "load"),
-    ("numpy.testing._private.utils", "runstring"),
-    ("operator", "attrgetter"),
-    ("operator", "itemgetter"),
-    ("operator", "methodcaller"),
-    ("_operator", "attrgetter"),
-    ("_operator", "itemgetter"),
-    ("_operator", "methodcaller"),
-    ("tempfile", "mktemp"),
-    ("torch", "load"),
-    ("torch.hub", "load"),
-    ("torch.hub", "_load_local"),
-    ("torch.jit", "load"),
-    ("torch.serialization", "load"),
-    ("torch.storage", "_load_from_bytes"), // calls torch.load on its argument
-    ("types", "CodeType"),
-    ("types", "FunctionType"),
-];
-
-/// Whether `path` is `module` or lies below it.
-fn is_within(path: &str, module: &str) -> bool {
-    path.strip_prefix(module)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// The verdict on a global.
-pub fn verdict(global: &Global) -> Verdict {
-    let (module, name) = normalize(&global.module, &global.name);
-    // Python resolves dotted names step by step, so `torch.serialization` + `os.system` is `os.system`.
-    let reaches_module = name.split('.').any(|part| {
-        name.contains('.') && DANGEROUS_MODULES.contains(&part)
-            || part.starts_with("__") && part.ends_with("__")
-    });
-    if reaches_module
-        || DANGEROUS_MODULES.contains(&name) && meaning(global).is_none() && module != "__main__"
-        || DANGEROUS_MODULES.iter().any(|m| is_within(module, m))
-        || DANGEROUS_NAMES.contains(&(module, name))
-    {
-        return Verdict::Dangerous;
-    }
-    match meaning(global) {
-        Some(_) => Verdict::Known,
-        None => Verdict::Unknown,
-    }
 }

@@ -41,7 +41,6 @@ pub fn children(graph: &Graph, id: ValueId) -> Option<Children> {
                 Some(Meaning::OrderedDict | Meaning::DictSubclass) => {
                     entries.extend(constructed(graph, object.args));
                 }
-                Some(Meaning::Inert) => hidden.push(object.args),
                 _ => {
                     hidden.push(object.args);
                     hidden.extend(object.state());

@@ -15,9 +15,10 @@ mod mapping;
 mod rebuild;
 mod storage;
 mod tensor;
+mod verdict;
 
 pub use danger::{Finding, dangerous_calls, unknown_globals};
-pub use mapping::{Key, children};
+pub use mapping::{Children, Key, children};
 pub use rebuild::{Leaf, Reader, Refusal};
 pub use storage::{Storage, StorageId};
 pub use tensor::TensorInfo;

@@ -69,8 +69,13 @@ impl<'g> Reader<'g> {
         let graph = self.graph;
         let mut id = id;
         for _ in 0..MAX_WRAPPERS {
-            let Value::Object(object) = graph.get(id) else {
-                return None;
+            let object = match graph.get(id) {
+                Value::Object(object) => object,
+                Value::Persistent(_) => {
+                    let reason = "is a storage without a tensor around it";
+                    return Some(Leaf::Refused(Refusal::unsupported(reason)));
+                }
+                _ => return None,
             };
             let (function, args) = match self.call(object)? {
                 (Meaning::RebuildFromType, args) => match self.unwrap_type(args) {

@@ -1,4 +1,4 @@
-//! CRC-32 of storages that are read in full, put together from the pieces as workers read them.
+//! CRC-32 of storages, put together from the pieces as workers read them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -10,6 +10,9 @@ use crate::plan::Plan;
 use crate::torch::StorageId;
 
 use super::source::Sources;
+
+/// Storages up to this many bytes are checked even if tensors use only a part of them.
+const ALWAYS_CHECKED: u64 = 4 << 20;
 
 /// The checks of one conversion.
 pub struct Checks<'c> {
@@ -29,7 +32,7 @@ struct Check<'c> {
 }
 
 impl<'c> Checks<'c> {
-    /// Decides how each storage that `plan` reads from its first byte to its last is checked: from the
+    /// Decides how each storage that is small, or read from its first byte to its last, is checked: from the
     /// pieces of its tensors, where contiguous ones tile it, else by reading it once more.
     pub fn new(checkpoint: &'c Checkpoint, plan: &Plan, sources: &Sources) -> Result<Checks<'c>> {
         let mut readers: BTreeMap<StorageId, Vec<usize>> = BTreeMap::new();
@@ -47,7 +50,8 @@ impl<'c> Checks<'c> {
         for (id, mut tensors) in readers {
             let record = checkpoint.record(id)?;
             let span = |index: &usize| plan.tensors[*index].source.span();
-            if record.crc.is_none() || !covers(tensors.iter().map(span).collect(), record.len) {
+            let in_full = || covers(tensors.iter().map(span).collect(), record.len);
+            if record.crc.is_none() || !(record.len <= ALWAYS_CHECKED || in_full()) {
                 continue;
             }
             let check = checks.storages.len();
