@@ -18,7 +18,7 @@ pub struct Limits {
     /// puts at most 1000 items between marks, except for the items of one tuple.
     pub depth: u64,
     /// Values visited while names are collected, shared values counted each time they are reached.
-    /// Default: 100 million. This is what stops a small pickle that shares its way to exponential size.
+    /// Default: 50 million. This is what stops a small pickle that shares its way to exponential size.
     pub visits: u64,
 }
 
@@ -29,7 +29,7 @@ impl Default for Limits {
             nodes: 32_000_000,
             memo: 32_000_000,
             depth: 4_000_000,
-            visits: 100_000_000,
+            visits: 50_000_000,
         }
     }
 }

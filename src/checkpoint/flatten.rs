@@ -40,6 +40,8 @@ pub struct Walker<'g> {
     visits: Budget,
     /// Containers between the root and the value being visited.
     on_path: HashSet<ValueId>,
+    /// Values known to hold no tensor.
+    barren: HashSet<ValueId>,
 }
 
 /// A container on the way from the root to the value being visited.
@@ -57,6 +59,7 @@ impl<'g> Walker<'g> {
             reader: Reader::new(graph),
             visits: Budget::new("values while names are collected", limits.visits),
             on_path: HashSet::new(),
+            barren: HashSet::new(),
         }
     }
 
@@ -172,7 +175,7 @@ impl<'g> Walker<'g> {
         let mut seen = HashSet::new();
         let mut todo = ids.to_vec();
         while let Some(id) = todo.pop() {
-            if !seen.insert(id) {
+            if self.barren.contains(&id) || !seen.insert(id) {
                 continue;
             }
             self.charge(1, 0)?;
@@ -184,6 +187,7 @@ impl<'g> Walker<'g> {
                 todo.extend(children.entries.into_iter().map(|(_, id)| id));
             }
         }
+        self.barren.extend(seen);
         Ok(false)
     }
 

@@ -280,7 +280,9 @@ fn pick(branches: &[Branch]) -> Vec<bool> {
         }
     }
     let is_ema = |b: &Branch| EMA_TREES.contains(&b.key.as_str());
-    let is_left_out = |b: &Branch| is_training_state(&b.key) || is_ema(b);
+    // A tensor with a dotted name belongs to a flat state dict, whatever the name's parts are.
+    let is_dotted = |b: &Branch| b.is_leaf && b.key.contains('.');
+    let is_left_out = |b: &Branch| !is_dotted(b) && (is_training_state(&b.key) || is_ema(b));
     let has_tree = |test: &dyn Fn(&Branch) -> bool| {
         branches
             .iter()

@@ -1,5 +1,7 @@
 //! Which calls a pickle would make that can run code.
 
+use std::collections::{HashMap, HashSet};
+
 use super::verdict::{self, Verdict};
 use crate::pickle::{Global, Graph, Object, Value, ValueId};
 
@@ -16,11 +18,12 @@ pub struct Finding {
 
 /// Every dangerous global of the pickle, popped ones included, in the order of their offsets.
 pub fn dangerous_calls(graph: &Graph) -> Vec<Finding> {
+    let uses = Uses::of(graph);
     graph
         .globals()
         .iter()
         .filter(|global| verdict::verdict(global) == Verdict::Dangerous)
-        .filter_map(|global| finding(graph, global))
+        .filter_map(|global| uses.finding(global))
         .collect()
 }
 
@@ -34,53 +37,77 @@ pub fn unknown_globals(graph: &Graph) -> Vec<String> {
         .collect()
 }
 
-fn finding(graph: &Graph, global: &Global) -> Option<Finding> {
-    let path = format!("{}.{}", global.module, global.name);
-    let mut calls = graph
-        .objects()
-        .iter()
-        .filter(|object| graph.global(object.callable) == Some(global))
-        .peekable();
-    let call = if calls.peek().is_some() {
-        // A global that is only ever used harmlessly is harmless.
-        let call = calls.find(|object| !is_harmless(graph, global, object))?;
-        format!("{path}({})", arguments(graph, call))
-    } else {
-        path.clone()
-    };
-    Some(Finding {
-        global: path,
-        call,
-        offset: global.offset,
-    })
+/// Who calls what, gathered once.
+struct Uses<'g> {
+    graph: &'g Graph,
+    /// Calls by the offset of the global that they call.
+    calls: HashMap<u64, Vec<&'g Object>>,
+    /// Offsets of the objects that are called themselves.
+    called: HashSet<u64>,
 }
 
-/// Uses that only name something: a nested class or a bound method by `getattr`, a getter of the operator
-/// module, `functools.partial` of a harmless function. Calling the result is another matter, except that
-/// `getattr(SomeClass, 'Nested')(…)` makes an object of a nested class, as torch's ShardedTensor does.
-fn is_harmless(graph: &Graph, global: &Global, object: &Object) -> bool {
-    let args = graph.tuple(object.args).unwrap_or_default();
-    let is_harmless_value = |id: &ValueId| match graph.get(*id) {
-        Value::Global(global) => verdict::verdict(global) != Verdict::Dangerous,
-        Value::Object(inner) => graph
-            .global(inner.callable)
-            .is_some_and(|global| verdict::verdict(global) != Verdict::Dangerous),
-        _ => false,
-    };
-    let is_called = || {
-        graph.objects().iter().any(|caller| {
-            matches!(graph.get(caller.callable), Value::Object(callee) if std::ptr::eq(callee, object))
+impl<'g> Uses<'g> {
+    fn of(graph: &'g Graph) -> Uses<'g> {
+        let mut uses = Uses {
+            graph,
+            calls: HashMap::new(),
+            called: HashSet::new(),
+        };
+        for object in graph.objects() {
+            match graph.get(object.callable) {
+                Value::Global(global) => uses.calls.entry(global.offset).or_default().push(object),
+                Value::Object(callee) => {
+                    uses.called.insert(callee.offset);
+                }
+                _ => {}
+            }
+        }
+        uses
+    }
+
+    fn finding(&self, global: &Global) -> Option<Finding> {
+        let path = format!("{}.{}", global.module, global.name);
+        let call = match self.calls.get(&global.offset) {
+            // A global that is only ever used harmlessly is harmless.
+            Some(calls) => {
+                let call = calls.iter().find(|call| !self.is_harmless(global, call))?;
+                format!("{path}({})", arguments(self.graph, call))
+            }
+            None => path.clone(),
+        };
+        Some(Finding {
+            global: path,
+            call,
+            offset: global.offset,
         })
-    };
-    match (global.name.as_str(), args) {
-        ("getattr", [owner, name]) => graph.str(*name).is_some_and(|name| {
-            is_harmless_value(owner)
-                && !verdict::leads_astray(name)
-                && (name.starts_with(|c: char| c.is_ascii_uppercase()) || !is_called())
-        }),
-        ("partial", [function, ..]) => is_harmless_value(function) && !is_called(),
-        ("attrgetter" | "itemgetter" | "methodcaller", _) => !is_called(),
-        _ => false,
+    }
+
+    /// Uses that only name something: a nested class or a bound method by `getattr`, a getter of the
+    /// operator module, `functools.partial` of a harmless function. Calling the result is another matter,
+    /// except that `getattr(SomeClass, 'Nested')(…)` makes an object of a nested class, as torch's
+    /// ShardedTensor does.
+    fn is_harmless(&self, global: &Global, object: &Object) -> bool {
+        let graph = self.graph;
+        let args = graph.tuple(object.args).unwrap_or_default();
+        let is_harmless_value = |id: &ValueId| {
+            let global = match graph.get(*id) {
+                Value::Global(global) => Some(global),
+                Value::Object(inner) => graph.global(inner.callable),
+                _ => None,
+            };
+            global.is_some_and(|global| verdict::verdict(global) != Verdict::Dangerous)
+        };
+        let is_called = self.called.contains(&object.offset);
+        match (global.name.as_str(), args) {
+            ("getattr", [owner, name]) => graph.str(*name).is_some_and(|name| {
+                is_harmless_value(owner)
+                    && !verdict::leads_astray(name)
+                    && (name.starts_with(|c: char| c.is_ascii_uppercase()) || !is_called)
+            }),
+            ("partial", [function, ..]) => is_harmless_value(function) && !is_called,
+            ("attrgetter" | "itemgetter" | "methodcaller", _) => !is_called,
+            _ => false,
+        }
     }
 }
 
