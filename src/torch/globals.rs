@@ -1,6 +1,5 @@
 //! The one table of (module, name) → meaning.
 
-use super::storage::StorageClass;
 use crate::dtype::Dtype;
 use crate::pickle::Global;
 
@@ -44,6 +43,25 @@ impl Element {
         match self {
             Element::Known(dtype) => dtype.size(),
             Element::Foreign(_, size) => size,
+        }
+    }
+}
+
+/// What class a storage was saved as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageClass {
+    /// `torch.FloatStorage` and its like: counted in elements.
+    Typed(Element),
+    /// `torch.storage.UntypedStorage`: counted in bytes.
+    Untyped,
+}
+
+impl StorageClass {
+    /// Bytes per counted unit.
+    pub fn unit(self) -> u64 {
+        match self {
+            StorageClass::Typed(element) => element.size(),
+            StorageClass::Untyped => 1,
         }
     }
 }

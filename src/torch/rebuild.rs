@@ -1,7 +1,7 @@
 //! Rebuild functions → [`TensorInfo`].
 
-use super::globals::{self, Element, Meaning};
-use super::storage::{BadStorage, Storage, StorageClass, Storages};
+use super::globals::{self, Element, Meaning, StorageClass};
+use super::storage::{BadStorage, Storage, Storages};
 use super::tensor::{Geometry, TensorInfo};
 use crate::error::ErrorKind;
 use crate::pickle::{Graph, Object, Value, ValueId};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::globals::{self, Element, Meaning};
+use super::globals::{self, Meaning, StorageClass};
 use crate::pickle::{Graph, Value, ValueId};
 
 /// A storage of one checkpoint, by its place in the checkpoint's list.
@@ -13,25 +13,6 @@ impl StorageId {
     /// The index into the list of storages.
     pub fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
-    }
-}
-
-/// What class a storage was saved as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StorageClass {
-    /// `torch.FloatStorage` and its like: counted in elements.
-    Typed(Element),
-    /// `torch.storage.UntypedStorage`: counted in bytes.
-    Untyped,
-}
-
-impl StorageClass {
-    /// Bytes per counted unit.
-    fn unit(self) -> u64 {
-        match self {
-            StorageClass::Typed(element) => element.size(),
-            StorageClass::Untyped => 1,
-        }
     }
 }
 
