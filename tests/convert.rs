@@ -49,12 +49,7 @@ fn by_definition(tensor: &Tensor, size: usize, storage: &[u8]) -> Vec<u8> {
 }
 
 fn run(input: &[u8], options: &ConvertOptions) -> Result<Vec<u8>, Error> {
-    let folder = tempfile::tempdir().unwrap();
-    let (source, target) = (
-        folder.path().join("in.pt"),
-        folder.path().join("out.safetensors"),
-    );
-    fs::write(&source, input).unwrap();
+    let (folder, source, target) = common::folder_with(input);
     let result = convert(&source, &target, options, &());
     assert_eq!(common::leftovers(folder.path()), 0);
     match result {
@@ -218,16 +213,8 @@ impl Progress for CancelAfter {
 
 #[test]
 fn a_cancelled_conversion_leaves_nothing_and_keeps_the_old_target() {
-    let folder = tempfile::tempdir().unwrap();
-    let (source, target) = (
-        folder.path().join("in.pt"),
-        folder.path().join("out.safetensors"),
-    );
-    fs::write(
-        &source,
-        megabyte(&[1 << 18], &[1], CompressionMethod::Stored),
-    )
-    .unwrap();
+    let (folder, source, target) =
+        common::folder_with(&megabyte(&[1 << 18], &[1], CompressionMethod::Stored));
     fs::write(&target, "the old one").unwrap();
     let mut options = options();
     options.overwrite = true;
@@ -248,12 +235,8 @@ fn a_cancelled_conversion_leaves_nothing_and_keeps_the_old_target() {
 #[test]
 fn the_output_has_the_mode_that_the_umask_gives() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
-    let (source, target) = (
-        folder.path().join("in.pt"),
-        folder.path().join("out.safetensors"),
-    );
-    fs::write(&source, megabyte(&[4], &[1], CompressionMethod::Stored)).unwrap();
+    let (_folder, source, target) =
+        common::folder_with(&megabyte(&[4], &[1], CompressionMethod::Stored));
     convert(&source, &target, &options(), &()).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(&target), mode(&source));
@@ -273,16 +256,8 @@ fn values_that_become_infinite_are_counted_for_each_tensor() {
         strides: &[1],
     };
     let tensors = [tensor("all", 0, &[6]), tensor("some", 0, &[2])];
-    let folder = tempfile::tempdir().unwrap();
-    let (source, target) = (
-        folder.path().join("in.pt"),
-        folder.path().join("out.safetensors"),
-    );
-    fs::write(
-        &source,
-        archive(&tensors, &[storage], CompressionMethod::Stored),
-    )
-    .unwrap();
+    let (_folder, source, target) =
+        common::folder_with(&archive(&tensors, &[storage], CompressionMethod::Stored));
     let mut options = options();
     options.plan.dtype = Some(FloatType::Float16);
     let summary = convert(&source, &target, &options, &()).unwrap();

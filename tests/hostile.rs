@@ -42,11 +42,8 @@ fn pickle(parts: &[&[u8]]) -> Vec<u8> {
 
 /// Converts and returns the output's names with the summary.
 fn names(pickle: &[u8], options: &ConvertOptions) -> Result<(Vec<String>, Summary), Error> {
-    let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("in.pt");
-    let target = folder.path().join("out.safetensors");
     let input = archive_of(pickle, &[vec![0; 16]], CompressionMethod::Stored);
-    fs::write(&source, input).unwrap();
+    let (folder, source, target) = common::folder_with(&input);
     let result = convert(&source, &target, options, &());
     assert_eq!(common::leftovers(folder.path()), 0);
     assert_eq!(target.exists(), result.is_ok());

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use ckpt2st::pickle::{Graph, Value, ValueId, load};
-use ckpt2st::{ErrorKind, Limits};
+use ckpt2st::{Error, ErrorKind, Limits};
 use serde_pickle::value::{HashableValue, Value as Oracle};
 
 /// Our graph as serde-pickle shows values.
@@ -136,6 +136,10 @@ fn a_repeated_key_keeps_its_first_place_and_takes_its_last_value() {
     assert_eq!(pairs, [(1, 12), (2, 11)]);
 }
 
+fn error_of(bytes: &[u8]) -> Error {
+    load(&bytes.to_vec(), 0, &Limits::default()).unwrap_err()
+}
+
 #[test]
 fn malformed_pickles_are_corrupt_with_an_offset() {
     let cases: &[(&str, &[u8], &str)] = &[
@@ -172,7 +176,7 @@ fn malformed_pickles_are_corrupt_with_an_offset() {
         ("a number that is none", b"Ixy\n.", "no number"),
     ];
     for (name, bytes, mention) in cases {
-        let error = load(&bytes.to_vec(), 0, &Limits::default()).unwrap_err();
+        let error = error_of(bytes);
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: {error}");
         assert!(error.to_string().contains(mention), "{name}: {error}");
     }
@@ -187,7 +191,7 @@ fn what_no_checkpoint_contains_is_refused() {
         b"\x97.",
         b"N\x98.",
     ] {
-        let error = load(&bytes.to_vec(), 0, &Limits::default()).unwrap_err();
+        let error = error_of(bytes);
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     }
 }

@@ -16,6 +16,15 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
+/// A folder with `input` as `in.pt` in it: the folder, the input's path, and a path for the output.
+pub fn folder_with(input: &[u8]) -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("in.pt");
+    let target = folder.path().join("out.safetensors");
+    std::fs::write(&source, input).unwrap();
+    (folder, source, target)
+}
+
 /// How many temporary files are left in a folder.
 pub fn leftovers(folder: &Path) -> usize {
     let entries = std::fs::read_dir(folder).unwrap();
