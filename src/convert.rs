@@ -113,8 +113,12 @@ fn write(
     })
 }
 
-/// Refuses an output that exists, is no regular file, or is the input, before any work.
-fn check_output(input: &Path, output: &Path, overwrite: bool) -> Result<()> {
+/// Refuses an output that exists, is no regular file, or is the input. [`convert`] does so first of all; a
+/// caller with many files can do it for all of them before any work.
+///
+/// # Errors
+/// [`Usage`](crate::ErrorKind::Usage), and [`Io`](crate::ErrorKind::Io) when the output cannot be looked at.
+pub fn check_output(input: &Path, output: &Path, overwrite: bool) -> Result<()> {
     let found = match fs::metadata(output) {
         Ok(found) => found,
         // A dangling link would be replaced, not followed: it counts as existing.

@@ -54,7 +54,7 @@ mod writer;
 
 pub use checkpoint::{Averages, Checkpoint, Entry, LeftOut, OpenOptions, Root};
 pub use container::ByteOrder;
-pub use convert::{ConvertOptions, Summary, convert};
+pub use convert::{ConvertOptions, Summary, check_output, convert};
 pub use dtype::Dtype;
 pub use error::{Error, ErrorKind, Result};
 pub use limits::Limits;

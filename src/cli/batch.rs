@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ckpt2st::{Error, ErrorKind, Result, Summary, convert};
+use ckpt2st::{Error, ErrorKind, Result, Summary, check_output, convert};
 
 use super::job::{Job, Run};
 use super::progress::{self, Bar};
@@ -49,15 +49,11 @@ pub fn convert_all(run: &Run) -> u8 {
     }
 }
 
-/// The jobs whose output is still to be made; existing outputs are told before any work.
+/// The jobs whose output can be made; outputs that cannot are told before any work.
 fn without_existing<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job> {
-    let exists = |job: &&Job| job.output.symlink_metadata().is_ok();
-    if run.options.overwrite {
-        return run.jobs.iter().collect();
-    }
-    let (existing, fresh): (Vec<&Job>, Vec<&Job>) = run.jobs.iter().partition(exists);
-    for job in existing {
-        if run.skip_existing {
+    let mut jobs = Vec::new();
+    for job in &run.jobs {
+        if run.skip_existing && job.output.symlink_metadata().is_ok() {
             tally.skipped += 1;
             if !run.quiet {
                 report::note(&format!(
@@ -65,18 +61,17 @@ fn without_existing<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job>
                     job.output.display()
                 ));
             }
-        } else {
-            tally.failed += 1;
-            report::error(&Error::new(
-                ErrorKind::Usage,
-                format!(
-                    "{}: the target exists; use --overwrite to replace it or --skip-existing to keep it",
-                    job.output.display()
-                ),
-            ));
+            continue;
+        }
+        match check_output(&job.input, &job.output, run.options.overwrite) {
+            Ok(()) => jobs.push(job),
+            Err(error) => {
+                tally.failed += 1;
+                report::error(&error);
+            }
         }
     }
-    fresh
+    jobs
 }
 
 fn convert_one(job: &Job, run: &Run) -> Result<Summary> {
