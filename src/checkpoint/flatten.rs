@@ -19,10 +19,7 @@ pub struct Entry {
 impl Entry {
     /// The size of the tensor's elements in bytes; 0 when it cannot be written.
     pub fn bytes(&self) -> u64 {
-        match &self.leaf {
-            Leaf::Tensor(info) => info.bytes(),
-            Leaf::Refused(_) => 0,
-        }
+        self.leaf.bytes()
     }
 }
 
@@ -117,13 +114,13 @@ impl<'g> Walker<'g> {
             });
             return Ok(());
         }
-        let Some(children) = self.children(id)? else {
-            return Ok(());
-        };
         // A container inside itself holds nothing that has no shorter name.
         if self.on_path.contains(&id) {
             return Ok(());
         }
+        let Some(children) = self.children(id)? else {
+            return Ok(());
+        };
         if path.len() >= MAX_NESTING {
             return Err(Error::limit(format!(
                 "values are nested more than {MAX_NESTING} deep; no checkpoint needs that"

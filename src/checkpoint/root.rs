@@ -115,7 +115,7 @@ fn at_path(graph: &Graph, walker: &mut Walker, top: ValueId, path: &str) -> Resu
     choice.path = path.to_owned();
     let beside = children(graph, top).map(|c| c.entries).unwrap_or_default();
     for (key, id) in &beside {
-        let Some(key) = name(key).filter(|key| EMA_TREES.contains(key) && !path.starts_with(key))
+        let Some(key) = name(key).filter(|key| EMA_TREES.contains(key) && head(path) != *key)
         else {
             continue;
         };
@@ -129,8 +129,12 @@ fn at_path(graph: &Graph, walker: &mut Walker, top: ValueId, path: &str) -> Resu
 
 /// Whether the value at a dotted path is a tree of averaged weights.
 pub(super) fn is_average(path: &str) -> bool {
-    let top = path.split_once('.').map_or(path, |(top, _)| top);
-    EMA_TREES.contains(&top)
+    EMA_TREES.contains(&head(path))
+}
+
+/// The first key of a dotted path.
+fn head(path: &str) -> &str {
+    path.split_once('.').map_or(path, |(head, _)| head)
 }
 
 /// The value at a dotted path whose keys may hold dots themselves.
@@ -224,21 +228,7 @@ fn auto(graph: &Graph, walker: &mut Walker, top: ValueId) -> Result<Choice> {
                 });
             }
         } else if unwrap {
-            path.clone_from(&branch.key);
-            entries = branch.entries;
-            // A state_dict inside the choice is unwrapped again, unless it is one that contains itself.
-            let mut id = branch.id;
-            let mut seen = vec![id];
-            while let Some((key, inner)) = nested_state_dict(graph, walker, id)?
-                && !seen.contains(&inner)
-            {
-                let inner_entries = walker.entries(inner)?;
-                path = format!("{path}.{key}");
-                let rest: Vec<Entry> = std::mem::replace(&mut entries, inner_entries);
-                left_out.extend(outside(&rest, &key, &path));
-                id = inner;
-                seen.push(id);
-            }
+            (path, entries) = unwrap_nested(graph, walker, branch, &mut left_out)?;
         } else {
             entries.extend(branch.entries.into_iter().map(|entry| Entry {
                 name: join(&branch.key, &entry.name),
@@ -332,6 +322,32 @@ fn unwraps(graph: &Graph, branches: &[Branch], chosen: &[bool]) -> bool {
     !branch.is_leaf && is_mapping && (is_wrapper || holds_tensors_itself())
 }
 
+/// A branch without its own key. A state dict inside it is unwrapped again, unless it contains itself.
+fn unwrap_nested(
+    graph: &Graph,
+    walker: &mut Walker,
+    branch: Branch,
+    left_out: &mut Vec<LeftOut>,
+) -> Result<(String, Vec<Entry>)> {
+    let Branch {
+        key: mut path,
+        mut id,
+        mut entries,
+        ..
+    } = branch;
+    let mut seen = vec![id];
+    while let Some((key, inner)) = nested_state_dict(graph, walker, id)?
+        && !seen.contains(&inner)
+    {
+        let around = std::mem::replace(&mut entries, walker.entries(inner)?);
+        path = format!("{path}.{key}");
+        left_out.extend(outside(&around, &key, &path));
+        id = inner;
+        seen.push(id);
+    }
+    Ok((path, entries))
+}
+
 fn nested_state_dict(
     graph: &Graph,
     walker: &mut Walker,
@@ -355,15 +371,16 @@ fn nested_state_dict(
 /// What lies beside the nested state dict `key`.
 fn outside(entries: &[Entry], key: &str, path: &str) -> Option<LeftOut> {
     let inside = format!("{key}.");
-    let beside: Vec<Entry> = entries
-        .iter()
-        .filter(|entry| !entry.name.starts_with(&inside))
-        .cloned()
-        .collect();
-    (!beside.is_empty()).then(|| LeftOut {
+    let beside = || {
+        entries
+            .iter()
+            .filter(|entry| !entry.name.starts_with(&inside))
+    };
+    let tensors = beside().count();
+    (tensors > 0).then(|| LeftOut {
         key: format!("beside {path}"),
-        tensors: beside.len(),
-        bytes: sum(&beside),
+        tensors,
+        bytes: sum(beside()),
     })
 }
 
@@ -374,12 +391,9 @@ fn join(key: &str, rest: &str) -> String {
     }
 }
 
-fn sum(entries: &[Entry]) -> u64 {
+fn sum<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> u64 {
     entries
-        .iter()
-        .filter_map(|entry| match &entry.leaf {
-            Leaf::Tensor(info) => Some(info.bytes()),
-            Leaf::Refused(_) => None,
-        })
+        .into_iter()
+        .map(Entry::bytes)
         .fold(0, u64::saturating_add)
 }

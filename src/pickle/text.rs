@@ -108,7 +108,7 @@ pub fn quoted(text: &[u8]) -> Option<Vec<u8>> {
             first @ b'0'..=b'7' => {
                 let mut value = u32::from(first.wrapping_sub(b'0'));
                 for _ in 0..2 {
-                    match rest.as_slice_first() {
+                    match rest.clone().next() {
                         Some(next @ b'0'..=b'7') => {
                             value = value
                                 .wrapping_mul(8)
@@ -125,17 +125,6 @@ pub fn quoted(text: &[u8]) -> Option<Vec<u8>> {
         }
     }
     Some(out)
-}
-
-/// Looks at the next byte without taking it.
-trait Peek {
-    fn as_slice_first(&self) -> Option<u8>;
-}
-
-impl Peek for std::iter::Copied<std::slice::Iter<'_, u8>> {
-    fn as_slice_first(&self) -> Option<u8> {
-        self.clone().next()
-    }
 }
 
 /// What a UNICODE opcode's argument decodes to, as UTF-8 with surrogatepass.

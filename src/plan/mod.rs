@@ -98,15 +98,6 @@ impl<'c> From<&'c Entry> for Selected<'c> {
     }
 }
 
-impl Selected<'_> {
-    fn bytes(&self) -> u64 {
-        match self.leaf {
-            Leaf::Tensor(info) => info.bytes(),
-            Leaf::Refused(_) => 0,
-        }
-    }
-}
-
 impl PlanOptions {
     /// Checks what can be checked without a file.
     ///
@@ -199,6 +190,6 @@ fn writable<'c>(checkpoint: &Checkpoint, tensor: &Selected<'c>) -> Result<&'c Te
 fn sum(tensors: &[Selected]) -> u64 {
     tensors
         .iter()
-        .map(Selected::bytes)
+        .map(|tensor| tensor.leaf.bytes())
         .fold(0, u64::saturating_add)
 }

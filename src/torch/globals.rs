@@ -20,9 +20,8 @@ pub enum Meaning {
     RebuildFromType,
     /// A rebuild function whose result has no dense data that could be written.
     NoDenseTensor(&'static str),
-    /// `collections.OrderedDict`.
-    OrderedDict,
-    /// `collections.defaultdict` and `Counter`: mappings whose items are set or given at construction.
+    /// `collections.OrderedDict`, `defaultdict` and `Counter`: mappings whose items are set, or given at
+    /// construction.
     DictSubclass,
     /// Anything else that torch and Python write around tensors, and that holds no data of ours.
     Inert,
@@ -270,8 +269,9 @@ pub fn meaning(global: &Global) -> Option<Meaning> {
         "numpy.core.numeric" | "numpy._core.numeric" if name == "_frombuffer" => {
             Some(Meaning::NoDenseTensor(NUMPY_ARRAY))
         }
-        "collections" if name == "OrderedDict" => Some(Meaning::OrderedDict),
-        "collections" if matches!(name, "defaultdict" | "Counter") => Some(Meaning::DictSubclass),
+        "collections" if matches!(name, "OrderedDict" | "defaultdict" | "Counter") => {
+            Some(Meaning::DictSubclass)
+        }
         "torch" | "torch.cuda" | "torch.storage" => storage_class(name)
             .map(Meaning::Storage)
             .or_else(|| element(name).map(Meaning::Dtype)),

@@ -38,7 +38,7 @@ pub fn children(graph: &Graph, id: ValueId) -> Option<Children> {
             let mut entries = Vec::new();
             match meaning {
                 // Python 2 gives the items at construction: OrderedDict([[k, v], …]).
-                Some(Meaning::OrderedDict | Meaning::DictSubclass) => {
+                Some(Meaning::DictSubclass) => {
                     entries.extend(constructed(graph, object.args));
                 }
                 _ => {

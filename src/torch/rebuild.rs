@@ -15,6 +15,16 @@ pub enum Leaf {
     Refused(Refusal),
 }
 
+impl Leaf {
+    /// The size of the tensor's elements in bytes; 0 when it cannot be written.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Leaf::Tensor(info) => info.bytes(),
+            Leaf::Refused(_) => 0,
+        }
+    }
+}
+
 /// Why a tensor cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

@@ -169,10 +169,7 @@ fn schedule(axes: &[Axis], size: u64) -> Schedule {
     let mut best = (u64::MAX, Schedule { whole: 0, chunk: 1 });
     let mut extent = 1u64; // elements that one read of the whole group spans
     let mut useful = 1u64; // elements of the box among them
-    for whole in 0..=axes.len() {
-        let Some(axis) = axes.get(whole) else {
-            break;
-        };
+    for (whole, axis) in axes.iter().enumerate() {
         // As many steps of this axis as fit into one read; at least one.
         let room = (MAX_READ / size).saturating_sub(extent);
         let chunk = match axis.stride {
