@@ -1,230 +1,45 @@
 #!/usr/bin/env python3
-"""Write every file under fixtures/: checkpoints saved by a real torch, and what torch and safetensors make of them.
+"""Write the files directly in fixtures/ and those in fixtures/pickle/: checkpoints saved by a real torch, and what torch and safetensors make of them.
 
     python3.11 -m venv venv
     venv/bin/pip install torch==2.15.0 numpy==2.4.6 safetensors==0.8.0
     venv/bin/python scripts/make_fixtures.py
 
 Running it twice gives the same bytes. The expected outputs are computed by torch and the safetensors
-package, never by ckpt2st.
+package, never by ckpt2st. Scripts called fixtures_*.py write the folders beside pickle/.
 """
 
 import argparse
 import fnmatch
 import io
-import json
 import os
 import pathlib
 import pickle
 import platform
 import random
 import shutil
-import sys
 import types
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
 
 import numpy
-import safetensors
-import safetensors.torch
 import torch
 from torch.utils.serialization import config as torch_config
 
+from fixture_book import (
+    FIXTURES, Book, adam_state, cast, check_versions, count, flatten, foreign, from_bits, network, normal, records,
+    rezip, small_weights, table_of_files, with_state, write_manifest, zip_info,
+)
+
 PINNED = {"torch": "2.15.0", "numpy": "2.4.6", "safetensors": "0.8.0"}
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "fixtures"
-FLAG_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-CASTABLE = {
-    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2,
-    torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu,
-}
 FLOAT8 = ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"]
-
-
-# --- the book of cases ------------------------------------------------------------------------------------
-
-
-class Book:
-    """Collects the cases of the manifest and the description of every file."""
-
-    def __init__(self):
-        self.cases = []
-        self.about = {}
-
-    def save(self, file, about, value, **options):
-        """Save a value with torch.save and describe the file."""
-        torch.save(value, FOLDER / file, **options)
-        self.about[file] = about
-
-    def write(self, file, about, data):
-        """Write raw bytes and describe the file."""
-        (FOLDER / file).write_bytes(data)
-        self.about[file] = about
-
-    def expect(self, name, file, tensors, output=None, args=()):
-        """Record that this input and these flags give exactly these tensors, written by safetensors."""
-        output = output or f"{pathlib.Path(file).stem}.safetensors"
-        tensors = {key: plain(tensor) for key, tensor in tensors.items()}
-        data = reference_bytes(tensors)
-        target = FOLDER / output
-        if target.exists() and target.read_bytes() != data:
-            raise SystemExit(f"{output} is expected by two cases with different bytes")
-        target.write_bytes(data)
-        check_reload(target, tensors)
-        shown = " ".join([file, *args])
-        self.about[output] = self.about.get(output, "reference output for") + f" `{shown}`,"
-        self.cases.append({"name": name, "input": file, "args": list(args), "expect": output})
-
-    def expect_casts(self, name, file, tensors, flags=("fp32", "fp16", "bf16")):
-        """Record one case per cast flag."""
-        for flag in flags:
-            output = f"{pathlib.Path(file).stem}.{flag}.safetensors"
-            self.expect(f"{name}, as {flag}", file, cast(tensors, flag), output, ["--dtype", flag])
-
-    def fail(self, name, file, error, mentions, args=(), status=1):
-        """Record that this input and these flags are refused with a message that says certain things."""
-        self.cases.append({
-            "name": name, "input": file, "args": list(args), "error": error, "exit": status,
-            "mentions": list(mentions),
-        })
-
-
-# --- the reference ----------------------------------------------------------------------------------------
-
-
-def load(file):
-    """Load one of our own checkpoints as torch does."""
-    return torch.load(FOLDER / file, map_location="cpu", weights_only=False)
-
-
-def flatten(value, prefix=None):
-    """Give the tensors of nested mappings and sequences under dotted names."""
-    if isinstance(value, torch.Tensor):
-        return {"tensor" if prefix is None else prefix: value}
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, (list, tuple)):
-        items = enumerate(value)
-    else:
-        return {}
-    found = {}
-    for key, item in items:
-        name = str(key) if prefix is None else f"{prefix}.{key}"
-        found.update(flatten(item, name))
-    return found
-
-
-def plain(tensor):
-    """Give a contiguous tensor of its own with no lazy conjugation or negation left."""
-    return tensor.detach().resolve_conj().resolve_neg().contiguous().clone()
-
-
-def cast(tensors, flag):
-    """Cast what the flag casts: floating tensors, without the packed four-bit kind torch has no cast for."""
-    dtype = FLAG_DTYPES[flag]
-    return {key: cast_one(plain(tensor), dtype) for key, tensor in tensors.items()}
-
-
-def cast_one(tensor, dtype):
-    """Cast one tensor and make sure that the bits of the result do not depend on an element's position."""
-    if tensor.dtype not in CASTABLE:
-        return tensor
-    result = tensor.to(dtype)
-    flat = tensor.reshape(-1)
-    if flat.numel() and torch.isnan(flat.to(torch.float32)).any():
-        moved = same_dtype_roll(flat, 1).to(dtype)
-        if raw_bytes(same_dtype_roll(moved, -1)) != raw_bytes(result):
-            raise SystemExit(f"the NaN bits of a {tensor.dtype} to {dtype} cast depend on the position")
-    return result
-
-
-def same_dtype_roll(flat, shift):
-    """Roll a flat tensor through its bytes, since torch has no roll for float8."""
-    size = flat.element_size()
-    return flat.view(torch.uint8).reshape(-1, size).roll(shift, 0).contiguous().view(-1).view(flat.dtype)
-
-
-def raw_bytes(tensor):
-    """Give the bytes of a contiguous tensor."""
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def reference_bytes(tensors):
-    """Write tensors with safetensors itself and give the bytes of the file."""
-    scratch = FOLDER / ".scratch.safetensors"
-    safetensors.torch.save_file(tensors, scratch, metadata={"format": "pt"})
-    data = scratch.read_bytes()
-    scratch.unlink()
-    return data
-
-
-def check_reload(path, tensors):
-    """Make sure that safetensors reads an output back to the tensors that went in."""
-    loaded = safetensors.torch.load_file(path)
-    assert loaded.keys() == tensors.keys(), path
-    for key, tensor in tensors.items():
-        assert loaded[key].dtype == tensor.dtype and loaded[key].shape == tensor.shape, (path, key)
-        assert raw_bytes(loaded[key]) == raw_bytes(tensor), (path, key)
-
-
-# --- making values ----------------------------------------------------------------------------------------
-
-
-def normal(*shape, seed=0, dtype=torch.float32):
-    """Give normally distributed values that are the same on every processor."""
-    values = numpy.random.default_rng([seed, *shape]).standard_normal(shape)
-    return torch.from_numpy(numpy.asarray(values)).to(dtype)
-
-
-def count(*shape, dtype=torch.float32):
-    """Give 0, 1, 2, … in the given shape."""
-    return torch.arange(int(numpy.prod(shape)), dtype=torch.float64).to(dtype).reshape(shape)
-
-
-def from_bits(bits, dtype):
-    """Make a floating tensor of bit patterns."""
-    width = {2: numpy.uint16, 4: numpy.uint32, 8: numpy.uint64, 1: numpy.uint8}[dtype.itemsize]
-    return torch.from_numpy(numpy.array(bits, dtype=width)).view(dtype)
 
 
 def padded(values):
     """Repeat values up to a multiple of 64, so that torch casts all of them on its vector path."""
     size = (len(values) + 63) // 64 * 64
     return [values[i % len(values)] for i in range(size)]
-
-
-def network():
-    """Make a small convolutional module with buffers and settled values."""
-    module = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Linear(4, 2, bias=False),
-    )
-    with torch.no_grad():
-        for seed, tensor in enumerate(module.state_dict().values()):
-            if tensor.is_floating_point():
-                tensor.copy_(normal(*tensor.shape, seed=seed))
-            else:
-                tensor.fill_(17)
-    return module
-
-
-def adam_state(shapes, kind=torch.optim.Adam):
-    """Take a real optimizer through one step and give its state dict."""
-    params = [torch.nn.Parameter(normal(*shape, seed=i)) for i, shape in enumerate(shapes)]
-    optimizer = kind(params, lr=1e-3)
-    for i, param in enumerate(params):
-        param.grad = normal(*param.shape, seed=100 + i)
-    optimizer.step()
-    return optimizer.state_dict()
-
-
-def small_weights(seed=0):
-    """Give a small flat state dict."""
-    return OrderedDict([
-        ("layer.weight", normal(3, 4, seed=seed)),
-        ("layer.bias", normal(3, seed=seed + 1)),
-        ("head.weight", normal(2, 3, seed=seed + 2)),
-    ])
 
 
 # --- dtypes, protocols, names, geometry -------------------------------------------------------------------
@@ -249,7 +64,7 @@ def dtype_cases(book):
         tensors[f"{name}.z"] = from_bits(range(0, 256, 23), getattr(torch, name))
         tensors[f"{name}.a"] = from_bits([0x12, 0x34, 0x56, 0x78], getattr(torch, name)).reshape(2, 2)
     book.save("dtypes.pt", "two tensors of every dtype safetensors has, not in sorted order", tensors)
-    book.expect("every dtype is kept and sorted as safetensors sorts", "dtypes.pt", load("dtypes.pt"))
+    book.expect("every dtype is kept and sorted as safetensors sorts", "dtypes.pt", book.load("dtypes.pt"))
     book.save("x_float4_scalar.pt", "a float4 tensor of rank 0, which has no last dimension to double",
               {"weight": normal(2, 2), "packed": from_bits([0x21], torch.float4_e2m1fn_x2).reshape(())})
     book.fail("a packed float4 tensor of rank 0 cannot be written", "x_float4_scalar.pt", "unsupported", ["packed"])
@@ -264,7 +79,7 @@ def protocol_cases(book):
     for protocol in (2, 3, 4, 5):
         file = f"protocol_{protocol}.pt"
         book.save(file, f"a small state dict saved with pickle protocol {protocol}", tensors, pickle_protocol=protocol)
-        book.expect(f"pickle protocol {protocol} is read", file, load(file), "protocol.safetensors")
+        book.expect(f"pickle protocol {protocol} is read", file, book.load(file), "protocol.safetensors")
 
 
 def name_cases(book):
@@ -273,7 +88,7 @@ def name_cases(book):
              "é", "重み", "🙂", "\u2028", "\ufeffbom", "a..b", ".lead", "trail.", "{brace}", "*", "", "x" * 300]
     book.save("names.pt", "names with quotes, control characters, non-ASCII letters, empty, long",
               {name: torch.tensor([float(i)]) for i, name in enumerate(names)})
-    book.expect("odd names are written as safetensors writes them", "names.pt", load("names.pt"))
+    book.expect("odd names are written as safetensors writes them", "names.pt", book.load("names.pt"))
 
 
 def geometry_cases(book):
@@ -313,7 +128,7 @@ def geometry_cases(book):
     }
     book.save("geometry.pt", "views: slices, permutes, expands, steps, overlaps, lazy conjugates and negatives",
               save_apart(tensors))
-    loaded = load("geometry.pt")
+    loaded = book.load("geometry.pt")
     assert loaded["complex_conj"].is_conj() and loaded["neg_imag"].is_neg()
     assert not loaded["channels_last"].is_contiguous() and loaded["expand"].stride() == (1, 0)
     book.expect("views are gathered", "geometry.pt", loaded)
@@ -342,7 +157,7 @@ def transpose_cases(book):
         "float64_cube": normal(5, 7, 11, dtype=torch.float64).permute(2, 0, 1),
     }
     book.save("transpose.pt", "transposed matrices of several element sizes", tensors)
-    book.expect("larger transposed matrices are gathered", "transpose.pt", load("transpose.pt"))
+    book.expect("larger transposed matrices are gathered", "transpose.pt", book.load("transpose.pt"))
 
 
 def tied_cases(book):
@@ -352,7 +167,7 @@ def tied_cases(book):
         "embed.weight": weight, "head.weight": weight, "first": storage[:8], "second": storage[4:],
         "whole": storage.reshape(3, 4), "transposed": storage.reshape(3, 4).t(),
     })
-    book.expect("tensors sharing memory are each written whole", "tied.pt", load("tied.pt"))
+    book.expect("tensors sharing memory are each written whole", "tied.pt", book.load("tied.pt"))
 
 
 def wrapped_tensor_cases(book):
@@ -368,10 +183,10 @@ def wrapped_tensor_cases(book):
         "grad": normal(2, seed=2).requires_grad_(),
     })
     book.expect("parameters, buffers and tensors with attributes are tensors", "tensor_kinds.pt",
-                load("tensor_kinds.pt"))
+                book.load("tensor_kinds.pt"))
     book.save("module_state.pt", "state_dict() of an nn.Sequential, with _metadata", network().state_dict())
-    book.expect("the state dict of a module is read", "module_state.pt", load("module_state.pt"))
-    book.expect_casts("integers stay when a module is cast", "module_state.pt", load("module_state.pt"), ["fp16"])
+    book.expect("the state dict of a module is read", "module_state.pt", book.load("module_state.pt"))
+    book.expect_casts("integers stay when a module is cast", "module_state.pt", book.load("module_state.pt"), ["fp16"])
 
 
 # --- casts ------------------------------------------------------------------------------------------------
@@ -430,13 +245,13 @@ def cast_cases(book):
     tensors["complex64"] = torch.tensor([1 + 70000j, complex(float("nan"), 1e-9)], dtype=torch.complex64)
     tensors["scalar"], tensors["empty"] = torch.tensor(1.00048828125), torch.zeros(0, 2, dtype=torch.float64)
     book.save("cast_mix.pt", "every dtype, with NaN, infinities, subnormals, ties and limits", tensors)
-    book.expect_casts("floating tensors are cast and nothing else", "cast_mix.pt", load("cast_mix.pt"))
-    book.expect("--fp16 means --dtype fp16", "cast_mix.pt", cast(load("cast_mix.pt"), "fp16"),
+    book.expect_casts("floating tensors are cast and nothing else", "cast_mix.pt", book.load("cast_mix.pt"))
+    book.expect("--fp16 means --dtype fp16", "cast_mix.pt", cast(book.load("cast_mix.pt"), "fp16"),
                 "cast_mix.fp16.safetensors", ["--fp16"])
     patterns = numpy.arange(17 * 64) * 61 % 65536
     book.save("cast_patterns.pt", "every 61st bit pattern of float16 and of bfloat16",
               {"f16": from_bits(patterns, torch.float16), "bf16": from_bits(patterns, torch.bfloat16)})
-    book.expect_casts("float16 and bfloat16 patterns are cast", "cast_patterns.pt", load("cast_patterns.pt"))
+    book.expect_casts("float16 and bfloat16 patterns are cast", "cast_patterns.pt", book.load("cast_patterns.pt"))
 
 
 # --- which sub-tree is the state dict ---------------------------------------------------------------------
@@ -465,7 +280,7 @@ def wrapper_cases(book):
     ]
     for file, name, value, path in simple:
         book.save(file, f"wrapper rule: {name}", value)
-        chosen = load(file)
+        chosen = book.load(file)
         for key in path:
             chosen = chosen[key]
         book.expect(name, file, flatten(chosen))
@@ -485,7 +300,7 @@ def training_cases(book):
     shapes = [tensor.shape for tensor in weights.values()]
     book.save("training.pt", "model_state_dict, a real Adam state, an epoch", {
         "model_state_dict": weights, "optimizer_state_dict": adam_state(shapes), "epoch": 3, "loss": 0.25})
-    loaded = load("training.pt")
+    loaded = book.load("training.pt")
     book.expect("`model_state_dict` is unwrapped", "training.pt", flatten(loaded["model_state_dict"]))
     for path, value in (("optimizer_state_dict", loaded["optimizer_state_dict"]),
                         ("optimizer_state_dict.state.1", loaded["optimizer_state_dict"]["state"][1]),
@@ -508,37 +323,19 @@ def twin_cases(book):
     with_buffer = {**weights, "bn.running_mean": normal(3, seed=30)}
     book.save("twin_ema.pt", "model, ema (without the model's buffer) and a real Adam state",
               {"model": with_buffer, "ema": averaged, "optimizer": adam_state(shapes), "epoch": 7})
-    loaded = load("twin_ema.pt")
+    loaded = book.load("twin_ema.pt")
     book.expect("a twin tree of averages is left out", "twin_ema.pt", loaded["model"])
     book.expect("--ema drop leaves the raw weights", "twin_ema.pt", loaded["model"], args=["--ema", "drop"])
     book.expect("--ema only takes the averages and the model's buffers", "twin_ema.pt",
                 {**loaded["model"], **loaded["ema"]}, "twin_ema.ema.safetensors", ["--ema", "only"])
     book.save("params_ema.pt", "params and params_ema", {"params": weights, "params_ema": averaged})
-    loaded = load("params_ema.pt")
+    loaded = book.load("params_ema.pt")
     book.expect("`params` wins over `params_ema`", "params_ema.pt", loaded["params"])
     book.expect("--ema only takes `params_ema`", "params_ema.pt", loaded["params_ema"], "params_ema.ema.safetensors",
                 ["--ema", "only"])
 
 
 # --- foreign classes, Lightning, Stable Diffusion ---------------------------------------------------------
-
-
-def foreign(module, name, base=object):
-    """Make a class that a pickle will name as module.name."""
-    parts = module.split(".")
-    for end in range(1, len(parts) + 1):
-        path = ".".join(parts[:end])
-        sys.modules.setdefault(path, types.ModuleType(path))
-    made = type(name, (base,), {"__module__": module})
-    setattr(sys.modules[module], name, made)
-    return made
-
-
-def with_state(made, **state):
-    """Make an instance of a class without arguments and give it attributes."""
-    value = made.__new__(made)
-    value.__dict__.update(state)
-    return value
 
 
 def foreign_classes():
@@ -574,7 +371,7 @@ def lightning_cases(book, classes):
         "lr_schedulers": [{"base_lrs": [0.001], "last_epoch": 4, "_last_lr": [0.0005]}],
         "hparams_name": "kwargs", "hyper_parameters": hyper,
     })
-    book.expect("a Lightning checkpoint gives its state dict", "lightning.ckpt", load("lightning.ckpt")["state_dict"])
+    book.expect("a Lightning checkpoint gives its state dict", "lightning.ckpt", book.load("lightning.ckpt")["state_dict"])
 
 
 def unet_shapes():
@@ -654,7 +451,7 @@ def stable_diffusion_cases(book, classes):
         "optimizer_states": [adam_state([(4, 2), (4,)], torch.optim.AdamW)],
         "lr_schedulers": [{"last_epoch": 470000, "lr_lambdas": [None]}],
     })
-    state = load("sd_mini.ckpt")["state_dict"]
+    state = book.load("sd_mini.ckpt")["state_dict"]
     raw = without_ema(state)
     assert all(f"model_ema.{('diffusion_model.' + name).replace('.', '')}" in state for name in unet_shapes())
     file, vae = "sd_mini.ckpt", matching(state, "first_stage_model.*")
@@ -686,7 +483,7 @@ def autoencoder_cases(book):
         state["model_ema." + name.replace(".", "")] = normal(*shape, seed=50 + i)
     book.save("vae_ema.ckpt", "a latent-diffusion autoencoder whose averages cover the whole model",
               {"state_dict": state, "epoch": 1})
-    state = load("vae_ema.ckpt")["state_dict"]
+    state = book.load("vae_ema.ckpt")["state_dict"]
     book.expect("averages of the whole model are dropped", "vae_ema.ckpt", without_ema(state),
                 "vae_ema.raw.safetensors",
                 ["--ema", "drop"])
@@ -788,30 +585,6 @@ def not_checkpoints(book):
 # --- zip files that are damaged or unusual ----------------------------------------------------------------
 
 
-def zip_info(name, method=zipfile.ZIP_STORED):
-    """Give a zip entry with a settled date."""
-    info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-    info.compress_type = method
-    return info
-
-
-def records(file):
-    """Read the records of a checkpoint without their prefix."""
-    with zipfile.ZipFile(FOLDER / file) as archive:
-        return {name.split("/", 1)[1]: archive.read(name) for name in archive.namelist()}
-
-
-def rezip(parts, prefix="archive", method=zipfile.ZIP_STORED, folder_entry=False):
-    """Write records into a zip with Python's zipfile."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        if folder_entry:
-            archive.writestr(zip_info(f"{prefix}/"), b"")
-        for name, data in parts.items():
-            archive.writestr(zip_info(f"{prefix}/{name}", method), data)
-    return made.getvalue()
-
-
 def swapped(parts, sizes):
     """Swap the bytes of every storage in units of its number size and declare them big-endian."""
     made = dict(parts)
@@ -832,13 +605,13 @@ def zip_source(book):
         "view": count(10)[2:7], "none": torch.zeros(0, 4),
     }
     book.save("zip.pt", "the checkpoint that the zip_* and some x_* files are made of", tensors)
-    book.expect("the plain zip is read", "zip.pt", load("zip.pt"))
+    book.expect("the plain zip is read", "zip.pt", book.load("zip.pt"))
     return [4, 2, 8, 8, 1, 2, 4, 1, 4, 4]
 
 
 def zip_cases(book, sizes):
     """Zip files that are unusual but good."""
-    parts = records("zip.pt")
+    parts = records(FIXTURES / "zip.pt")
     old = {name: parts[name] for name in parts if name == "data.pkl" or name.startswith("data/") or name == "version"}
     made = [
         ("zip_deflated.pt", "every entry deflated", rezip(parts, method=zipfile.ZIP_DEFLATED)),
@@ -849,19 +622,19 @@ def zip_cases(book, sizes):
     ]
     for file, about, data in made:
         book.write(file, f"zip.pt re-zipped: {about}", data)
-        book.expect(f"a zip with {about}", file, load(file), "zip.safetensors")
+        book.expect(f"a zip with {about}", file, book.load(file), "zip.safetensors")
     with torch_config.patch({"save.storage_alignment": 4096}):
         book.save("zip_aligned.pt", "storages aligned to 4096 bytes", {"weight": normal(2, 3)})
     torch.serialization.set_crc32_options(False)
-    book.save("zip_no_crc.pt", "saved without CRC-32: every such field is 0", load("zip.pt"))
+    book.save("zip_no_crc.pt", "saved without CRC-32: every such field is 0", book.load("zip.pt"))
     torch.serialization.set_crc32_options(True)
-    book.expect("storages aligned to 4096 bytes are found", "zip_aligned.pt", load("zip_aligned.pt"))
-    book.expect("a zip without checksums is read", "zip_no_crc.pt", load("zip_no_crc.pt"), "zip.safetensors")
+    book.expect("storages aligned to 4096 bytes are found", "zip_aligned.pt", book.load("zip_aligned.pt"))
+    book.expect("a zip without checksums is read", "zip_no_crc.pt", book.load("zip_no_crc.pt"), "zip.safetensors")
 
 
 def damaged_cases(book):
     """Zip files with parts cut, missing or changed."""
-    good, parts = (FOLDER / "zip.pt").read_bytes(), records("zip.pt")
+    good, parts = (FIXTURES / "zip.pt").read_bytes(), records(FIXTURES / "zip.pt")
     start = good.index(parts["data/0"])
     flipped = good[:start + 100] + bytes([good[start + 100] ^ 0x10]) + good[start + 101:]
     made = [
@@ -883,9 +656,9 @@ def untyped_case(book):
     """A tensor whose storage is saved without a type."""
     book.save("dtypes_v3.pt", "a uint16 tensor, saved through an untyped storage",
               {"wide": torch.tensor([1, 513], dtype=torch.uint16)})
-    book.expect("a tensor over an untyped storage is read", "dtypes_v3.pt", load("dtypes_v3.pt"))
+    book.expect("a tensor over an untyped storage is read", "dtypes_v3.pt", book.load("dtypes_v3.pt"))
     file, about = "x_big_endian_v3.pt", "big-endian storages of a dtype that torch does not swap"
-    book.write(file, about, rezip({**records("dtypes_v3.pt"), "byteorder": b"big"}))
+    book.write(file, about, rezip({**records(FIXTURES / "dtypes_v3.pt"), "byteorder": b"big"}))
     book.fail(f"{about}: refused", file, "unsupported", ["wide"])
 
 
@@ -945,26 +718,14 @@ def pickle_files(book):
 # --- putting it together ----------------------------------------------------------------------------------
 
 
-def check_versions():
-    """Stop unless the pinned packages are the ones imported."""
-    found = {"torch": torch.__version__.split("+")[0], "numpy": numpy.__version__,
-             "safetensors": safetensors.__version__}
-    if found != PINNED:
-        wanted = " ".join(f"{name}=={version}" for name, version in PINNED.items())
-        hint = f"python3.11 -m venv venv && venv/bin/pip install {wanted}"
-        raise SystemExit(f"this needs {wanted}, found {found}\nmake it: {hint}")
-
-
 def empty_folder():
-    """Start from an empty fixtures folder."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    (FOLDER / "pickle").mkdir(parents=True)
-
-
-def write_manifest(book):
-    """Write the cases for the test that walks them."""
-    text = json.dumps({"cases": book.cases}, indent=1, ensure_ascii=False)
-    (FOLDER / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    """Start from a folder without files of ours; the other scripts' folders stay."""
+    FIXTURES.mkdir(exist_ok=True)
+    for path in FIXTURES.iterdir():
+        if path.is_file():
+            path.unlink()
+    shutil.rmtree(FIXTURES / "pickle", ignore_errors=True)
+    (FIXTURES / "pickle").mkdir()
 
 
 README = """# Fixtures
@@ -1005,25 +766,29 @@ Besides this page there are {count} files, {size} bytes in all.
 """
 
 
+def own_files():
+    """Give the files that this script writes."""
+    return [path for folder in (FIXTURES, FIXTURES / "pickle") for path in folder.iterdir() if path.is_file()]
+
+
 def write_readme(book):
     """Describe where the files come from and what each is for."""
-    files = [path for path in FOLDER.rglob("*") if path.is_file()]
-    lines = "\n".join(f"| `{file}` | {about.rstrip(',')} |" for file, about in sorted(book.about.items()))
+    files = own_files()
     text = README.format(
         **PINNED, python=platform.python_version(), machine=f"{platform.system()} {platform.machine()}",
-        capability=torch.backends.cpu.get_cpu_capability(), lines=lines, count=len(files),
+        capability=torch.backends.cpu.get_cpu_capability(), lines=table_of_files(book), count=len(files),
         size=sum(path.stat().st_size for path in files),
     )
-    (FOLDER / "README.md").write_text(text, encoding="utf-8")
+    (FIXTURES / "README.md").write_text(text, encoding="utf-8")
 
 
 def main():
     """Write the whole folder."""
-    check_versions()
+    check_versions(PINNED)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     empty_folder()
-    book, classes = Book(), foreign_classes()
+    book, classes = Book(FIXTURES), foreign_classes()
     for make in (dtype_cases, untyped_case, protocol_cases, name_cases, geometry_cases, transpose_cases, tied_cases,
                  wrapped_tensor_cases, cast_cases, wrapper_cases, training_cases, twin_cases, autoencoder_cases,
                  unsupported_cases, name_failures, ema_failures, dangerous_cases, not_checkpoints, pickle_files):
@@ -1034,9 +799,8 @@ def main():
     damaged_cases(book)
     write_manifest(book)
     write_readme(book)
-    for path in FOLDER.rglob("*"):
-        if path.is_file():
-            path.chmod(0o644)
+    for path in own_files():
+        path.chmod(0o644)
 
 
 if __name__ == "__main__":
