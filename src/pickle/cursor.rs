@@ -68,12 +68,28 @@ impl<'a> Cursor<'a> {
             Ok(len) if u64::try_from(len).is_ok_and(|len| len <= self.remaining()) => {
                 self.bytes(len)
             }
-            _ => Err(Error::corrupt(format!(
-                "the pickle claims {len} bytes at offset {}, where only {} are left; \
-                 the file is truncated or corrupt, get it again",
-                self.offset(),
-                self.remaining()
-            ))),
+            _ => Err(self.beyond(len)),
+        }
+    }
+
+    /// Passes over the next `len` bytes without reading them and returns their offset; `len` may be any claim
+    /// that the file makes.
+    pub fn skip(&mut self, len: u64) -> Result<u64> {
+        let start = self.offset();
+        match start.checked_add(len) {
+            Some(end) if len <= self.remaining() => {
+                let buffered = self.window.len().saturating_sub(self.next);
+                match usize::try_from(len) {
+                    Ok(len) if len <= buffered => self.next = self.next.saturating_add(len),
+                    _ => {
+                        self.window.clear();
+                        self.next = 0;
+                        self.window_start = end;
+                    }
+                }
+                Ok(start)
+            }
+            _ => Err(self.beyond(len)),
         }
     }
 
@@ -131,6 +147,16 @@ impl<'a> Cursor<'a> {
         self.source
             .read_exact_at(fresh, offset)
             .map_err(|e| Error::io(format!("cannot read the pickle at offset {offset}"), e))
+    }
+
+    #[cold]
+    fn beyond(&self, len: u64) -> Error {
+        Error::corrupt(format!(
+            "the pickle claims {len} bytes at offset {}, where only {} are left; \
+             the file is truncated or corrupt, get it again",
+            self.offset(),
+            self.remaining()
+        ))
     }
 
     #[cold]

@@ -45,6 +45,30 @@ pub enum Value<'g> {
     Object(&'g Object),
     /// What the persistent id stands for; in torch's pickles a storage.
     Persistent(ValueId),
+    /// A long `str`, `bytes` or `bytearray`, which was left where it is.
+    Blob(Blob),
+}
+
+/// Text or bytes too long to be held in memory: their place in the pickle's source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blob {
+    /// Offset in bytes from the start of the source.
+    pub offset: u64,
+    /// Length in bytes there.
+    pub len: u64,
+    /// What the bytes there stand for.
+    pub kind: BlobKind,
+}
+
+/// How a [`Blob`] is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobKind {
+    /// `bytes` or `bytearray`, as they are.
+    Bytes,
+    /// `str`, in UTF-8 (not checked).
+    Text,
+    /// `bytes`, each as the Latin-1 character of that number in UTF-8: Python's pickler below protocol 3.
+    Latin1,
 }
 
 /// A global that the pickle names. It is never imported.
@@ -118,7 +142,7 @@ impl Span {
     }
 }
 
-// 16 bytes. Strings and tuples are spans of pools, because a checkpoint has millions of them.
+// At most 16 bytes. Strings and tuples are spans of pools, because a checkpoint has millions of them.
 #[derive(Debug, Clone, Copy)]
 enum Node {
     None,
@@ -137,6 +161,7 @@ enum Node {
     Global(u32),
     Object(u32),
     Persistent(ValueId),
+    Blob(u32),
 }
 
 /// All values of one pickle.
@@ -150,6 +175,7 @@ pub struct Graph {
     dicts: Vec<Vec<(ValueId, ValueId)>>,
     objects: Vec<Object>,
     globals: Vec<Global>,
+    blobs: Vec<Blob>,
     global_ids: HashMap<(String, String), ValueId>,
 }
 
@@ -167,6 +193,14 @@ impl Graph {
     /// Every object, in the order in which the pickle makes them.
     pub fn objects(&self) -> &[Object] {
         &self.objects
+    }
+
+    /// Every persistent id, in the order in which the pickle loads them.
+    pub fn persistent_ids(&self) -> impl Iterator<Item = ValueId> + '_ {
+        self.nodes.iter().filter_map(|node| match *node {
+            Node::Persistent(id) => Some(id),
+            _ => None,
+        })
     }
 
     /// The text of a `str`.
@@ -212,6 +246,7 @@ impl Graph {
             Node::Global(index) => Value::Global(entry(&self.globals, index)?),
             Node::Object(index) => Value::Object(entry(&self.objects, index)?),
             Node::Persistent(id) => Value::Persistent(id),
+            Node::Blob(index) => Value::Blob(*entry(&self.blobs, index)?),
         })
     }
 }

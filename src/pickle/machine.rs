@@ -208,7 +208,7 @@ impl Machine<'_> {
             },
             op::BINSTRING => {
                 let len = self.length_i32()?;
-                self.text(len, Graph::bytes)
+                self.old_string(len)
             }
             op::SHORT_BINSTRING => {
                 let len = self.cursor.u8()?.into();

@@ -20,5 +20,5 @@ mod opcode;
 mod plain;
 mod text;
 
-pub use graph::{Global, Graph, Object, Value, ValueId};
+pub use graph::{Blob, BlobKind, Global, Graph, Object, Value, ValueId};
 pub use machine::{Loaded, load};

@@ -1,6 +1,6 @@
 //! The few calls by which Python's pickler writes plain data in old protocols.
 
-use super::graph::{Graph, Value, ValueId};
+use super::graph::{Blob, BlobKind, Graph, Value, ValueId};
 use crate::error::Result;
 
 /// The plain value that `callable(*args)` is, where the callable is one that Python's pickler itself
@@ -23,17 +23,24 @@ pub fn reduce(graph: &mut Graph, callable: ValueId, args: ValueId) -> Result<Opt
                 let bytes = bytes.to_vec();
                 graph.bytes(&bytes).map(Some)
             }
+            Value::Blob(blob) if blob.kind == BlobKind::Bytes => graph.blob(blob).map(Some),
             _ => Ok(None),
         },
         // `bytearray(text, 'latin-1')` and `_codecs.encode(text, 'latin1')`.
         ("builtins", "bytearray", [text, encoding]) | ("_codecs", "encode", [text, encoding]) => {
-            let bytes = match (graph.str(*text), graph.str(*encoding)) {
-                (Some(text), Some("latin1" | "latin-1")) => latin1(text),
-                _ => None,
-            };
-            match bytes {
-                Some(bytes) => graph.bytes(&bytes).map(Some),
-                None => Ok(None),
+            if !matches!(graph.str(*encoding), Some("latin1" | "latin-1")) {
+                return Ok(None);
+            }
+            match graph.get(*text) {
+                Value::Str(text) => match latin1(text) {
+                    Some(bytes) => graph.bytes(&bytes).map(Some),
+                    None => Ok(None),
+                },
+                Value::Blob(blob) if blob.kind == BlobKind::Text => {
+                    let kind = BlobKind::Latin1;
+                    graph.blob(Blob { kind, ..blob }).map(Some)
+                }
+                _ => Ok(None),
             }
         }
         ("builtins", "set" | "frozenset", [items]) => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
-use super::{Global, Graph, Node, Object, Span, Value, ValueId, entry_mut};
+use super::{Blob, Global, Graph, Node, Object, Span, Value, ValueId, entry_mut};
 use crate::error::{Error, Result};
 
 impl Graph {
@@ -86,6 +86,10 @@ impl Graph {
 
     pub(in crate::pickle) fn dict(&mut self, pairs: Vec<(ValueId, ValueId)>) -> Result<ValueId> {
         self.push_in(|graph| &mut graph.dicts, pairs, Node::Dict)
+    }
+
+    pub(in crate::pickle) fn blob(&mut self, blob: Blob) -> Result<ValueId> {
+        self.push_in(|graph| &mut graph.blobs, blob, Node::Blob)
     }
 
     pub(in crate::pickle) fn persistent(&mut self, id: ValueId) -> Result<ValueId> {

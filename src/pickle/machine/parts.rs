@@ -2,8 +2,13 @@
 
 use super::Machine;
 use crate::error::{Error, Result};
-use crate::pickle::graph::{Graph, Value, ValueId};
+use crate::pickle::graph::{Blob, BlobKind, Graph, Value, ValueId};
 use crate::pickle::text::{self, Integer};
+
+/// Longer text stays in the source: a name has at most a few hundred bytes, a numpy array's data any number.
+const MAX_TEXT: u64 = 64 * 1024;
+/// Longer bytes stay in the source.
+const MAX_BYTES: u64 = 4 * 1024;
 
 impl Machine<'_> {
     pub(super) fn height(&self) -> usize {
@@ -79,15 +84,34 @@ impl Machine<'_> {
     }
 
     pub(super) fn text(&mut self, len: u64, otherwise: Fallback) -> Result<()> {
+        if len > MAX_TEXT {
+            return self.blob(len, BlobKind::Text);
+        }
         self.nodes.charge(1)?;
         let value = new_text(&mut self.graph, self.cursor.take(len)?, otherwise)?;
         self.push(value)
     }
 
     pub(super) fn bytes(&mut self, len: u64) -> Result<()> {
+        if len > MAX_BYTES {
+            return self.blob(len, BlobKind::Bytes);
+        }
         self.nodes.charge(1)?;
         let value = self.graph.bytes(self.cursor.take(len)?)?;
         self.push(value)
+    }
+
+    /// A Python 2 `str`: text where it is text, else bytes.
+    pub(super) fn old_string(&mut self, len: u64) -> Result<()> {
+        match len > MAX_TEXT {
+            true => self.blob(len, BlobKind::Bytes),
+            false => self.text(len, Graph::bytes),
+        }
+    }
+
+    fn blob(&mut self, len: u64, kind: BlobKind) -> Result<()> {
+        let offset = self.cursor.skip(len)?;
+        self.new_value(|graph| graph.blob(Blob { offset, len, kind }))
     }
 
     pub(super) fn short_tuple(&mut self, len: usize) -> Result<()> {
