@@ -1,14 +1,14 @@
-//! [`convert`]: one checkpoint → one safetensors file.
+//! [`convert`]: one checkpoint → one safetensors file, or as many as it had itself.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, LeftOut, OpenOptions};
 use crate::error::{Error, Result};
-use crate::plan::{EmaReport, Plan, PlanOptions};
+use crate::plan::{EmaReport, Plan, PlanOptions, ShardNames};
 use crate::progress::Progress;
-use crate::writer::{self, Overflow, Target};
+use crate::writer::{self, Output, Overflow, Target};
 
 /// How a checkpoint is converted.
 #[derive(Debug, Clone)]
@@ -58,20 +58,30 @@ pub struct Summary {
     pub overflows: Vec<Overflow>,
     /// Globals that are not known and were kept as inert names.
     pub unknown_globals: Vec<String>,
+    /// What is odd about the input, though nothing is lost; each a sentence.
+    pub warnings: Vec<String>,
+    /// Files written, besides the index.
+    pub files: usize,
+    /// The index of a sharded output.
+    pub index: Option<PathBuf>,
     /// Size of the input in bytes.
     pub bytes_in: u64,
     /// Size of the output in bytes.
     pub bytes_out: u64,
 }
 
-/// Converts the checkpoint `input` to the safetensors file `output`.
+/// Converts the checkpoint `input`, a file or a folder that is one checkpoint (see [`Layout`]), to the
+/// safetensors file `output`.
 ///
-/// Folders on the way to `output` are made. `output` appears only when it is complete; on any error, and when `progress` asks to stop, nothing is
-/// left behind and an existing `output` stays as it was. Nothing in the input is executed.
+/// Folders on the way to `output` are made. `output` appears only when it is complete; on any error, and when
+/// `progress` asks to stop, nothing is left behind and an existing `output` stays as it was. Nothing in the
+/// input is executed.
 ///
 /// # Errors
 /// Those of [`Checkpoint::open`] and [`Plan::new`]; [`Usage`](crate::ErrorKind::Usage) when the output
 /// exists or is the input; [`Cancelled`](crate::ErrorKind::Cancelled); [`Io`](crate::ErrorKind::Io).
+///
+/// [`Layout`]: crate::Layout
 pub fn convert(
     input: &Path,
     output: &Path,
@@ -79,38 +89,142 @@ pub fn convert(
     progress: &dyn Progress,
 ) -> Result<Summary> {
     check_output(input, output, options.overwrite)?;
-    let checkpoint = Checkpoint::open(input, &options.open)?;
-    write(&checkpoint, output, options, progress).map_err(|error| error.in_file(input))
+    let checkpoint = open(input, output, options)?;
+    let write = || {
+        let plan = Plan::new(&checkpoint, &options.plan)?;
+        let mut summary = Summary::new(&checkpoint, &plan);
+        write_all(
+            &checkpoint,
+            &[(output.to_path_buf(), &plan)],
+            None,
+            options,
+            progress,
+            &mut summary,
+        )?;
+        Ok(summary)
+    };
+    write().map_err(|error: Error| error.in_file(input))
 }
 
-fn write(
-    checkpoint: &Checkpoint,
-    output: &Path,
+/// Converts a checkpoint that is cut into shards, by its index, to as many safetensors files in `folder`, and
+/// an index beside them. Returns the path of that index with the summary.
+///
+/// All files appear together when all are complete, the index last.
+///
+/// # Errors
+/// As [`convert`]; [`Usage`](crate::ErrorKind::Usage) when any of the outputs exists.
+pub fn convert_shards(
+    input: &Path,
+    folder: &Path,
     options: &ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<Summary> {
-    let plan = Plan::new(checkpoint, &options.plan)?;
-    let target = Target::create(output)?;
-    let written = writer::write(checkpoint, &plan, &target, options.threads, progress)?;
+    let names = ShardNames::of_index(input);
+    let index_path = folder.join(names.index());
+    check_output(input, &index_path, options.overwrite)?;
+    let checkpoint = open(input, &index_path, options)?;
+    let write = || {
+        let plan = Plan::new(&checkpoint, &options.plan)?;
+        let mut summary = Summary::new(&checkpoint, &plan);
+        let (shards, index) = plan.into_shards(&checkpoint, &names)?;
+        let outputs: Vec<(PathBuf, &Plan)> = shards
+            .iter()
+            .map(|shard| (folder.join(&shard.name), &shard.plan))
+            .collect();
+        for (path, _) in &outputs {
+            check_output(input, path, options.overwrite)?;
+        }
+        let index = Some((index_path, index));
+        write_all(
+            &checkpoint,
+            &outputs,
+            index,
+            options,
+            progress,
+            &mut summary,
+        )?;
+        Ok(summary)
+    };
+    write().map_err(|error: Error| error.in_file(input))
+}
+
+/// Opens the input; what has to be unpacked is unpacked where the output goes, since that is where there has to
+/// be space.
+fn open(input: &Path, output: &Path, options: &ConvertOptions) -> Result<Checkpoint> {
+    let mut open = options.open.clone();
+    if open.scratch.is_none() {
+        let folders = output.ancestors().skip(1);
+        open.scratch = folders
+            .map(|folder| match folder.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => folder,
+            })
+            .find(|folder| folder.is_dir())
+            .map(Path::to_path_buf);
+    }
+    Checkpoint::open(input, &open)
+}
+
+/// Writes all outputs, and only then gives them their names; the index comes last.
+fn write_all(
+    checkpoint: &Checkpoint,
+    outputs: &[(PathBuf, &Plan)],
+    index: Option<(PathBuf, Vec<u8>)>,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+    summary: &mut Summary,
+) -> Result<()> {
+    let mut prepared = Vec::with_capacity(outputs.len());
+    for (path, plan) in outputs {
+        prepared.push((path, Output::new(plan)?));
+    }
+    progress.start(prepared.iter().map(|(_, output)| output.bytes()).sum());
+    let mut targets = Vec::with_capacity(prepared.len());
+    for (path, output) in &prepared {
+        let target = Target::create(path)?;
+        let written = writer::write(checkpoint, output, &target, options.threads, progress)?;
+        summary.bytes_out += written.bytes;
+        summary.overflows.extend(written.overflows);
+        targets.push(target);
+    }
+    if let Some((path, text)) = index {
+        let target = Target::create(&path)?;
+        target.write_at(&text, 0)?;
+        summary.index = Some(path);
+        targets.push(target);
+    }
     if options.sync {
         progress.syncing();
+        targets.iter().try_for_each(Target::sync)?;
     }
     if progress.cancelled() {
         return Err(Error::cancelled());
     }
-    target.commit(options.overwrite, options.sync)?;
-    Ok(Summary {
-        root: checkpoint.root.clone(),
-        left_out: checkpoint.left_out.clone(),
-        tensors: plan.tensors.len(),
-        cast: plan.cast_count(),
-        ema: plan.ema,
-        deselected: plan.deselected,
-        overflows: written.overflows,
-        unknown_globals: checkpoint.unknown_globals.clone(),
-        bytes_in: checkpoint.file_bytes,
-        bytes_out: written.bytes,
-    })
+    for target in targets {
+        target.commit(options.overwrite, options.sync)?;
+    }
+    summary.files = outputs.len();
+    Ok(())
+}
+
+impl Summary {
+    fn new(checkpoint: &Checkpoint, plan: &Plan) -> Summary {
+        Summary {
+            root: checkpoint.root.clone(),
+            left_out: checkpoint.left_out.clone(),
+            tensors: plan.tensors.len(),
+            cast: plan.cast_count(),
+            ema: plan.ema.clone(),
+            deselected: plan.deselected,
+            overflows: Vec::new(),
+            unknown_globals: checkpoint.unknown_globals.clone(),
+            warnings: checkpoint.warnings.clone(),
+            files: 0,
+            index: None,
+            bytes_in: checkpoint.file_bytes,
+            bytes_out: 0,
+        }
+    }
 }
 
 /// Refuses an output that exists, is no regular file, or is the input. [`convert`] does so first of all; a

@@ -32,6 +32,15 @@ pub enum Dtype {
     Float4E2M1FnX2,
 }
 
+/// The order of the bytes of an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByteOrder {
+    /// Least significant byte first, as safetensors has it.
+    Little,
+    /// Most significant byte first: elements are swapped when they are read.
+    Big,
+}
+
 /// One row per dtype: torch name, bytes per torch element, safetensors dtype.
 const TABLE: [(Dtype, &str, u64, safetensors::Dtype); 20] = {
     use safetensors::Dtype as S;

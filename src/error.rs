@@ -95,6 +95,12 @@ impl Error {
         error
     }
 
+    /// The same error with what it happened in at its start, for a part of a checkpoint that has several.
+    pub(crate) fn inside(mut self, what: &str) -> Error {
+        self.inner.message = format!("{what}: {}", self.inner.message);
+        self
+    }
+
     /// The same error, told of the file `path`, unless it already names one.
     pub(crate) fn in_file(mut self, path: &Path) -> Error {
         self.inner.path.get_or_insert_with(|| path.to_path_buf());

@@ -52,14 +52,15 @@ mod read_at;
 mod torch;
 mod writer;
 
-pub use checkpoint::{Averages, Checkpoint, Entry, LeftOut, OpenOptions, Root};
-pub use container::ByteOrder;
-pub use convert::{ConvertOptions, Summary, check_output, convert};
-pub use dtype::Dtype;
+pub use checkpoint::{Averages, Checkpoint, Entry, Layout, LeftOut, OpenOptions, Root};
+pub use convert::{ConvertOptions, Summary, check_output, convert, convert_shards};
+pub use dtype::{ByteOrder, Dtype};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::Limits;
-pub use plan::{Ema, EmaReport, FloatType, Plan, PlanOptions, Planned};
+pub use plan::{Ema, EmaReport, FloatType, Plan, PlanOptions, Planned, Shard, ShardNames};
 pub use progress::Progress;
 pub use read_at::{FileSource, ReadAt, SubRange};
-pub use torch::{Finding, Leaf, Refusal, Storage, StorageId, TensorInfo};
+pub use torch::{
+    Assembled, Finding, Leaf, Part, Place, Refusal, Storage, StorageId, Tensor, TensorInfo,
+};
 pub use writer::Overflow;

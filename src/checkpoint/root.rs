@@ -1,10 +1,28 @@
 //! Which sub-tree is the state dict.
 
-use super::flatten::{Entry, Walker};
+use std::collections::HashMap;
+
 use super::names::{EMA_TREES, STATE_DICTS, SWAPPED, WRAPPERS, is_training_state};
+use super::tree::{Found, Tree};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::pickle::{Graph, ValueId};
-use crate::torch::{Key, Leaf, children};
+use crate::torch::Leaf;
+
+/// A named tensor, or something under a name that holds tensors and cannot be written.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Keys joined with dots.
+    pub name: String,
+    /// The tensor.
+    pub leaf: Leaf,
+}
+
+impl Entry {
+    /// The size of the tensor's elements in bytes; 0 when it cannot be written.
+    pub fn bytes(&self) -> u64 {
+        self.leaf.bytes()
+    }
+}
 
 /// Which part of the file is converted. Default: the state dict, found by rule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,7 +31,7 @@ pub enum Root {
     ///
     /// 1. `state_dict` or `model_state_dict` at the top, if it holds tensors.
     /// 2. Otherwise training state is left out by name; if all that is left with tensors is one of the
-    ///    usual wrappers, or one mapping whose own values are tensors, that is unwrapped.
+    ///    usual wrappers, one pickled module, or one mapping whose own values are tensors, that is unwrapped.
     /// 3. Otherwise all that is left, with dotted names.
     ///
     /// A `state_dict` inside the choice is unwrapped again.
@@ -46,6 +64,7 @@ pub struct Averages {
 }
 
 /// The choice, and what it leaves aside.
+#[derive(Default)]
 pub(super) struct Choice {
     /// Path from the top to what was chosen; empty for the whole file.
     pub path: String,
@@ -57,30 +76,84 @@ pub(super) struct Choice {
     pub swapped: Option<&'static str>,
 }
 
-/// A top-level value with tensors.
+/// A value at the top. Names are relative to it.
 struct Branch {
     key: String,
-    id: ValueId,
-    entries: Vec<Entry>,
-    is_leaf: bool,
+    is_list: bool,
+    found: Vec<Found>,
 }
 
-/// Chooses by `root`.
-pub(super) fn choose(
-    graph: &Graph,
-    walker: &mut Walker,
-    top: ValueId,
-    root: &Root,
-) -> Result<Choice> {
-    match root {
-        Root::All => whole(walker, top),
-        Root::Path(path) => at_path(graph, walker, top, path),
-        Root::Auto => auto(graph, walker, top),
+impl Branch {
+    /// Whether anything in it is a tensor; numbers are not.
+    fn has_tensors(&self) -> bool {
+        self.found.iter().any(|found| !found.leaf.is_number())
+    }
+
+    /// Whether it is a tensor itself.
+    fn is_leaf(&self) -> bool {
+        self.has_tensors() && self.found.iter().all(|found| found.name.keys() == 0)
+    }
+
+    fn is_tree(&self) -> bool {
+        self.has_tensors() && !self.is_leaf()
+    }
+
+    fn is_ema(&self) -> bool {
+        EMA_TREES.contains(&self.key.as_str())
+    }
+
+    fn is_module(&self) -> bool {
+        self.found.iter().any(|found| found.module_at == Some(0))
+    }
+
+    /// Whether the key is one that usually stands around a state dict.
+    fn is_wrapper(&self) -> bool {
+        let key = self.key.as_str();
+        STATE_DICTS.contains(&key) || WRAPPERS.contains(&key) || self.is_module()
+    }
+
+    /// Whether it is a tensor as training state has them: a scalar (a loss), or bytes (a random state).
+    fn is_minor(&self) -> bool {
+        self.found.iter().all(|found| match &found.leaf {
+            Leaf::Tensor(tensor) => tensor.shape().is_empty() || tensor.dtype() == Dtype::UInt8,
+            Leaf::Refused(_) => false,
+        })
+    }
+
+    /// Whether the key names training state or averages. A tensor with a dotted name belongs to a flat state
+    /// dict, whatever the name's parts are.
+    fn is_left_out(&self) -> bool {
+        let is_dotted = self.is_leaf() && self.key.contains('.');
+        !is_dotted && (is_training_state(&self.key) || self.is_ema())
+    }
+
+    fn left_out(&self) -> LeftOut {
+        LeftOut {
+            key: self.key.clone(),
+            tensors: self.found.iter().filter(|f| !f.leaf.is_number()).count(),
+            bytes: bytes(&self.found),
+        }
+    }
+
+    fn into_averages(self) -> Averages {
+        Averages {
+            key: self.key,
+            entries: entries(self.found),
+        }
     }
 }
 
-fn whole(walker: &mut Walker, top: ValueId) -> Result<Choice> {
-    let mut entries = walker.entries(top)?;
+/// Chooses by `root`.
+pub(super) fn choose(tree: Tree, root: &Root) -> Result<Choice> {
+    match root {
+        Root::All => whole(tree.found),
+        Root::Path(path) => at_path(tree, path),
+        Root::Auto => auto(tree),
+    }
+}
+
+fn whole(found: Vec<Found>) -> Result<Choice> {
+    let mut entries = entries(found);
     if let [only] = entries.as_mut_slice()
         && only.name.is_empty()
     {
@@ -96,304 +169,219 @@ fn whole(walker: &mut Walker, top: ValueId) -> Result<Choice> {
         only.name.push_str("tensor");
     }
     Ok(Choice {
-        path: String::new(),
         entries,
-        left_out: Vec::new(),
-        averages: Vec::new(),
-        swapped: None,
+        ..Choice::default()
     })
 }
 
-fn at_path(graph: &Graph, walker: &mut Walker, top: ValueId, path: &str) -> Result<Choice> {
-    let Some(id) = resolve(graph, top, path, 0) else {
-        return Err(Error::usage(format!(
-            "nothing lies at --root {path:?}; the top of the file holds: {}",
-            top_keys(graph, top)
-        )));
+fn at_path(tree: Tree, path: &str) -> Result<Choice> {
+    let mut chosen = Vec::new();
+    let mut beside = Tree {
+        found: Vec::new(),
+        ..tree
     };
-    let mut choice = whole(walker, id)?;
+    for found in tree.found {
+        match found.name.keys_of(path) {
+            Some(keys) => chosen.push(below(found, keys)),
+            None => beside.found.push(found),
+        }
+    }
+    if chosen.is_empty() {
+        return Err(Error::usage(format!(
+            "no tensors lie at --root {path:?}; the top of the file holds: {}",
+            top_keys(&beside.keys)
+        )));
+    }
+    let mut choice = whole(chosen)?;
     choice.path = path.to_owned();
-    let beside = children(graph, top).map(|c| c.entries).unwrap_or_default();
-    for (key, id) in &beside {
-        let Some(key) = name(key).filter(|key| EMA_TREES.contains(key) && head(path) != *key)
-        else {
-            continue;
-        };
-        choice.averages.push(Averages {
-            key: key.to_owned(),
-            entries: walker.entries(*id)?,
-        });
+    for branch in branches(beside) {
+        if branch.is_ema() && branch.has_tensors() {
+            choice.averages.push(branch.into_averages());
+        }
     }
     Ok(choice)
 }
 
 /// Whether the value at a dotted path is a tree of averaged weights.
 pub(super) fn is_average(path: &str) -> bool {
-    EMA_TREES.contains(&head(path))
+    let head = path.split_once('.').map_or(path, |(head, _)| head);
+    EMA_TREES.contains(&head)
 }
 
-/// The first key of a dotted path.
-fn head(path: &str) -> &str {
-    path.split_once('.').map_or(path, |(head, _)| head)
-}
-
-/// The value at a dotted path whose keys may hold dots themselves.
-fn resolve(graph: &Graph, id: ValueId, path: &str, depth: usize) -> Option<ValueId> {
-    if depth > 64 {
-        return None;
-    }
-    let children = children(graph, id)?.entries;
-    let named = || {
-        children
-            .iter()
-            .filter_map(|(key, id)| Some((name(key)?, *id)))
-    };
-    named()
-        .find(|(key, _)| *key == path)
-        .map(|(_, id)| id)
-        .or_else(|| {
-            named().find_map(|(key, id)| {
-                let rest = path.strip_prefix(key)?.strip_prefix('.')?;
-                resolve(graph, id, rest, depth.saturating_add(1))
-            })
-        })
-}
-
-fn name(key: &Key) -> Option<&str> {
-    match key {
-        Key::Name(name) => Some(name),
-        Key::Unnamable(_) => None,
-    }
-}
-
-fn top_keys(graph: &Graph, top: ValueId) -> String {
-    let keys = children(graph, top).map(|c| c.entries).unwrap_or_default();
-    let mut shown: Vec<&str> = keys.iter().filter_map(|(key, _)| name(key)).collect();
-    let more = shown.len() > 20;
-    shown.truncate(20);
-    if more {
+fn top_keys(keys: &[String]) -> String {
+    let mut shown: Vec<&str> = keys.iter().take(20).map(String::as_str).collect();
+    if keys.len() > 20 {
         shown.push("…");
     }
-    if shown.is_empty() {
-        return "nothing with a name".to_owned();
+    match shown.as_slice() {
+        [] => "nothing with a name".to_owned(),
+        shown => shown.join(", "),
     }
-    shown.join(", ")
 }
 
-fn auto(graph: &Graph, walker: &mut Walker, top: ValueId) -> Result<Choice> {
-    let found = children(graph, top);
-    let Some(found) = found.filter(|found| found.hidden.is_empty()) else {
-        return whole(walker, top); // a bare tensor, or an object
-    };
-
-    let mut branches = Vec::new();
-    let mut unnamed = Vec::new();
-    for (key, id) in found.entries {
-        match key {
-            Key::Name(key) => {
-                let entries = walker.entries(id)?;
-                branches.push(Branch {
-                    is_leaf: entries.len() == 1 && entries.iter().all(|e| e.name.is_empty()),
-                    key,
-                    id,
-                    entries,
-                });
-            }
-            Key::Unnamable(what) => unnamed.push((what, id)),
+/// The tree's values by their keys at the top, in the file's order.
+fn branches(tree: Tree) -> Vec<Branch> {
+    let mut branches: Vec<Branch> = Vec::new();
+    let mut by_key: HashMap<String, usize> = HashMap::new();
+    for key in tree.keys {
+        if !by_key.contains_key(&key) {
+            by_key.insert(key.clone(), branches.len());
+            branches.push(Branch {
+                is_list: tree.lists.contains(&key),
+                key,
+                found: Vec::new(),
+            });
         }
     }
+    for found in tree.found {
+        let index = found.name.head().and_then(|head| by_key.get(head));
+        if let Some(branch) = index.and_then(|index| branches.get_mut(*index)) {
+            branch.found.push(below(found, 1));
+        }
+    }
+    branches
+}
+
+fn auto(tree: Tree) -> Result<Choice> {
+    // A bare tensor, an object, or a module: its names are its own.
+    let is_whole = |found: &Found| found.name.keys() == 0 || found.module_at == Some(0);
+    if tree.found.iter().any(is_whole) {
+        return whole(tree.found);
+    }
+    let branches = branches(tree);
     let has = |key: &str| branches.iter().any(|branch| branch.key == key);
     let swapped = SWAPPED
         .iter()
         .find(|(marker, raw)| has("state_dict") && has(marker) && has(raw))
         .map(|(_, raw)| *raw);
-
+    let mut choice = Choice {
+        swapped,
+        ..Choice::default()
+    };
     let chosen = pick(&branches);
-    let mut path = String::new();
-    let mut entries = Vec::new();
-    let mut averages = Vec::new();
-    let mut left_out = Vec::new();
-    let unwrap = unwraps(graph, &branches, &chosen);
+    let unwrap = unwraps(&branches, &chosen);
     for (branch, keep) in branches.into_iter().zip(chosen) {
-        if !keep || branch.entries.is_empty() {
-            left_out.push(LeftOut {
-                tensors: branch.entries.len(),
-                bytes: sum(&branch.entries),
-                key: branch.key.clone(),
-            });
-            if EMA_TREES.contains(&branch.key.as_str()) && !branch.entries.is_empty() {
-                averages.push(Averages {
-                    key: branch.key,
-                    entries: branch.entries,
-                });
+        if !keep || branch.found.is_empty() {
+            choice.left_out.push(branch.left_out());
+            if branch.is_ema() && branch.has_tensors() {
+                choice.averages.push(branch.into_averages());
             }
         } else if unwrap {
-            (path, entries) = unwrap_nested(graph, walker, branch, &mut left_out)?;
+            unwrap_nested(branch, &mut choice);
         } else {
-            entries.extend(branch.entries.into_iter().map(|entry| Entry {
-                name: join(&branch.key, &entry.name),
+            let join = |entry: Entry| Entry {
+                name: match entry.name.as_str() {
+                    "" => branch.key.clone(),
+                    name => format!("{}.{name}", branch.key),
+                },
                 leaf: entry.leaf,
-            }));
+            };
+            choice
+                .entries
+                .extend(entries(branch.found).into_iter().map(join));
         }
     }
-    for (what, id) in unnamed {
-        if !walker.any_tensor(&[id])? {
-            continue;
-        }
-        if !unwrap {
-            return Err(Error::unsupported(format!(
-                "the top of the file holds tensors under a key that cannot be part of a name ({what})"
-            )));
-        }
-        left_out.push(LeftOut {
-            key: format!("({what})"),
-            tensors: 1,
-            bytes: 0,
-        });
-    }
-    Ok(Choice {
-        path,
-        entries,
-        left_out,
-        averages,
-        swapped,
-    })
+    Ok(choice)
 }
 
 /// Which branches are converted.
 fn pick(branches: &[Branch]) -> Vec<bool> {
-    let only = |index: usize| (0..branches.len()).map(|i| i == index).collect();
     for key in STATE_DICTS {
-        let holds_tensors = |b: &Branch| b.key == *key && !b.entries.is_empty() && !b.is_leaf;
-        if let Some(index) = branches.iter().position(holds_tensors) {
-            return only(index);
+        let is_state_dict = |b: &Branch| b.key == *key && b.is_tree();
+        if let Some(index) = branches.iter().position(is_state_dict) {
+            return (0..branches.len()).map(|i| i == index).collect();
         }
     }
-    let is_ema = |b: &Branch| EMA_TREES.contains(&b.key.as_str());
-    // A tensor with a dotted name belongs to a flat state dict, whatever the name's parts are.
-    let is_dotted = |b: &Branch| b.is_leaf && b.key.contains('.');
-    let is_left_out = |b: &Branch| !is_dotted(b) && (is_training_state(&b.key) || is_ema(b));
-    let has_tree = |test: &dyn Fn(&Branch) -> bool| {
-        branches
-            .iter()
-            .any(|b| test(b) && !b.is_leaf && !b.entries.is_empty())
-    };
-    if branches.iter().any(|b| b.is_leaf && !is_left_out(b)) {
-        // The top is itself a state dict: its own tensors are the model's, whatever they are called.
-        return branches
-            .iter()
-            .map(|b| b.is_leaf || !is_left_out(b))
-            .collect();
+    let keep = |test: &dyn Fn(&Branch) -> bool| branches.iter().map(test).collect();
+    let is_weights = |b: &Branch| b.has_tensors() && !b.is_left_out();
+    let wrapped = branches.iter().any(|b| b.is_tree() && b.is_wrapper());
+    let is_loose = |b: &Branch| b.is_leaf() && !b.is_left_out() && !(wrapped && b.is_minor());
+    if branches.iter().any(is_loose) {
+        // The top is itself a state dict: its own tensors are the model's, whatever they are called. Averages
+        // of other names than its own are no twin of it.
+        let other_trees = branches.iter().any(|b| b.is_tree() && !b.is_left_out());
+        let is_twin = |b: &Branch| {
+            let mut names = b.found.iter().map(|found| found.name.text());
+            names.any(|name| branches.iter().any(|b| b.is_leaf() && b.key == name))
+        };
+        return keep(&|b| {
+            b.is_leaf() || !b.is_left_out() || (b.is_ema() && !other_trees && !is_twin(b))
+        });
     }
-    if has_tree(&|b| !is_left_out(b)) {
-        return branches.iter().map(|b| !is_left_out(b)).collect();
-    }
+    let is_weights = |b: &Branch| is_weights(b) && !b.is_leaf();
     // Averages alone are the weights.
-    if has_tree(&is_ema) {
-        return branches.iter().map(is_ema).collect();
+    if !branches.iter().any(is_weights) && branches.iter().any(|b| b.is_ema() && b.is_tree()) {
+        return keep(&Branch::is_ema);
     }
-    branches.iter().map(|b| !is_left_out(b)).collect()
+    keep(&is_weights)
 }
 
-/// Whether all that is chosen with tensors is one tree whose own key is no part of the names.
-fn unwraps(graph: &Graph, branches: &[Branch], chosen: &[bool]) -> bool {
+/// Whether all that is chosen is one tree whose own key is no part of the names.
+fn unwraps(branches: &[Branch], chosen: &[bool]) -> bool {
     let mut with_tensors = branches
         .iter()
         .zip(chosen)
-        .filter(|(branch, keep)| **keep && !branch.entries.is_empty())
+        .filter(|(branch, keep)| **keep && branch.has_tensors())
         .map(|(branch, _)| branch);
     let (Some(branch), None) = (with_tensors.next(), with_tensors.next()) else {
         return false;
     };
-    let is_mapping = children(graph, branch.id).is_some_and(|c| c.hidden.is_empty());
-    let key = branch.key.as_str();
-    let is_wrapper =
-        STATE_DICTS.contains(&key) || WRAPPERS.contains(&key) || EMA_TREES.contains(&key);
-    let holds_tensors_itself = || {
-        let own = children(graph, branch.id)
-            .map(|c| c.entries)
-            .unwrap_or_default();
-        let names: Vec<&str> = own.iter().filter_map(|(key, _)| name(key)).collect();
-        branch
-            .entries
-            .iter()
-            .any(|entry| names.contains(&entry.name.as_str()))
+    let holds_tensors_itself = branch.found.iter().any(|found| found.name.keys() == 1);
+    branch.is_tree()
+        && !branch.is_list
+        && (branch.is_wrapper() || branch.is_ema() || holds_tensors_itself)
+}
+
+/// A branch without its own key. A state dict inside it is unwrapped again, but a module keeps its names.
+fn unwrap_nested(branch: Branch, choice: &mut Choice) {
+    let mut path = branch.key;
+    let mut found = branch.found;
+    let inner = |found: &[Found]| {
+        let holds = |key: &&&str| {
+            let is_below = |f: &Found| f.name.head() == Some(**key) && f.name.keys() > 1;
+            found
+                .iter()
+                .any(|f| is_below(f) && f.module_at != Some(0) && !f.leaf.is_number())
+        };
+        STATE_DICTS.iter().find(holds)
     };
-    !branch.is_leaf && is_mapping && (is_wrapper || holds_tensors_itself())
-}
-
-/// A branch without its own key. A state dict inside it is unwrapped again, unless it contains itself.
-fn unwrap_nested(
-    graph: &Graph,
-    walker: &mut Walker,
-    branch: Branch,
-    left_out: &mut Vec<LeftOut>,
-) -> Result<(String, Vec<Entry>)> {
-    let Branch {
-        key: mut path,
-        mut id,
-        mut entries,
-        ..
-    } = branch;
-    let mut seen = vec![id];
-    while let Some((key, inner)) = nested_state_dict(graph, walker, id)?
-        && !seen.contains(&inner)
-    {
-        let around = std::mem::replace(&mut entries, walker.entries(inner)?);
+    while let Some(key) = inner(&found) {
         path = format!("{path}.{key}");
-        left_out.extend(outside(&around, &key, &path));
-        id = inner;
-        seen.push(id);
-    }
-    Ok((path, entries))
-}
-
-fn nested_state_dict(
-    graph: &Graph,
-    walker: &mut Walker,
-    id: ValueId,
-) -> Result<Option<(String, ValueId)>> {
-    let entries = children(graph, id).map(|c| c.entries).unwrap_or_default();
-    for wanted in STATE_DICTS {
-        for (key, inner) in &entries {
-            if name(key) == Some(*wanted)
-                && children(graph, *inner).is_some()
-                && walker.reader.tensor(*inner).is_none()
-                && walker.any_tensor(&[*inner])?
-            {
-                return Ok(Some(((*wanted).to_owned(), *inner)));
-            }
+        let (inside, beside): (Vec<Found>, Vec<Found>) = found
+            .into_iter()
+            .partition(|f| f.name.head() == Some(*key) && f.name.keys() > 1);
+        found = inside.into_iter().map(|f| below(f, 1)).collect();
+        if !beside.is_empty() {
+            choice.left_out.push(LeftOut {
+                key: format!("beside {path}"),
+                tensors: beside.len(),
+                bytes: bytes(&beside),
+            });
         }
     }
-    Ok(None)
+    choice.path = path;
+    choice.entries = entries(found);
 }
 
-/// What lies beside the nested state dict `key`.
-fn outside(entries: &[Entry], key: &str, path: &str) -> Option<LeftOut> {
-    let inside = format!("{key}.");
-    let beside = || {
-        entries
-            .iter()
-            .filter(|entry| !entry.name.starts_with(&inside))
-    };
-    let tensors = beside().count();
-    (tensors > 0).then(|| LeftOut {
-        key: format!("beside {path}"),
-        tensors,
-        bytes: sum(beside()),
-    })
-}
-
-fn join(key: &str, rest: &str) -> String {
-    match rest {
-        "" => key.to_owned(),
-        rest => format!("{key}.{rest}"),
+fn below(found: Found, keys: usize) -> Found {
+    Found {
+        name: found.name.below(keys),
+        module_at: found.module_at.map(|at| at.saturating_sub(keys)),
+        leaf: found.leaf,
     }
 }
 
-fn sum<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> u64 {
-    entries
-        .into_iter()
-        .map(Entry::bytes)
+fn entries(found: Vec<Found>) -> Vec<Entry> {
+    let entry = |found: Found| Entry {
+        name: found.name.into_text(),
+        leaf: found.leaf,
+    };
+    found.into_iter().map(entry).collect()
+}
+
+fn bytes(found: &[Found]) -> u64 {
+    found
+        .iter()
+        .map(|found| found.leaf.bytes())
         .fold(0, u64::saturating_add)
 }

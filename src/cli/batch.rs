@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use ckpt2st::{Error, ErrorKind, Result, Summary, check_output, convert};
+use ckpt2st::{Error, ErrorKind, Result, Summary, check_output, convert, convert_shards};
 
-use super::job::{Job, Run};
+use super::job::{Job, Output, Run};
 use super::progress::{self, Bar};
 use super::{exit, report};
 
@@ -53,17 +53,15 @@ pub fn convert_all(run: &Run) -> u8 {
 fn without_existing<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job> {
     let mut jobs = Vec::new();
     for job in &run.jobs {
-        if run.skip_existing && job.output.symlink_metadata().is_ok() {
+        let output = job.output.last_file();
+        if run.skip_existing && output.symlink_metadata().is_ok() {
             tally.skipped += 1;
             if !run.quiet {
-                report::note(&format!(
-                    "{}: skipped, the output exists",
-                    job.output.display()
-                ));
+                report::note(&format!("{}: skipped, the output exists", output.display()));
             }
             continue;
         }
-        match check_output(&job.input, &job.output, run.options.overwrite) {
+        match check_output(&job.input, output, run.options.overwrite) {
             Ok(()) => jobs.push(job),
             Err(error) => {
                 tally.failed += 1;
@@ -79,5 +77,8 @@ fn convert_one(job: &Job, run: &Run) -> Result<Summary> {
         return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
     }
     let bar = Bar::new(&job.input, run.quiet);
-    convert(&job.input, &job.output, &run.options, &bar)
+    match &job.output {
+        Output::File(path) => convert(&job.input, path, &run.options, &bar),
+        Output::Shards { folder, .. } => convert_shards(&job.input, folder, &run.options, &bar),
+    }
 }

@@ -4,15 +4,34 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use ckpt2st::{ConvertOptions, Ema, Error, ErrorKind, FloatType, Result, Root};
+use ckpt2st::{ConvertOptions, Ema, Error, ErrorKind, FloatType, Layout, Result, Root, ShardNames};
 
 use super::args::{Args, DtypeArg, EmaArg};
 
-/// One file and its output.
+/// One checkpoint and its output.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Job {
     pub input: PathBuf,
-    pub output: PathBuf,
+    pub output: Output,
+}
+
+/// Where a conversion goes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// One file.
+    File(PathBuf),
+    /// As many files as the input has, and their index, in this folder.
+    Shards { folder: PathBuf, index: PathBuf },
+}
+
+impl Output {
+    /// The file that is there when all is done.
+    pub fn last_file(&self) -> &Path {
+        match self {
+            Output::File(path) => path,
+            Output::Shards { index, .. } => index,
+        }
+    }
 }
 
 /// Everything that one command does.
@@ -48,7 +67,7 @@ impl Run {
                 Err(error) => failed.push(error),
             }
         }
-        let one_file = args.inputs.len() == 1 && args.inputs.iter().all(|input| !input.is_dir());
+        let one_file = args.inputs.len() == 1 && found.iter().all(|found| found.is_named);
         // A file that is named itself and found in a named folder is one file.
         let mut seen = HashSet::new();
         let jobs: Vec<Job> = found
@@ -100,26 +119,75 @@ fn options(args: &Args) -> ConvertOptions {
     options
 }
 
-/// A file, and where it lies below the folder that was named.
+/// A checkpoint, and where it lies below the folder that was named.
 struct Found {
+    /// A file, or a folder that is one checkpoint.
     path: PathBuf,
-    /// Path below the named folder; the bare file name for a file that was named itself.
+    layout: Layout,
+    /// Path below the named folder; the bare name of a checkpoint that was named itself.
     below: PathBuf,
+    is_named: bool,
 }
 
 impl Found {
-    fn into_job(self, output: Option<&Path>, one_file: bool) -> Job {
-        let name = output_name(&self.below);
-        let output = match output {
-            None => self
-                .path
-                .with_file_name(name.file_name().unwrap_or(OsStr::new("model"))),
-            Some(output) if one_file && !is_folder(output) => output.to_path_buf(),
-            Some(folder) => folder.join(name),
+    fn named(path: &Path, layout: Layout) -> Found {
+        // A folder can be named as `.`, and its metadata stands for it.
+        let own = match &layout {
+            Layout::Distributed(metadata) => metadata.parent().unwrap_or(path),
+            _ => path,
         };
-        Job {
-            input: self.path,
-            output,
+        let absolute = std::path::absolute(own).unwrap_or_else(|_| own.to_path_buf());
+        Found {
+            path: path.to_path_buf(),
+            below: absolute
+                .file_name()
+                .map_or_else(PathBuf::new, PathBuf::from),
+            layout,
+            is_named: true,
+        }
+    }
+
+    fn into_job(self, output: Option<&Path>, one_file: bool) -> Job {
+        let to_file = output.filter(|output| one_file && !is_folder(output));
+        let output = match (&self.layout, to_file) {
+            (_, Some(file)) => Output::File(file.to_path_buf()),
+            (Layout::Shards(index), None) => {
+                let beside = index.parent().unwrap_or(Path::new(""));
+                let folder = match output {
+                    None => beside.to_path_buf(),
+                    Some(folder) if self.is_named => folder.to_path_buf(),
+                    Some(folder) => match self.path.is_dir() {
+                        true => folder.join(&self.below),
+                        false => folder.join(self.below.parent().unwrap_or(Path::new(""))),
+                    },
+                };
+                let index = folder.join(ShardNames::of_index(index).index());
+                Output::Shards { folder, index }
+            }
+            (_, None) => {
+                let name = output_name(&self.below);
+                Output::File(match output {
+                    None => self.beside(name.file_name().unwrap_or(OsStr::new("model"))),
+                    Some(folder) => folder.join(name),
+                })
+            }
+        };
+        let input = match self.layout {
+            Layout::Shards(index) => index,
+            _ => self.path,
+        };
+        Job { input, output }
+    }
+
+    /// The path of a file of that name beside the checkpoint.
+    fn beside(&self, name: &OsStr) -> PathBuf {
+        let own = match &self.layout {
+            Layout::Distributed(metadata) => metadata.parent().unwrap_or(&self.path),
+            _ => &self.path,
+        };
+        match own.file_name() {
+            Some(_) => own.with_file_name(name),
+            None => own.join("..").join(name),
         }
     }
 }
@@ -151,19 +219,16 @@ fn ends_with_ignore_case(name: &[u8], suffix: &str) -> bool {
 
 /// The checkpoints that an input stands for.
 fn find(input: &Path, recursive: bool) -> Result<Vec<Found>> {
-    if !input.is_dir() {
-        return Ok(vec![Found {
-            path: input.to_path_buf(),
-            below: input.file_name().map_or_else(PathBuf::new, PathBuf::from),
-        }]);
+    if let Some(layout) = Layout::of(input)? {
+        return Ok(vec![Found::named(input, layout)]);
     }
     let mut found = Vec::new();
     search(input, Path::new(""), recursive, &mut found)?;
     if found.is_empty() {
-        let hint = if recursive {
-            ""
-        } else {
-            "; -r looks into folders inside it too"
+        let hint = match recursive {
+            _ if holds_safetensors(input) => "; its .safetensors files need no conversion",
+            true => "",
+            false => "; -r looks into folders inside it too",
         };
         return Err(Error::new(
             ErrorKind::Usage,
@@ -192,34 +257,49 @@ fn search(folder: &Path, below: &Path, recursive: bool, found: &mut Vec<Found>) 
         let (path, below) = (entry.path(), below.join(entry.file_name()));
         // A link to a folder is not followed: it could lead back here.
         let is_folder = entry.file_type().map_err(failed)?.is_dir();
-        if is_folder && recursive {
-            search(&path, &below, recursive, found)?;
-        } else if !is_folder {
-            let name = entry.file_name();
-            let name = name.as_encoded_bytes();
-            if SUFFIXES
-                .iter()
-                .any(|suffix| ends_with_ignore_case(name, suffix))
-                && path.is_file()
-            {
-                found.push(Found { path, below });
-            }
+        let layout = if is_folder && recursive {
+            Layout::of(&path)?
+        } else if !is_folder && is_checkpoint_name(&entry.file_name()) && path.is_file() {
+            Some(Layout::File)
+        } else {
+            continue;
+        };
+        match layout {
+            Some(layout) => found.push(Found {
+                path,
+                layout,
+                below,
+                is_named: false,
+            }),
+            None => search(&path, &below, recursive, found)?,
         }
     }
     Ok(())
 }
 
+fn holds_safetensors(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| ends_with_ignore_case(name.as_encoded_bytes(), ".safetensors"))
+}
+
+fn is_checkpoint_name(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    let mut suffixes = SUFFIXES.iter();
+    suffixes.any(|suffix| ends_with_ignore_case(name, suffix))
+}
+
 fn refuse_shared_outputs(jobs: &[Job]) -> Result<()> {
     let mut by_output = HashMap::new();
     for job in jobs {
-        if let Some(first) = by_output.insert(&job.output, &job.input) {
+        if let Some(first) = by_output.insert(job.output.last_file(), &job.input) {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!(
                     "{} and {} would both be written to {}; convert one of them with -o",
                     first.display(),
                     job.input.display(),
-                    job.output.display()
+                    job.output.last_file().display()
                 ),
             ));
         }

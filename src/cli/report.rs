@@ -63,7 +63,7 @@ pub fn summary(job: &Job, summary: &Summary, time: Duration, verbose: bool) {
     note(&format!(
         "{} -> {}",
         job.input.display(),
-        job.output.display()
+        job.output.last_file().display()
     ));
     let line = |label: &str, text: &str| note(&format!("  {label:<10}  {text}"));
 
@@ -108,10 +108,17 @@ pub fn summary(job: &Job, summary: &Summary, time: Duration, verbose: bool) {
     if !summary.overflows.is_empty() {
         line("overflow", &overflows(summary, verbose));
     }
+    for warning in &summary.warnings {
+        line("warning", warning);
+    }
+    let files = match summary.index {
+        Some(_) => format!(" in {}", count(summary.files, "file", "files")),
+        None => String::new(),
+    };
     line(
         "written",
         &format!(
-            "{}, {} from {} in {:.1} s",
+            "{}{files}, {} from {} in {:.1} s",
             count(summary.tensors, "tensor", "tensors"),
             HumanBytes(summary.bytes_out),
             HumanBytes(summary.bytes_in),

@@ -1,7 +1,7 @@
 //! Where the pickle and the storages lie in a file.
 //!
-//! [`open`] looks at the content, never at the extension, and gives an [`Archive`]: the pickle, and a
-//! [`Record`] for every storage key. It reads directories and headers, no tensor data.
+//! [`open`] looks at the content, never at the extension. It reads directories, headers and pickles, no
+//! tensor data.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -12,54 +12,132 @@
     clippy::unwrap_used
 )]
 
+mod archive;
+pub mod dcp;
+mod exported;
+mod gzip;
+mod legacy;
 mod record;
+pub mod shards;
 mod sniff;
+mod tar;
+mod truncated;
 mod zip;
+mod zip_end;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::pickle::{self, Loaded};
 use crate::read_at::ReadAt;
+use crate::torch::{self, Finding, NamedTensor, ScriptClasses};
+pub use exported::Exported;
 pub use record::Record;
 
-/// The byte order in which storages were saved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ByteOrder {
-    /// Least significant byte first; what every file without a record is.
-    Little,
-    /// Most significant byte first: elements are swapped when they are read.
-    Big,
+/// What a file holds.
+pub enum Contents {
+    /// A pickle, and storages beside it.
+    Pickled(Box<Archive>),
+    /// An archive of `torch.export`, which describes its tensors in JSON.
+    Exported(Vec<Exported>),
 }
 
-/// A checkpoint file taken apart.
+/// A pickled checkpoint taken apart.
 pub struct Archive {
     /// The pickle with the names and the tensors' geometry.
-    pub pickle: Record,
-    /// Storage data by storage key.
+    pub pickle: Loaded,
+    /// Where the pickle was read; its blobs lie there.
+    pub source: Arc<dyn ReadAt>,
+    /// Storage data by storage key, in lower case as torch looks records up.
     pub storages: HashMap<String, Record>,
     /// The byte order of every storage.
     pub byte_order: ByteOrder,
+    /// The classes of a TorchScript archive.
+    pub scripts: Option<ScriptClasses>,
+    /// Tensors that the pickle only refers to (torch 0.1).
+    pub named: Vec<NamedTensor>,
+    /// Calls that the container's other pickles would make.
+    pub dangerous: Vec<Finding>,
 }
 
-/// Takes a checkpoint file apart.
+impl Archive {
+    /// The parts that every container has.
+    fn new(pickle: Loaded, source: Arc<dyn ReadAt>, storages: HashMap<String, Record>) -> Archive {
+        Archive {
+            pickle,
+            source,
+            storages,
+            byte_order: ByteOrder::Little,
+            scripts: None,
+            named: Vec::new(),
+            dangerous: Vec::new(),
+        }
+    }
+}
+
+/// Takes a checkpoint file apart. What cannot be read in place is first unpacked into an unnamed temporary
+/// file in `scratch`.
 ///
 /// # Errors
 /// [`NotACheckpoint`](crate::ErrorKind::NotACheckpoint) with what the content looks like,
-/// [`Corrupt`](crate::ErrorKind::Corrupt) for a broken archive,
-/// [`Unsupported`](crate::ErrorKind::Unsupported) for a checkpoint of a kind that is not read yet.
-pub fn open(source: Arc<dyn ReadAt>) -> Result<Archive> {
-    let mut head = vec![0; sniff::HEAD.min(usize::try_from(source.len()).unwrap_or(sniff::HEAD))];
-    source
-        .read_exact_at(&mut head, 0)
-        .map_err(|e| Error::io("cannot read the file", e))?;
-    match sniff::sniff(&head) {
-        sniff::Kind::Zip => zip::open(source),
-        sniff::Kind::OtherCheckpoint(what) => Err(Error::unsupported(format!(
-            "this is {what}, which is not read yet; load it with torch and save it again with torch.save"
-        ))),
-        sniff::Kind::Foreign(what) => {
+/// [`Corrupt`](crate::ErrorKind::Corrupt) for a broken file, [`Limit`](crate::ErrorKind::Limit),
+/// [`Unsupported`](crate::ErrorKind::Unsupported) for what torch itself does not read.
+pub fn open(source: Arc<dyn ReadAt>, limits: &Limits, scratch: &Path) -> Result<Contents> {
+    match sniff::kind(&*source)? {
+        sniff::Kind::Gzip => {
+            let unpacked = gzip::unpack(source, scratch)?;
+            match sniff::kind(&*unpacked)? {
+                sniff::Kind::Gzip => Err(Error::not_a_checkpoint(
+                    "not a checkpoint: a gzip file inside a gzip file; unpack it first",
+                )),
+                kind => of_kind(kind, unpacked, limits),
+            }
+        }
+        kind => of_kind(kind, source, limits),
+    }
+}
+
+fn of_kind(kind: sniff::Kind, source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Contents> {
+    let pickled = |archive: Archive| Contents::Pickled(Box::new(archive));
+    match kind {
+        sniff::Kind::Zip => archive::open(source, limits),
+        sniff::Kind::Legacy => legacy::open(source, limits).map(pickled),
+        sniff::Kind::Tar => tar::open(source, limits).map(pickled),
+        sniff::Kind::Gzip | sniff::Kind::Foreign(_) => {
+            let what = match kind {
+                sniff::Kind::Foreign(what) => what,
+                _ => "it is a gzip file",
+            };
             Err(Error::not_a_checkpoint(format!("not a checkpoint: {what}")))
         }
     }
+}
+
+/// Opens a file inside another one, as the slices of a distributed checkpoint are.
+pub fn open_nested(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Box<Archive>> {
+    let contents = match sniff::kind(&*source)? {
+        sniff::Kind::Zip => archive::open(source, limits)?,
+        sniff::Kind::Legacy => return legacy::open(source, limits).map(Box::new),
+        _ => return Err(Error::corrupt("what should be a torch file is none")),
+    };
+    match contents {
+        Contents::Pickled(archive) => Ok(archive),
+        Contents::Exported(_) => Err(Error::corrupt("what should be one tensor is a program")),
+    }
+}
+
+/// Reads a pickle beside the main one, and notes what it would call.
+fn side_pickle(
+    source: &dyn ReadAt,
+    offset: u64,
+    limits: &Limits,
+    dangerous: &mut Vec<Finding>,
+) -> Result<Loaded> {
+    let loaded = pickle::load(source, offset, limits)?;
+    dangerous.extend(torch::dangerous_calls(&loaded.graph));
+    Ok(loaded)
 }

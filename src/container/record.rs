@@ -8,7 +8,7 @@ use flate2::read::DeflateDecoder;
 use crate::error::{Error, Result};
 use crate::read_at::{ReadAt, Sequential, SubRange};
 
-/// One entry of an archive: where its bytes are, how many, and what they should add up to.
+/// One piece of a file: where its bytes are, how many, and what they should add up to.
 #[derive(Clone)]
 pub struct Record {
     /// The entry's name, for messages.
@@ -26,11 +26,48 @@ pub struct Record {
 pub(super) enum Encoding {
     Stored,
     Deflated,
+    /// Each byte is the Latin-1 character of that number, in UTF-8.
+    Latin1,
     /// A method or encryption that torch does not read either.
     Unreadable(&'static str),
 }
 
+/// What is wrong with an encrypted entry.
+pub(super) const ENCRYPTED: &str = "encrypted";
+
 impl Record {
+    /// Bytes that lie in a file as they are, without a checksum.
+    pub fn plain(name: impl Into<String>, raw: SubRange) -> Record {
+        Record {
+            name: name.into(),
+            len: raw.len(),
+            crc: None,
+            raw,
+            encoding: Encoding::Stored,
+        }
+    }
+
+    /// `len` bytes as Python's pickler writes them below protocol 3: `raw` holds them as Latin-1 characters
+    /// in UTF-8.
+    pub fn latin1(name: impl Into<String>, raw: SubRange, len: u64) -> Record {
+        Record {
+            len,
+            encoding: Encoding::Latin1,
+            ..Record::plain(name, raw)
+        }
+    }
+
+    /// The `len` bytes from `start` on; `None` when they do not lie inside, or cannot be read at any position.
+    pub fn part(&self, start: u64, len: u64) -> Option<Record> {
+        let raw = SubRange::new(self.direct()?, start, len)?;
+        Some(Record::plain(self.name.clone(), raw))
+    }
+
+    /// Whether the content is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.encoding == Encoding::Unreadable(ENCRYPTED)
+    }
+
     /// The content as it lies in the file, if it can be read at any position.
     pub fn direct(&self) -> Option<Arc<dyn ReadAt>> {
         match self.encoding {
@@ -64,6 +101,7 @@ impl Record {
         let mut reader: Box<dyn Read> = match self.encoding {
             Encoding::Stored => Box::new(raw),
             Encoding::Deflated => Box::new(DeflateDecoder::new(raw)),
+            Encoding::Latin1 => Box::new(Latin1(io::BufReader::new(raw))),
             Encoding::Unreadable(how) => {
                 return Err(Error::unsupported(format!(
                     "the record {:?} is {how}, which torch does not read either",
@@ -78,9 +116,9 @@ impl Record {
             let n = match reader.read(&mut buffer) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if self.encoding == Encoding::Deflated => {
+                Err(e) if self.encoding != Encoding::Stored => {
                     return Err(Error::corrupt(format!(
-                        "the record {:?} does not inflate ({e}); get the file again",
+                        "the record {:?} cannot be decoded ({e}); get the file again",
                         self.name
                     )));
                 }
@@ -123,5 +161,37 @@ impl Record {
             "the record {:?} is not of the {} bytes that the archive's directory says; get the file again",
             self.name, self.len
         ))
+    }
+}
+
+/// Decodes Latin-1 characters in UTF-8: one byte, or 0xC2 or 0xC3 and another.
+struct Latin1<R>(R);
+
+impl<R: io::BufRead> Read for Latin1<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0usize;
+        for slot in buf {
+            let Some(first) = self.next()? else { break };
+            *slot = match first {
+                0..0x80 => first,
+                0xc2 | 0xc3 => match self.next()? {
+                    Some(second @ 0x80..0xc0) => (first << 6) | (second & 0x3f),
+                    _ => return Err(io::ErrorKind::InvalidData.into()),
+                },
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            };
+            filled = filled.saturating_add(1);
+        }
+        Ok(filled)
+    }
+}
+
+impl<R: io::BufRead> Latin1<R> {
+    fn next(&mut self) -> io::Result<Option<u8>> {
+        let byte = self.0.fill_buf()?.first().copied();
+        if byte.is_some() {
+            self.0.consume(1);
+        }
+        Ok(byte)
     }
 }

@@ -1,17 +1,36 @@
 //! What a file is, by content, never by extension.
 
-/// How many bytes of the file [`sniff`] wants to see.
-pub const HEAD: usize = 512;
+use crate::error::{Error, Result};
+use crate::read_at::ReadAt;
+
+/// How many bytes of the file are looked at.
+const HEAD: u64 = 512;
 
 /// What a file looks like.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A zip archive, as torch writes since 1.6.
     Zip,
-    /// A checkpoint in a form that this version does not read.
-    OtherCheckpoint(&'static str),
+    /// The stream that torch wrote before.
+    Legacy,
+    /// A tar archive, as torch 0.1 wrote.
+    Tar,
+    /// gzip around something.
+    Gzip,
     /// Something else; completes "not a checkpoint: …" and says what to do.
     Foreign(&'static str),
+}
+
+/// Judges a file by its start.
+///
+/// # Errors
+/// I/O errors.
+pub fn kind(source: &dyn ReadAt) -> Result<Kind> {
+    let mut head = vec![0; usize::try_from(source.len().min(HEAD)).unwrap_or(0)];
+    source
+        .read_exact_at(&mut head, 0)
+        .map_err(|e| Error::io("cannot read the file", e))?;
+    Ok(sniff(&head))
 }
 
 /// The pickled magic number of the legacy stream, without PROTO and the opcode (torch/serialization.py).
@@ -37,10 +56,13 @@ const BY_START: &[(&[u8], &str)] = &[
         "it is in a preview format that torch itself refuses",
     ),
     (b"PK\x05\x06", "it is an empty zip archive"),
+    (
+        b"\x93NUMPY",
+        "it is a numpy array (.npy), which is no PyTorch file",
+    ),
 ];
 
-/// Judges a file by its first [`HEAD`] bytes.
-pub fn sniff(head: &[u8]) -> Kind {
+fn sniff(head: &[u8]) -> Kind {
     if head.is_empty() {
         return Kind::Foreign("the file is empty; get it again from its source");
     }
@@ -58,13 +80,13 @@ pub fn sniff(head: &[u8]) -> Kind {
     if head.first() == Some(&0x80) && (at(4, LEGACY_MAGIC) || at(13, LEGACY_MAGIC))
         || head.starts_with(LEGACY_MAGIC_TEXT)
     {
-        return Kind::OtherCheckpoint("a legacy checkpoint as torch wrote before version 1.6");
+        return Kind::Legacy;
     }
     if at(257, b"ustar") {
-        return Kind::OtherCheckpoint("a tar archive, perhaps a checkpoint of torch 0.1");
+        return Kind::Tar;
     }
     if head.starts_with(b"\x1f\x8b") {
-        return Kind::OtherCheckpoint("a gzip file, perhaps around a checkpoint; unpack it first");
+        return Kind::Gzip;
     }
     if at(4, b"PTMF") {
         return Kind::Foreign(
@@ -72,7 +94,7 @@ pub fn sniff(head: &[u8]) -> Kind {
         );
     }
     if at(8, b"{") {
-        return Kind::Foreign("it looks like safetensors already");
+        return Kind::Foreign("it is safetensors already; nothing is to be converted");
     }
     let text = head.trim_ascii_start();
     let is_tag = |tag: &[u8]| {
@@ -82,13 +104,43 @@ pub fn sniff(head: &[u8]) -> Kind {
     if is_tag(b"<!doctype html") || is_tag(b"<html") || is_tag(b"<head") {
         return Kind::Foreign("it is an HTML page, probably a failed download; download it again");
     }
+    if head.starts_with(b"\x80") && contains(head, b"torch.distributed.checkpoint.metadata") {
+        return Kind::Foreign(
+            "it is the metadata of a distributed checkpoint; name the folder that holds it",
+        );
+    }
     if matches!(head, [0x80, 0..=5, ..]) {
-        return Kind::Foreign("it is a plain pickle that torch.save did not write");
+        return Kind::Foreign(
+            "it is a plain pickle that torch.save did not write; load it in Python and torch.save the weights",
+        );
+    }
+    if is_onnx(head) {
+        return Kind::Foreign("it is an ONNX model, which is no PyTorch file");
+    }
+    if head.iter().all(|byte| *byte == 0) {
+        return Kind::Foreign(
+            "it starts with nothing but zeros, probably an unfinished download; download it again",
+        );
     }
     if std::str::from_utf8(head).is_ok() {
         return Kind::Foreign("it is a text file; check the path or the download");
     }
     Kind::Foreign("its content is of no known kind; check the path or the download")
+}
+
+/// A protobuf `ModelProto` (onnx.proto): field 1, a small version, then field 2, the producer's name.
+fn is_onnx(head: &[u8]) -> bool {
+    match head {
+        [0x08, 1..=0x20, 0x12, len, rest @ ..] => rest
+            .get(..usize::from(*len))
+            .is_some_and(|name| !name.is_empty() && name.iter().all(u8::is_ascii_graphic)),
+        [0x08, 1..=0x20, 0x3a, ..] => true, // without a producer: the graph
+        _ => false,
+    }
+}
+
+fn contains(head: &[u8], wanted: &[u8]) -> bool {
+    head.windows(wanted.len()).any(|bytes| bytes == wanted)
 }
 
 #[cfg(test)]
@@ -101,7 +153,7 @@ mod tests {
         let plain = [&[0x80, 2][..], &magic].concat();
         let framed = [&[0x80, 4, 0x95, 13, 0, 0, 0, 0, 0, 0, 0][..], &magic].concat();
         for head in [&plain[..], &framed, b"L119547037146038801333356L\n."] {
-            assert!(matches!(sniff(head), Kind::OtherCheckpoint(_)), "{head:x?}");
+            assert!(sniff(head) == Kind::Legacy, "{head:x?}");
         }
     }
 

@@ -1,63 +1,41 @@
-//! The zip archive that `torch.save` writes since 1.6, with torch's own quirks (caffe2/serialize).
+//! The directory of a zip archive, with torch's own quirks (caffe2/serialize).
 //!
 //! Sizes and checksums come from the central directory: torch leaves them zero in the local headers.
 
 use std::collections::HashMap;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader};
 use std::sync::Arc;
 
+use ::zip::read::{ArchiveOffset, Config};
 use ::zip::{CompressionMethod, ZipArchive, result::ZipError};
 
-use super::record::Encoding;
-use super::{Archive, ByteOrder, Record};
+use super::Record;
+use super::record::{ENCRYPTED, Encoding};
+use super::zip_end::{self, End};
 use crate::error::{Error, Result};
 use crate::read_at::{ReadAt, Sequential, SubRange};
 
-/// Takes a zip checkpoint apart.
-pub fn open(source: Arc<dyn ReadAt>) -> Result<Archive> {
-    let mut records = directory(&source)?;
-    let prefix = find_prefix(&records)?;
-    let mut take = |name: &str| records.remove(&format!("{prefix}{name}"));
+/// The entries of an archive by their names in lower case, as torch looks names up.
+pub type Records = HashMap<String, Record>;
 
-    let Some(pickle) = take("data.pkl") else {
-        return Err(no_pickle());
-    };
-    if take("constants.pkl").is_some() {
-        return Err(Error::unsupported(
-            "this is a TorchScript archive, which is not read yet; \
-             in torch, save the state_dict() of the loaded module",
-        ));
+/// Reads the directory at the end of an archive; `None` when there is none.
+pub fn directory(source: &Arc<dyn ReadAt>) -> Result<Option<Records>> {
+    match zip_end::find(&**source)? {
+        End::Whole => {}
+        End::Missing => return Ok(None),
+        End::Later => {
+            return Err(Error::corrupt(
+                "the archive at the end of the file does not start where the file starts; for a .distcp file \
+                 of a distributed checkpoint name its folder, else get the file again",
+            ));
+        }
     }
-    let byte_order = match take("byteorder") {
-        None => ByteOrder::Little,
-        Some(record) if record.len > 16 => return Err(bad_byte_order()),
-        Some(record) => match record.read_whole()?.as_slice() {
-            b"little" => ByteOrder::Little,
-            b"big" => ByteOrder::Big,
-            _ => return Err(bad_byte_order()),
-        },
+    // Left to itself, the crate guesses where the archive starts, and guesses wrong for some sound files.
+    let config = Config {
+        archive_offset: ArchiveOffset::Known(0),
     };
-    let prefix = format!("{prefix}data/");
-    let storages = records
-        .into_iter()
-        .filter_map(|(name, record)| Some((name.strip_prefix(&prefix)?.to_owned(), record)))
-        .collect();
-    Ok(Archive {
-        pickle,
-        storages,
-        byte_order,
-    })
-}
-
-/// Every entry by its name, in lower case as torch looks names up.
-fn directory(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, Record>> {
-    let reader = BufReader::new(Seekable(Sequential::new(source.clone())));
-    let archive = ZipArchive::new(reader).map_err(broken)?;
-    if archive.offset() != 0 {
-        return Err(Error::corrupt(
-            "the zip archive does not start where the file starts; get the file again",
-        ));
-    }
+    let reader = BufReader::new(Sequential::new(source.clone()));
+    let archive = ZipArchive::with_config(config, reader).map_err(broken)?;
     if archive.has_duplicate_names() {
         return Err(duplicate("an entry"));
     }
@@ -78,7 +56,7 @@ fn directory(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, Record>> {
             )));
         };
         let encoding = match entry.compression() {
-            _ if entry.encrypted() => Encoding::Unreadable("encrypted"),
+            _ if entry.encrypted() => Encoding::Unreadable(ENCRYPTED),
             CompressionMethod::Stored if entry.compressed_size() == entry.size() => {
                 Encoding::Stored
             }
@@ -103,7 +81,7 @@ fn directory(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, Record>> {
             return Err(duplicate(&format!("{:?}", first.name)));
         }
     }
-    Ok(records)
+    Ok(Some(records))
 }
 
 /// Where an entry's data starts: behind the local header, whose extra field torch pads for alignment and
@@ -135,33 +113,6 @@ fn data_start(source: &Arc<dyn ReadAt>, name: &str, raw_name: &[u8], header: u64
         .ok_or_else(|| bad("lies beyond the end of the file"))
 }
 
-/// What stands before `data.pkl`, its slash included. Renaming a file does not change it, so it is found,
-/// never derived.
-fn find_prefix(records: &HashMap<String, Record>) -> Result<String> {
-    let depth = |prefix: &str| prefix.matches('/').count();
-    let mut prefixes: Vec<&str> = records
-        .keys()
-        .filter_map(|name| name.strip_suffix("data.pkl"))
-        .filter(|prefix| prefix.is_empty() || prefix.ends_with('/'))
-        .collect();
-    prefixes.sort_by_key(|prefix| depth(prefix));
-    match prefixes.as_slice() {
-        [] => Err(no_pickle()),
-        [first, second, ..] if depth(first) == depth(second) => Err(Error::corrupt(format!(
-            "the archive holds more than one checkpoint ({first:?} and {second:?}); split it first"
-        ))),
-        [first, ..] => Ok((*first).to_owned()),
-    }
-}
-
-fn no_pickle() -> Error {
-    Error::not_a_checkpoint("not a checkpoint: a zip archive without a data.pkl record")
-}
-
-fn bad_byte_order() -> Error {
-    Error::corrupt("the byteorder record is neither `little` nor `big`; get the file again")
-}
-
 fn duplicate(name: &str) -> Error {
     Error::corrupt(format!(
         "the zip archive holds {name} twice, and readers differ on which one counts; get the file again"
@@ -176,31 +127,5 @@ fn broken(error: ZipError) -> Error {
         error => Error::corrupt(format!(
             "the zip archive is truncated or corrupt ({error}); get the file again"
         )),
-    }
-}
-
-/// The zip crate wants to seek.
-struct Seekable(Sequential<Arc<dyn ReadAt>>);
-
-impl Read for Seekable {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
-    }
-}
-
-impl Seek for Seekable {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(offset) => Some(offset),
-            SeekFrom::End(delta) => self.0.len().checked_add_signed(delta),
-            SeekFrom::Current(delta) => self.0.position().checked_add_signed(delta),
-        };
-        match position {
-            Some(position) => {
-                self.0.seek_to(position);
-                Ok(position)
-            }
-            None => Err(io::ErrorKind::InvalidInput.into()),
-        }
     }
 }

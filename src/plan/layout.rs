@@ -3,13 +3,16 @@
 use super::{FloatType, Planned};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::torch::TensorInfo;
+use crate::torch::Tensor;
 
 /// A tensor of the output, not yet at its place.
-pub fn place(name: &str, source: &TensorInfo, dtype: Option<FloatType>) -> Result<Planned> {
-    let cast =
-        dtype.filter(|to| source.dtype().is_castable_float() && source.dtype() != to.dtype());
-    let dtype = cast.map_or(source.dtype(), FloatType::dtype);
+pub fn place(name: &str, source: &Tensor, dtype: Option<FloatType>) -> Result<Planned> {
+    let stored = source.stored_dtype();
+    let wanted = dtype
+        .filter(|_| source.dtype().is_castable_float())
+        .or_else(|| FloatType::of(source.dtype()));
+    let cast = wanted.filter(|to| stored != to.dtype());
+    let dtype = cast.map_or(stored, FloatType::dtype);
     let too_large =
         || Error::unsupported(format!("the tensor {name:?} is too large for this machine"));
     let mut shape = source

@@ -3,16 +3,17 @@
 mod ema;
 mod layout;
 mod select;
+mod shard;
 
 use std::collections::BTreeMap;
 
 use crate::checkpoint::{Checkpoint, Entry};
-use crate::container::ByteOrder;
-use crate::dtype::Dtype;
+use crate::dtype::{ByteOrder, Dtype};
 use crate::error::{Error, ErrorKind, Result};
-use crate::torch::{Leaf, TensorInfo};
+use crate::torch::{Leaf, Tensor, TensorInfo};
 
 pub use ema::{Ema, EmaReport};
+pub use shard::{Shard, ShardNames};
 
 /// What is done to the tensors on the way, in the order in which it is done.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,12 @@ pub enum FloatType {
 }
 
 impl FloatType {
+    /// The type to cast to for that dtype.
+    fn of(dtype: Dtype) -> Option<FloatType> {
+        let all = [FloatType::Float32, FloatType::Float16, FloatType::BFloat16];
+        all.into_iter().find(|float| float.dtype() == dtype)
+    }
+
     /// The dtype of that name.
     pub fn dtype(self) -> Dtype {
         match self {
@@ -69,7 +76,7 @@ pub struct Planned {
     /// Its name in the output.
     pub name: String,
     /// Where its elements come from.
-    pub source: TensorInfo,
+    pub source: Tensor,
     /// Its dtype in the output.
     pub dtype: Dtype,
     /// The cast on the way, unless the dtype stays.
@@ -152,10 +159,10 @@ impl Plan {
 }
 
 /// The tensor behind a name, if it can be written.
-fn writable<'c>(checkpoint: &Checkpoint, tensor: &Selected<'c>) -> Result<&'c TensorInfo> {
+fn writable<'c>(checkpoint: &Checkpoint, tensor: &Selected<'c>) -> Result<&'c Tensor> {
     let name = tensor.name;
-    let info = match tensor.leaf {
-        Leaf::Tensor(info) => info,
+    let found = match tensor.leaf {
+        Leaf::Tensor(found) => found,
         Leaf::Refused(refusal) => {
             let advice = match refusal.kind {
                 ErrorKind::Corrupt => "get the file again, or leave the tensor out with --exclude",
@@ -167,24 +174,25 @@ fn writable<'c>(checkpoint: &Checkpoint, tensor: &Selected<'c>) -> Result<&'c Te
             ));
         }
     };
-    if info.bytes() > 0 {
-        checkpoint.record(info.storage()).map_err(|error| {
-            Error::new(
-                error.kind(),
-                format!("tensor {name:?}: {}", error.message()),
-            )
-        })?;
+    for view in found.views().filter(|view| view.numel() > 0) {
+        check_storage(checkpoint, name, view)?;
     }
-    let untyped = checkpoint
-        .storage(info.storage())
-        .is_some_and(|storage| storage.is_untyped());
-    if checkpoint.byte_order() == ByteOrder::Big && untyped && info.dtype().size() > 1 {
+    Ok(found)
+}
+
+fn check_storage(checkpoint: &Checkpoint, name: &str, view: &TensorInfo) -> Result<()> {
+    let id = view.storage();
+    checkpoint
+        .record(id)
+        .map_err(|error| error.inside(&format!("tensor {name:?}")))?;
+    let is_big_endian = checkpoint.byte_order(id)? == ByteOrder::Big;
+    if is_big_endian && checkpoint.storage(id)?.untyped && view.dtype().size() > 1 {
         return Err(Error::unsupported(format!(
             "the tensor {name:?} lies in an untyped storage of a big-endian file, where nobody can say how \
              its bytes are to be swapped; leave it out with --exclude"
         )));
     }
-    Ok(info)
+    Ok(())
 }
 
 fn sum(tensors: &[Selected]) -> u64 {

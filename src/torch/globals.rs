@@ -1,7 +1,7 @@
 //! The one table of (module, name) → meaning.
 
 use crate::dtype::Dtype;
-use crate::pickle::Global;
+use crate::pickle::{Global, Graph, Value, ValueId};
 
 /// What a global that torch's own pickles use stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,21 @@ pub enum Meaning {
     RebuildParameter,
     /// `torch._tensor._rebuild_from_type_v2`: function, type, its arguments, state.
     RebuildFromType,
+    /// `_rebuild_device_tensor_from_numpy`, `_rebuild_xla_tensor`, `_rebuild_device_tensor_from_cpu_tensor`:
+    /// data, dtype, device, requires_grad.
+    RebuildOnDevice,
+    /// `_rebuild_wrapper_subclass`: class, dtype, size, stride, …; the data is in the state.
+    RebuildWrapper,
+    /// A tensor class itself, as before 0.4: the data is in the state or in the first argument.
+    TensorClass,
+    /// numpy's `_reconstruct`: the data is in the state.
+    NumpyArray,
+    /// numpy's `_frombuffer`: buffer, dtype, shape, order, ….
+    NumpyBuffer,
+    /// numpy's `scalar`: dtype, bytes.
+    NumpyScalar,
+    /// Functions of the C++ pickler that only say a type: the value is the first argument.
+    SeeThrough,
     /// A rebuild function whose result has no dense data that could be written.
     NoDenseTensor(&'static str),
     /// `collections.OrderedDict`, `defaultdict` and `Counter`: mappings whose items are set, or given at
@@ -56,6 +71,14 @@ pub enum StorageClass {
 }
 
 impl StorageClass {
+    /// The storage class that a global names.
+    pub fn of(global: &Global) -> Option<StorageClass> {
+        match meaning(global) {
+            Some(Meaning::Storage(class)) => Some(class),
+            _ => None,
+        }
+    }
+
     /// Bytes per counted unit.
     pub fn unit(self) -> u64 {
         match self {
@@ -144,6 +167,15 @@ fn storage_class(name: &str) -> Option<StorageClass> {
     element(dtype).map(StorageClass::Typed)
 }
 
+/// What the C++ pickler wraps values in (torch/jit/_pickle.py).
+const SEE_THROUGH: &[&str] = &[
+    "build_boollist",
+    "build_doublelist",
+    "build_intlist",
+    "build_tensorlist",
+    "restore_type_tag",
+];
+
 const REBUILD: &[(&str, Meaning)] = &[
     ("_rebuild_tensor", Meaning::RebuildTensor),
     ("_rebuild_tensor_v2", Meaning::RebuildTensor),
@@ -170,38 +202,57 @@ const REBUILD: &[(&str, Meaning)] = &[
         "_rebuild_meta_tensor_no_storage",
         Meaning::NoDenseTensor("a meta tensor, which has no data"),
     ),
-    (
-        "_rebuild_wrapper_subclass",
-        Meaning::NoDenseTensor("a tensor subclass that wraps others (a distributed tensor, say)"),
-    ),
+    ("_rebuild_wrapper_subclass", Meaning::RebuildWrapper),
     (
         "_rebuild_device_tensor_from_cpu_tensor",
-        Meaning::NoDenseTensor("a tensor of another device's own format"),
+        Meaning::RebuildOnDevice,
     ),
     (
         "_rebuild_device_tensor_from_numpy",
-        Meaning::NoDenseTensor("a tensor stored as a numpy array"),
+        Meaning::RebuildOnDevice,
     ),
-    (
-        "_rebuild_xla_tensor",
-        Meaning::NoDenseTensor("a tensor stored as a numpy array"),
-    ),
+    ("_rebuild_xla_tensor", Meaning::RebuildOnDevice),
 ];
 
-const NUMPY_ARRAY: &str = "a numpy array, which is not read yet";
+/// `torch.FloatTensor` and its like, `torch.Tensor` (torch/_tensor.py, `__setstate__`).
+fn is_tensor_class(name: &str) -> bool {
+    let kind = name.strip_suffix("Tensor");
+    kind.is_some_and(|kind| {
+        let storage = |(class, _): &(&str, &str)| class.strip_suffix("Storage") == Some(kind);
+        kind.is_empty() || STORAGE_CLASSES.iter().any(storage)
+    })
+}
+
+/// The value behind functions that only say its type.
+pub fn see_through(graph: &Graph, id: ValueId) -> ValueId {
+    let inner = |id: ValueId| match graph.get(id) {
+        Value::Object(object) => {
+            let meaning = meaning(graph.global(object.callable)?)?;
+            let first = graph.tuple(object.args)?.first();
+            first.copied().filter(|_| meaning == Meaning::SeeThrough)
+        }
+        _ => None,
+    };
+    let mut id = id;
+    // A value inside itself would lead round and round.
+    for _ in 0..16 {
+        match inner(id) {
+            Some(next) => id = next,
+            None => break,
+        }
+    }
+    id
+}
 
 /// Classes and functions that torch, Python and numpy write beside tensors, by module and name.
 const INERT: &[(&str, &str)] = &[
     ("torch", "Size"),
     ("torch", "device"),
-    ("torch", "Tensor"),
     ("torch", "strided"),
     ("torch", "per_tensor_affine"),
     ("torch", "per_channel_affine"),
     ("torch", "per_channel_affine_float_qparams"),
     ("torch.serialization", "_get_layout"),
-    ("torch.nn.parameter", "Parameter"),
-    ("torch.nn.parameter", "Buffer"),
     ("_codecs", "encode"),
     ("copyreg", "_reconstructor"),
     ("builtins", "bool"),
@@ -227,8 +278,6 @@ const INERT: &[(&str, &str)] = &[
     ("pathlib", "WindowsPath"),
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
 ];
 
 /// The module and name that old spellings stand for (Python 2, `torch.tensor`).
@@ -264,11 +313,20 @@ pub fn meaning(global: &Global) -> Option<Meaning> {
             Some(Meaning::NoDenseTensor("a nested tensor"))
         }
         "numpy.core.multiarray" | "numpy._core.multiarray" if name == "_reconstruct" => {
-            Some(Meaning::NoDenseTensor(NUMPY_ARRAY))
+            Some(Meaning::NumpyArray)
+        }
+        "numpy.core.multiarray" | "numpy._core.multiarray" if name == "scalar" => {
+            Some(Meaning::NumpyScalar)
         }
         "numpy.core.numeric" | "numpy._core.numeric" if name == "_frombuffer" => {
-            Some(Meaning::NoDenseTensor(NUMPY_ARRAY))
+            Some(Meaning::NumpyBuffer)
         }
+        "torch.nn.parameter" if matches!(name, "Parameter" | "Buffer") => {
+            Some(Meaning::TensorClass)
+        }
+        "torch.autograd.variable" if name == "Variable" => Some(Meaning::TensorClass),
+        "torch" | "torch.cuda" if is_tensor_class(name) => Some(Meaning::TensorClass),
+        "torch.jit._pickle" if SEE_THROUGH.contains(&name) => Some(Meaning::SeeThrough),
         "collections" if matches!(name, "OrderedDict" | "defaultdict" | "Counter") => {
             Some(Meaning::DictSubclass)
         }

@@ -1,6 +1,7 @@
 //! Containers as torch's pickles write them: what lies directly below a value, and under which key.
 
 use super::globals::{self, Meaning};
+use super::module::{self, ScriptClasses};
 use crate::pickle::{Graph, Value, ValueId};
 
 /// A key below a value.
@@ -19,14 +20,21 @@ pub struct Children {
     /// Values that no key names: an unknown object's arguments, items and state. Tensors in there have
     /// no name that we could know.
     pub hidden: Vec<ValueId>,
+    /// Whether the names below are those of a module's `state_dict()`.
+    pub is_module: bool,
 }
 
 /// The children of `id`; `None` for a leaf.
 ///
-/// dict and its subclasses give their keys, lists and tuples their indices in decimal.
-pub fn children(graph: &Graph, id: ValueId) -> Option<Children> {
+/// dict and its subclasses give their keys, lists and tuples their indices in decimal, modules the names of
+/// their `state_dict()`.
+pub(super) fn children(
+    graph: &Graph,
+    scripts: Option<&ScriptClasses>,
+    id: ValueId,
+) -> Option<Children> {
     let mut hidden = Vec::new();
-    let entries = match graph.get(id) {
+    let entries = match graph.get(globals::see_through(graph, id)) {
         Value::Dict(pairs) => keyed(graph, pairs),
         Value::Tuple(items) | Value::List(items) => indexed(items),
         Value::Set(items) | Value::FrozenSet(items) => {
@@ -34,6 +42,10 @@ pub fn children(graph: &Graph, id: ValueId) -> Option<Children> {
             Vec::new()
         }
         Value::Object(object) => {
+            let module = scripts.and_then(|scripts| scripts.children(graph, object));
+            if let Some(module) = module.or_else(|| module::of_module(graph, object)) {
+                return Some(module);
+            }
             let meaning = graph.global(object.callable).and_then(globals::meaning);
             let mut entries = Vec::new();
             match meaning {
@@ -53,7 +65,22 @@ pub fn children(graph: &Graph, id: ValueId) -> Option<Children> {
         }
         _ => return None,
     };
-    Some(Children { entries, hidden })
+    Some(Children {
+        entries,
+        hidden,
+        is_module: false,
+    })
+}
+
+/// The value of a dict, or of an OrderedDict, under a key that is text.
+pub fn field(graph: &Graph, dict: ValueId, name: &str) -> Option<ValueId> {
+    let pairs = match graph.get(dict) {
+        Value::Dict(pairs) => pairs,
+        Value::Object(object) => object.pairs(),
+        _ => return None,
+    };
+    let found = pairs.iter().find(|(key, _)| graph.str(*key) == Some(name));
+    found.map(|(_, value)| *value)
 }
 
 /// The items of a dict subclass that its constructor was given.
@@ -86,7 +113,7 @@ fn indexed(items: &[ValueId]) -> Vec<(Key, ValueId)> {
         .collect()
 }
 
-fn key(graph: &Graph, id: ValueId) -> Key {
+pub(super) fn key(graph: &Graph, id: ValueId) -> Key {
     match graph.get(id) {
         Value::Str(text) => Key::Name(text.to_owned()),
         Value::Int(value) => Key::Name(value.to_string()),

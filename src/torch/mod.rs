@@ -9,16 +9,30 @@
     clippy::unwrap_used
 )]
 
+mod assembled;
 mod danger;
+mod dense;
+mod dtensor;
 mod globals;
+mod leaf;
 mod mapping;
+mod module;
+mod numpy;
 mod rebuild;
 mod storage;
 mod tensor;
 mod verdict;
 
+pub use assembled::{Assembled, Part};
 pub use danger::{Finding, dangerous_calls, unknown_globals};
-pub use mapping::{Children, Key, children};
-pub use rebuild::{Leaf, Reader, Refusal};
-pub use storage::{Storage, StorageId};
+pub(crate) use dense::{dtype_named, size, sizes};
+pub(crate) use globals::StorageClass;
+pub use leaf::{Leaf, Refusal, Tensor};
+pub(crate) use mapping::field;
+pub use mapping::{Children, Key};
+pub use module::ScriptClasses;
+pub(crate) use rebuild::{NamedTensor, Reader};
+pub use storage::{Place, Storage, StorageId};
+pub(crate) use storage::{StorageRef, text_of};
+pub(crate) use tensor::Geometry;
 pub use tensor::TensorInfo;

@@ -1,55 +1,18 @@
-//! Rebuild functions → [`TensorInfo`].
+//! [`Reader`]: which values of a graph are tensors.
 
+use std::collections::HashMap;
+
+use super::dense::{self, Arguments};
+use super::dtensor;
 use super::globals::{self, Element, Meaning, StorageClass};
-use super::storage::{BadStorage, Storage, Storages};
+use super::leaf::{Leaf, Refusal, Tensor};
+use super::mapping::{self, Children};
+use super::module::ScriptClasses;
+use super::numpy;
+use super::storage::{Place, Storage, Storages, text_of};
 use super::tensor::{Geometry, TensorInfo};
-use crate::error::ErrorKind;
+use crate::dtype::Dtype;
 use crate::pickle::{Graph, Object, Value, ValueId};
-
-/// A tensor as far as it can be had.
-#[derive(Debug, Clone)]
-pub enum Leaf {
-    /// A dense tensor that safetensors can hold.
-    Tensor(TensorInfo),
-    /// A tensor that cannot be written.
-    Refused(Refusal),
-}
-
-impl Leaf {
-    /// The size of the tensor's elements in bytes; 0 when it cannot be written.
-    pub fn bytes(&self) -> u64 {
-        match self {
-            Leaf::Tensor(info) => info.bytes(),
-            Leaf::Refused(_) => 0,
-        }
-    }
-}
-
-/// Why a tensor cannot be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// [`Corrupt`](ErrorKind::Corrupt) or [`Unsupported`](ErrorKind::Unsupported).
-    pub kind: ErrorKind,
-    /// Completes a sentence that starts with the name.
-    pub reason: String,
-}
-
-impl Refusal {
-    /// A sound value that safetensors cannot hold.
-    pub fn unsupported(reason: impl Into<String>) -> Refusal {
-        Refusal {
-            kind: ErrorKind::Unsupported,
-            reason: reason.into(),
-        }
-    }
-
-    fn corrupt(reason: impl Into<String>) -> Refusal {
-        Refusal {
-            kind: ErrorKind::Corrupt,
-            reason: reason.into(),
-        }
-    }
-}
 
 /// Wrapping functions nest at most a few deep: a parameter of a subclass of a tensor.
 const MAX_WRAPPERS: usize = 16;
@@ -58,15 +21,62 @@ const MAX_WRAPPERS: usize = 16;
 pub struct Reader<'g> {
     graph: &'g Graph,
     storages: Storages,
+    scripts: Option<&'g ScriptClasses>,
+    /// Tensors that the container itself names, by persistent id (torch 0.1).
+    named: HashMap<String, Leaf>,
+}
+
+/// A tensor that a container describes outside of its pickle. Sizes, strides and offset count elements.
+pub struct NamedTensor {
+    /// The persistent id that stands for it.
+    pub id: String,
+    pub class: StorageClass,
+    /// The key of the record that holds its storage.
+    pub record: String,
+    /// Where in the record the storage starts, and its size, in bytes.
+    pub start: u64,
+    pub bytes: u64,
+    pub shape: Vec<u64>,
+    pub strides: Vec<u64>,
+    pub offset: u64,
 }
 
 impl<'g> Reader<'g> {
-    /// A reader of `graph`.
-    pub fn new(graph: &'g Graph) -> Reader<'g> {
+    /// A reader of `graph`, with the classes of a TorchScript archive.
+    pub fn new(graph: &'g Graph, scripts: Option<&'g ScriptClasses>) -> Reader<'g> {
         Reader {
             graph,
             storages: Storages::default(),
+            scripts,
+            named: HashMap::new(),
         }
+    }
+
+    /// Makes a persistent id stand for a tensor.
+    pub fn name(&mut self, tensor: NamedTensor) {
+        let storage = Storage {
+            key: tensor.record.clone(),
+            bytes: tensor.bytes,
+            place: Place::Part {
+                start: tensor.start,
+            },
+            byte_order: None,
+            untyped: false,
+        };
+        let name = format!("{} from {} on", tensor.record, tensor.start);
+        let leaf = match self.storages.keyed(name, tensor.class, storage) {
+            Ok((storage, StorageClass::Typed(Element::Known(dtype)))) => {
+                let geometry = Geometry {
+                    shape: tensor.shape,
+                    strides: tensor.strides,
+                    offset: tensor.offset,
+                };
+                let info = TensorInfo::new(dtype, geometry, storage, tensor.bytes);
+                Leaf::from(info.map_err(Refusal::corrupt))
+            }
+            _ => Leaf::Refused(Refusal::corrupt("has a storage that contradicts itself")),
+        };
+        self.named.insert(tensor.id, leaf);
     }
 
     /// The storages that were named, by [`StorageId`](super::StorageId).
@@ -74,51 +84,103 @@ impl<'g> Reader<'g> {
         self.storages.into_list()
     }
 
+    /// What lies directly below a value; `None` for a leaf.
+    pub fn children(&self, id: ValueId) -> Option<Children> {
+        mapping::children(self.graph, self.scripts, id)
+    }
+
     /// The tensor that `id` is; `None` when it is something else.
     pub fn tensor(&mut self, id: ValueId) -> Option<Leaf> {
         let graph = self.graph;
         let mut id = id;
+        let mut restored = None;
         for _ in 0..MAX_WRAPPERS {
+            id = globals::see_through(graph, id);
             let object = match graph.get(id) {
                 Value::Object(object) => object,
-                Value::Persistent(_) => {
-                    let reason = "is a storage without a tensor around it";
-                    return Some(Leaf::Refused(Refusal::unsupported(reason)));
-                }
+                Value::Persistent(pid) => return self.persistent(pid),
                 _ => return None,
             };
-            let (function, args) = match self.call(object)? {
-                (Meaning::RebuildFromType, args) => match self.unwrap_type(args) {
+            let (mut meaning, mut args) = self.call(object)?;
+            let mut state = object.state();
+            if meaning == Meaning::RebuildFromType {
+                (meaning, args, state) = match self.unwrap_type(args) {
                     Some(call) => call,
                     None => return refused("has a _rebuild_from_type_v2 call of another form"),
-                },
-                call => call,
-            };
-            match (function, args) {
-                (Meaning::RebuildParameter, [tensor, ..]) => id = *tensor,
-                (Meaning::RebuildTensor, [storage, offset, size, stride, rest @ ..]) => {
-                    let geometry = [*offset, *size, *stride];
-                    let metadata = rest.get(2).copied();
-                    return Some(self.dense(*storage, geometry, None, metadata));
+                };
+            }
+            let found = match (meaning, args) {
+                (Meaning::RebuildParameter, [tensor, ..]) => {
+                    id = *tensor;
+                    continue;
                 }
+                (Meaning::RebuildOnDevice, [data, dtype, ..]) => {
+                    id = *data;
+                    restored = Some(*dtype);
+                    continue;
+                }
+                (Meaning::TensorClass, args) => match self.old_style(state, args) {
+                    Ok(OldStyle::Dense(arguments)) => arguments.read(graph, &mut self.storages),
+                    Ok(OldStyle::Around(tensor)) => {
+                        id = tensor;
+                        continue;
+                    }
+                    Err(refusal) => Err(refusal),
+                },
+                (Meaning::RebuildTensor, [storage, offset, size, stride, rest @ ..]) => Arguments {
+                    storage: *storage,
+                    offset: *offset,
+                    size: *size,
+                    stride: *stride,
+                    dtype: None,
+                    metadata: rest.get(2).copied(),
+                }
+                .read(graph, &mut self.storages),
                 (
                     Meaning::RebuildTensorV3,
                     [storage, offset, size, stride, _, _, dtype, rest @ ..],
-                ) => {
-                    let geometry = [*offset, *size, *stride];
-                    let metadata = rest.first().copied();
-                    return Some(self.dense(*storage, geometry, Some(*dtype), metadata));
+                ) => Arguments {
+                    storage: *storage,
+                    offset: *offset,
+                    size: *size,
+                    stride: *stride,
+                    dtype: Some(*dtype),
+                    metadata: rest.first().copied(),
                 }
-                (Meaning::NoDenseTensor(kind), _) => {
-                    let kind = self.refine(kind, args);
-                    return Some(Leaf::Refused(Refusal::unsupported(format!("is {kind}"))));
+                .read(graph, &mut self.storages),
+                (Meaning::NumpyArray, _) => {
+                    numpy::reconstructed(graph, &mut self.storages, id, object)
                 }
+                (Meaning::NumpyBuffer, args) => {
+                    numpy::from_buffer(graph, &mut self.storages, id, args)
+                }
+                (Meaning::NumpyScalar, args) => {
+                    return numpy::scalar(graph, &mut self.storages, id, args)
+                        .map(|number| Leaf::Tensor(Tensor::View(number)));
+                }
+                (Meaning::RebuildWrapper, args) => self.wrapped(args, state),
+                (Meaning::NoDenseTensor(kind), args) => Err(Refusal::unsupported(format!(
+                    "is {}",
+                    self.refine(kind, args)
+                ))),
                 (
-                    Meaning::RebuildParameter | Meaning::RebuildTensor | Meaning::RebuildTensorV3,
+                    Meaning::RebuildParameter
+                    | Meaning::RebuildOnDevice
+                    | Meaning::RebuildTensor
+                    | Meaning::RebuildTensorV3,
                     _,
                 ) => return refused("is rebuilt from too few arguments"),
                 _ => return None,
-            }
+            };
+            return Some(Leaf::from(found.and_then(|info| {
+                let info = self.restore(info, restored)?;
+                if info.dtype() == Dtype::Float4E2M1FnX2 && info.shape().is_empty() {
+                    return Err(Refusal::unsupported(
+                        "is a scalar of dtype float4_e2m1fn_x2, whose two halves safetensors cannot count",
+                    ));
+                }
+                Ok(info)
+            })));
         }
         refused("is wrapped too many times")
     }
@@ -129,13 +191,106 @@ impl<'g> Reader<'g> {
         Some((meaning, self.graph.tuple(object.args)?))
     }
 
-    /// `_rebuild_from_type_v2(func, type, args, state)`: the state holds attributes, not data.
-    fn unwrap_type(&self, args: &'g [ValueId]) -> Option<(Meaning, &'g [ValueId])> {
-        let [function, _, inner, ..] = args else {
+    /// `_rebuild_from_type_v2(func, type, args, state)`: the state holds attributes, and the data only of
+    /// tensors that wrap others.
+    fn unwrap_type(
+        &self,
+        args: &'g [ValueId],
+    ) -> Option<(Meaning, &'g [ValueId], Option<ValueId>)> {
+        let [function, _, inner, rest @ ..] = args else {
             return None;
         };
         let meaning = globals::meaning(self.graph.global(*function)?)?;
-        Some((meaning, self.graph.tuple(*inner)?))
+        let state = rest.first().copied();
+        Some((meaning, self.graph.tuple(*inner)?, state))
+    }
+
+    /// A storage without a tensor around it, or a tensor that the container names.
+    fn persistent(&self, pid: ValueId) -> Option<Leaf> {
+        if let Some(leaf) = text_of(self.graph, pid).and_then(|id| self.named.get(&id)) {
+            return Some(leaf.clone());
+        }
+        // ('module', class, file, source) stands for a class (torch/serialization.py, `_legacy_load`).
+        let tag = self.graph.tuple(pid).and_then(|items| items.first());
+        if tag.and_then(|tag| self.graph.str(*tag)) == Some("module") {
+            return None;
+        }
+        let reason = "is a storage without a tensor around it";
+        Some(Leaf::Refused(Refusal::unsupported(reason)))
+    }
+
+    /// An instance of a tensor class, as written before 0.4: `__setstate__` takes (storage, offset, size,
+    /// stride) for a tensor, and a tuple of five that starts with the tensor for a variable.
+    fn old_style(&self, state: Option<ValueId>, args: &[ValueId]) -> Result<OldStyle, Refusal> {
+        match state.and_then(|state| self.graph.tuple(state)) {
+            Some([storage, offset, size, stride]) => Ok(OldStyle::Dense(Arguments {
+                storage: *storage,
+                offset: *offset,
+                size: *size,
+                stride: *stride,
+                dtype: None,
+                metadata: None,
+            })),
+            Some([tensor, _, _, _, _]) => Ok(OldStyle::Around(*tensor)),
+            _ => match args {
+                [tensor, ..] => Ok(OldStyle::Around(*tensor)),
+                [] => Err(Refusal::unsupported(
+                    "is a tensor in a form that is not known",
+                )),
+            },
+        }
+    }
+
+    /// The local tensor of a DTensor, if it is all of it.
+    fn wrapped(&mut self, args: &[ValueId], state: Option<ValueId>) -> Result<TensorInfo, Refusal> {
+        let local = dtensor::local(self.graph, args, state)?;
+        let only_rank = match local.ranks.map(|ranks| self.plain(ranks)) {
+            Some(Ok(ranks)) => ranks.numel() == 1,
+            _ => false,
+        };
+        let info = self.plain(local.tensor)?;
+        if info.shape() != local.shape || (local.is_partial && !only_rank) {
+            return Err(Refusal::unsupported(
+                "is a part of a distributed tensor, and the other parts are in other files; \
+                 save the full tensor, or a distributed checkpoint",
+            ));
+        }
+        Ok(info)
+    }
+
+    /// A tensor inside another one, which is no such wrapper again.
+    fn plain(&mut self, id: ValueId) -> Result<TensorInfo, Refusal> {
+        let is_plain = match self.graph.get(id) {
+            Value::Object(object) => self
+                .call(object)
+                .is_some_and(|(meaning, _)| meaning != Meaning::RebuildFromType),
+            _ => false,
+        };
+        match is_plain.then(|| self.tensor(id)).flatten() {
+            Some(Leaf::Tensor(Tensor::View(info))) => Ok(info),
+            Some(Leaf::Refused(refusal)) => Err(refusal),
+            _ => Err(Refusal::unsupported(
+                "wraps a value that is no plain tensor",
+            )),
+        }
+    }
+
+    /// A device without a format of its own writes another dtype; all its values are exact in `dtype`.
+    fn restore(&self, info: TensorInfo, dtype: Option<ValueId>) -> Result<TensorInfo, Refusal> {
+        let Some(dtype) = dtype else {
+            return Ok(info);
+        };
+        match dense::element_of(self.graph, dtype)? {
+            Element::Known(dtype) if dtype == info.dtype() => Ok(info),
+            Element::Known(dtype @ (Dtype::BFloat16 | Dtype::Float16))
+                if info.dtype() == Dtype::Float32 =>
+            {
+                Ok(info.restored_to(dtype))
+            }
+            _ => Err(Refusal::unsupported(
+                "is a tensor of another device whose data is of another dtype",
+            )),
+        }
     }
 
     /// Sparse tensors name their layout in the first argument.
@@ -149,133 +304,13 @@ impl<'g> Reader<'g> {
             None => kind.to_owned(),
         }
     }
+}
 
-    fn dense(
-        &mut self,
-        storage: ValueId,
-        [offset, size, stride]: [ValueId; 3],
-        dtype: Option<ValueId>,
-        metadata: Option<ValueId>,
-    ) -> Leaf {
-        match self.try_dense(storage, [offset, size, stride], dtype, metadata) {
-            Ok(info) => Leaf::Tensor(info),
-            Err(refusal) => Leaf::Refused(refusal),
-        }
-    }
-
-    fn try_dense(
-        &mut self,
-        storage: ValueId,
-        [offset, size, stride]: [ValueId; 3],
-        dtype: Option<ValueId>,
-        metadata: Option<ValueId>,
-    ) -> Result<TensorInfo, Refusal> {
-        let graph = self.graph;
-        let id = self
-            .storages
-            .intern(graph, storage)
-            .map_err(|bad| match bad {
-                BadStorage::Meta => Refusal::unsupported("is a meta tensor, which has no data"),
-                BadStorage::Malformed(what) => {
-                    Refusal::corrupt(format!("is corrupt: its storage {what}"))
-                }
-            })?;
-        let Some(stored) = self.storages.get(id) else {
-            return Err(Refusal::corrupt("has no storage"));
-        };
-        let element = match (stored.class, dtype) {
-            (StorageClass::Typed(element), None) => element,
-            (_, Some(dtype)) => match graph.global(dtype).and_then(globals::meaning) {
-                Some(Meaning::Dtype(element)) => element,
-                _ => return Err(Refusal::unsupported("has a dtype that is not known")),
-            },
-            (StorageClass::Untyped, None) => {
-                return Err(Refusal::corrupt("has an untyped storage and no dtype"));
-            }
-        };
-        let dtype = match element {
-            Element::Known(dtype) => dtype,
-            Element::Foreign(name, _) => {
-                return Err(Refusal::unsupported(format!(
-                    "is of dtype {name}, which safetensors does not have"
-                )));
-            }
-        };
-
-        let sizes = |id, what: &str| {
-            self.sizes(id)
-                .ok_or_else(|| Refusal::corrupt(format!("has {what} that are no valid sizes")))
-        };
-        let geometry = Geometry {
-            shape: sizes(size, "dimensions")?,
-            strides: sizes(stride, "strides")?,
-            offset: self
-                .size(offset)
-                .ok_or_else(|| Refusal::corrupt("has an offset that is no valid size"))?,
-        };
-        let (conjugated, negated) = self.flags(metadata)?;
-        let info = TensorInfo::new(dtype, geometry, id, stored.bytes).map_err(Refusal::corrupt)?;
-        if dtype.torch_name().starts_with("float4") && info.shape().is_empty() {
-            return Err(Refusal::unsupported(
-                "is a scalar of dtype float4_e2m1fn_x2, whose two halves safetensors cannot count",
-            ));
-        }
-        Ok(info.with_flags(conjugated, negated))
-    }
-
-    /// `{'conj': True}` and `{'neg': True}`, the v2 and v3 functions' last argument.
-    fn flags(&self, metadata: Option<ValueId>) -> Result<(bool, bool), Refusal> {
-        let mut metadata = match metadata {
-            None => return Ok((false, false)),
-            Some(id) => self.graph.get(id),
-        };
-        // The C++ pickler wraps the dict: restore_type_tag(dict, 'Dict[str, bool]').
-        if let Value::Object(object) = metadata
-            && let Some([inner, ..]) = self.graph.tuple(object.args)
-        {
-            metadata = self.graph.get(*inner);
-        }
-        let pairs = match metadata {
-            Value::None => return Ok((false, false)),
-            Value::Dict(pairs) => pairs,
-            _ => return Err(Refusal::corrupt("has metadata that is no dict")),
-        };
-        let mut flags = (false, false);
-        for (key, value) in pairs {
-            let set = self.graph.get(*value) == Value::Bool(true);
-            match self.graph.str(*key) {
-                Some("conj") => flags.0 = set,
-                Some("neg") => flags.1 = set,
-                _ => return Err(Refusal::unsupported("has metadata that is not known")),
-            }
-        }
-        Ok(flags)
-    }
-
-    /// Sizes as a tuple, a list, or `torch.Size((…))`.
-    fn sizes(&self, id: ValueId) -> Option<Vec<u64>> {
-        let items = match self.graph.get(id) {
-            Value::Tuple(items) | Value::List(items) => items,
-            Value::Object(object) => {
-                let global = self.graph.global(object.callable)?;
-                match self.graph.tuple(object.args)? {
-                    [inner] if global.module == "torch" && global.name == "Size" => {
-                        self.graph.tuple(*inner)?
-                    }
-                    _ => return None,
-                }
-            }
-            _ => return None,
-        };
-        items.iter().map(|item| self.size(*item)).collect()
-    }
-
-    fn size(&self, id: ValueId) -> Option<u64> {
-        match self.graph.get(id) {
-            Value::Int(value) => u64::try_from(value).ok(),
-            _ => None,
-        }
-    }
+/// How an instance of a tensor class holds its data.
+enum OldStyle {
+    Dense(Arguments),
+    /// In another tensor.
+    Around(ValueId),
 }
 
 fn refused(reason: &str) -> Option<Leaf> {

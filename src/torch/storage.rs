@@ -1,9 +1,11 @@
 //! Storage classes and persistent ids.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::globals::{self, Meaning, StorageClass};
-use crate::pickle::{Graph, Value, ValueId};
+use crate::dtype::ByteOrder;
+use crate::pickle::{Blob, Graph, Value, ValueId};
 
 /// A storage of one checkpoint, by its place in the checkpoint's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,32 +16,63 @@ impl StorageId {
     pub fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
+
+    /// The id of the storage at that place of the list; `None` beyond 4 billion.
+    pub(crate) fn at(index: usize) -> Option<StorageId> {
+        u32::try_from(index).ok().map(StorageId)
+    }
 }
 
 /// A storage as the pickle names it: the container knows where its bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Storage {
-    /// The key under which the container keeps the bytes.
+    /// The key under which the container keeps the bytes, or a name for messages.
     pub key: String,
     /// Size in bytes.
     pub bytes: u64,
-    pub(super) class: StorageClass,
+    /// Where the bytes are.
+    pub place: Place,
+    /// The order of its elements' bytes, where it is not the container's.
+    pub byte_order: Option<ByteOrder>,
+    /// Whether the storage was saved without an element type (torch 2's v3 tensors): in a big-endian file
+    /// nobody can say how its bytes are to be swapped.
+    pub untyped: bool,
 }
 
-impl Storage {
-    /// Whether the storage was saved without an element type (torch 2's v3 tensors).
-    ///
-    /// In a big-endian file nobody can say how its bytes are to be swapped.
-    pub fn is_untyped(&self) -> bool {
-        self.class == StorageClass::Untyped
-    }
+/// Where the bytes of a storage are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In the container's record of that key: all of it.
+    Record,
+    /// In the container's record of that key: a part.
+    Part {
+        /// Offset in bytes from the record's start.
+        start: u64,
+    },
+    /// In the pickle itself (numpy arrays).
+    Blob(Blob),
+    /// In memory: numpy arrays of a few bytes.
+    Memory(Arc<Vec<u8>>),
 }
 
-/// Every storage of a checkpoint, each once however often the pickle names it.
+/// A persistent id, `('storage', class, key, location, numel)` with a sixth item in legacy streams
+/// (torch/serialization.py, `persistent_id`).
+pub struct StorageRef {
+    /// The key of the whole storage.
+    pub key: String,
+    pub class: StorageClass,
+    /// Size of the whole storage in bytes.
+    pub bytes: u64,
+    /// A part of it that counts as a storage itself: its key, its start and its size in bytes.
+    pub view: Option<(String, u64, u64)>,
+}
+
+/// Every storage of a pickle, each once however often the pickle names it.
 #[derive(Debug, Default)]
 pub struct Storages {
     list: Vec<Storage>,
-    by_key: HashMap<String, StorageId>,
+    by_key: HashMap<String, (StorageId, StorageClass)>,
+    by_value: HashMap<ValueId, StorageId>,
 }
 
 /// Why a persistent id gives no storage: completes "its storage …".
@@ -50,24 +83,15 @@ pub enum BadStorage {
     Meta,
 }
 
-impl Storages {
-    pub fn into_list(self) -> Vec<Storage> {
-        self.list
-    }
+fn malformed(what: &str) -> BadStorage {
+    BadStorage::Malformed(what.to_owned())
+}
 
-    pub fn get(&self, id: StorageId) -> Option<&Storage> {
-        self.list.get(id.index())
-    }
-
-    /// The storage behind a persistent id, `('storage', class, key, location, numel)`
-    /// (torch/serialization.py, `persistent_id`).
-    pub fn intern(&mut self, graph: &Graph, id: ValueId) -> Result<StorageId, BadStorage> {
-        let malformed = |what: &str| BadStorage::Malformed(what.to_owned());
-        let Value::Persistent(pid) = graph.get(id) else {
-            return Err(malformed("is no persistent id"));
-        };
+impl StorageRef {
+    /// Reads the persistent id `pid`.
+    pub fn read(graph: &Graph, pid: ValueId) -> Result<StorageRef, BadStorage> {
         let items = graph.tuple(pid).unwrap_or_default();
-        let [tag, class, key, location, numel, ..] = items else {
+        let [tag, class, key, location, numel, rest @ ..] = items else {
             return Err(malformed("has a persistent id without five items"));
         };
         if graph.str(*tag) != Some("storage") {
@@ -81,36 +105,118 @@ impl Storages {
         if graph.str(*location) == Some("meta") {
             return Err(BadStorage::Meta);
         }
-        let Some(key) = graph.str(*key) else {
+        let Some(key) = text_of(graph, *key) else {
             return Err(malformed("has a key that is no text"));
         };
-        let bytes = match graph.get(*numel) {
-            Value::Int(numel) => u64::try_from(numel)
-                .ok()
-                .and_then(|numel| numel.checked_mul(class.unit())),
+        let bytes = |id: ValueId| match graph.get(id) {
+            Value::Int(numel) => u64::try_from(numel).ok()?.checked_mul(class.unit()),
             _ => None,
         };
-        let Some(bytes) = bytes else {
+        let Some(size) = bytes(*numel) else {
             return Err(malformed(
                 "has a size that is no possible number of elements",
             ));
         };
+        let view = match rest.first().map(|id| graph.get(*id)) {
+            None | Some(Value::None) => None,
+            Some(Value::Tuple([key, offset, numel])) => {
+                let view = (text_of(graph, *key), bytes(*offset), bytes(*numel));
+                let (Some(key), Some(start), Some(len)) = view else {
+                    return Err(malformed("is a view of another one in an unknown form"));
+                };
+                if start.checked_add(len).is_none_or(|end| end > size) {
+                    return Err(malformed("is a view beyond the end of another one"));
+                }
+                Some((key, start, len))
+            }
+            Some(_) => return Err(malformed("has a sixth item in an unknown form")),
+        };
+        Ok(StorageRef {
+            key,
+            class,
+            bytes: size,
+            view,
+        })
+    }
+}
 
-        if let Some(&known) = self.by_key.get(key) {
-            return match self.get(known) {
-                Some(storage) if storage.bytes == bytes && storage.class == class => Ok(known),
+/// A key: text, or a number (torch 0.1).
+pub fn text_of(graph: &Graph, id: ValueId) -> Option<String> {
+    match graph.get(id) {
+        Value::Str(text) => Some(text.to_owned()),
+        Value::Int(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+impl Storages {
+    pub fn into_list(self) -> Vec<Storage> {
+        self.list
+    }
+
+    pub fn get(&self, id: StorageId) -> Option<&Storage> {
+        self.list.get(id.index())
+    }
+
+    /// The storage behind a persistent id, and what class it was saved as.
+    pub fn intern(
+        &mut self,
+        graph: &Graph,
+        id: ValueId,
+    ) -> Result<(StorageId, StorageClass), BadStorage> {
+        let Value::Persistent(pid) = graph.get(id) else {
+            return Err(malformed("is no persistent id"));
+        };
+        let found = StorageRef::read(graph, pid)?;
+        let (name, place, bytes) = match found.view {
+            None => (found.key.clone(), Place::Record, found.bytes),
+            Some((key, start, len)) => (key, Place::Part { start }, len),
+        };
+        let storage = Storage {
+            key: found.key,
+            bytes,
+            place,
+            byte_order: None,
+            untyped: found.class == StorageClass::Untyped,
+        };
+        self.keyed(name, found.class, storage)
+    }
+
+    /// A storage that the container knows by `name`.
+    pub fn keyed(
+        &mut self,
+        name: String,
+        class: StorageClass,
+        storage: Storage,
+    ) -> Result<(StorageId, StorageClass), BadStorage> {
+        if let Some(&known) = self.by_key.get(&name) {
+            return match self.get(known.0) {
+                Some(first) if *first == storage && known.1 == class => Ok(known),
                 _ => Err(BadStorage::Malformed(format!(
-                    "{key:?} is named twice with different classes or sizes"
+                    "{name:?} is named twice with different classes or sizes"
                 ))),
             };
         }
-        let id = u32::try_from(self.list.len()).map_err(|_| malformed("is one too many"))?;
-        self.list.push(Storage {
-            key: key.to_owned(),
-            bytes,
-            class,
-        });
-        self.by_key.insert(key.to_owned(), StorageId(id));
-        Ok(StorageId(id))
+        let id = self
+            .push(storage)
+            .ok_or_else(|| malformed("is one too many"))?;
+        self.by_key.insert(name, (id, class));
+        Ok((id, class))
+    }
+
+    /// The storage that the value `id` holds itself, made by `make` when it is met first.
+    pub fn own(&mut self, id: ValueId, make: impl FnOnce() -> Storage) -> Option<StorageId> {
+        if let Some(&known) = self.by_value.get(&id) {
+            return Some(known);
+        }
+        let storage = self.push(make())?;
+        self.by_value.insert(id, storage);
+        Some(storage)
+    }
+
+    fn push(&mut self, storage: Storage) -> Option<StorageId> {
+        let id = StorageId::at(self.list.len())?;
+        self.list.push(storage);
+        Some(id)
     }
 }

@@ -14,10 +14,12 @@ pub struct TensorInfo {
     storage: StorageId,
     conjugated: bool,
     negated: bool,
+    restored: Dtype,
+    is_number: bool,
 }
 
 /// The arguments of a rebuild function, not yet checked. Strides and offset count elements.
-pub(super) struct Geometry {
+pub(crate) struct Geometry {
     pub shape: Vec<u64>,
     pub strides: Vec<u64>,
     pub offset: u64,
@@ -29,7 +31,7 @@ impl TensorInfo {
     /// # Errors
     /// A phrase that completes "the tensor …" when the ranks differ, the element count overflows, or an
     /// element would lie outside the storage. Tensors without elements may have any offset and strides.
-    pub(super) fn new(
+    pub(crate) fn new(
         dtype: Dtype,
         geometry: Geometry,
         storage: StorageId,
@@ -76,7 +78,44 @@ impl TensorInfo {
             storage,
             conjugated: false,
             negated: false,
+            restored: dtype,
+            is_number: false,
         })
+    }
+
+    /// Makes the tensor's dtype another one than that of the stored elements.
+    pub(crate) fn restored_to(mut self, dtype: Dtype) -> TensorInfo {
+        self.restored = dtype;
+        self
+    }
+
+    /// Moves the storage `base` places up in its list; `None` when there are too many.
+    pub(super) fn rebase(&mut self, base: usize) -> Option<()> {
+        self.storage = StorageId::at(self.storage.index().checked_add(base)?)?;
+        Some(())
+    }
+
+    /// The `len` elements from `start` on of a tensor of one dimension; `None` beyond its end, or for another
+    /// rank.
+    pub(crate) fn slice(&self, start: u64, len: u64) -> Option<TensorInfo> {
+        let ([size], [stride]) = (self.shape.as_slice(), self.strides.as_slice()) else {
+            return None;
+        };
+        if start.checked_add(len)? > *size {
+            return None;
+        }
+        Some(TensorInfo {
+            shape: vec![len],
+            offset: self.offset.checked_add(start.checked_mul(*stride)?)?,
+            numel: len,
+            ..self.clone()
+        })
+    }
+
+    /// Marks a numpy scalar.
+    pub(super) fn into_number(mut self) -> TensorInfo {
+        self.is_number = true;
+        self
     }
 
     /// Sets the flags that torch keeps instead of touching the data: the stored bytes are not yet
@@ -87,7 +126,18 @@ impl TensorInfo {
         self
     }
 
-    /// The element type.
+    /// The dtype that the tensor is to have: another one than the stored one only where a device's writer
+    /// had no format of its own for it.
+    pub(super) fn restored_dtype(&self) -> Dtype {
+        self.restored
+    }
+
+    /// Whether this was a numpy scalar.
+    pub(super) fn is_number(&self) -> bool {
+        self.is_number
+    }
+
+    /// The element type of the stored bytes.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }

@@ -66,7 +66,16 @@ impl Target {
             .map_err(|e| Error::io("cannot write the output", e).in_file(&self.path))
     }
 
-    /// Gives the file its name. With `sync`, file and name survive a power failure from here on.
+    /// Waits until the content survives a power failure.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io).
+    pub fn sync(&self) -> Result<()> {
+        let synced = self.temp.as_file().sync_all();
+        synced.map_err(|e| Error::io("cannot make the output durable", e).in_file(&self.path))
+    }
+
+    /// Gives the file its name. With `sync`, the name survives a power failure from here on.
     ///
     /// # Errors
     /// [`Usage`](crate::ErrorKind::Usage) when something of that name has appeared and `overwrite` is not
@@ -74,10 +83,6 @@ impl Target {
     pub fn commit(self, overwrite: bool, sync: bool) -> Result<()> {
         let Target { temp, path } = self;
         let failed = |what: &str, e: io::Error| Error::io(what, e).in_file(&path);
-        if sync {
-            let synced = temp.as_file().sync_all();
-            synced.map_err(|e| failed("cannot make the output durable", e))?;
-        }
         let named = match overwrite {
             true => temp.persist(&path),
             false => temp.persist_noclobber(&path),

@@ -14,8 +14,9 @@ use super::header;
 use super::source::Sources;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::{Plan, Planned};
 use crate::progress::Progress;
+use crate::torch::TensorInfo;
 
 /// Bytes of a block. Measured: 128 to 256 KiB is fastest, larger blocks fall out of the L2 cache.
 const BLOCK: u64 = 256 * 1024;
@@ -47,31 +48,48 @@ enum Work {
     Check { check: usize, start: u64, end: u64 },
 }
 
-/// Writes header and data of `plan` to `target` with `threads` workers. The bytes do not depend on the
+/// A file that is about to be written.
+pub struct Output<'p> {
+    plan: &'p Plan,
+    header: Vec<u8>,
+}
+
+impl<'p> Output<'p> {
+    pub fn new(plan: &'p Plan) -> Result<Output<'p>> {
+        let header = header::encode(plan)?;
+        Ok(Output { plan, header })
+    }
+
+    /// Size of the file in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.header.len() as u64 + self.plan.data_bytes
+    }
+}
+
+/// Writes header and data of `output` to `target` with `threads` workers. The bytes do not depend on the
 /// number of threads.
 pub fn write(
     checkpoint: &Checkpoint,
-    plan: &Plan,
+    output: &Output,
     target: &Target,
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Written> {
-    let header = header::encode(plan)?;
+    let Output { plan, header } = output;
     let data_start = header.len() as u64;
-    let bytes = data_start + plan.data_bytes;
+    let bytes = output.bytes();
     target.reserve(bytes)?;
-    progress.start(bytes);
-    target.write_at(&header, 0)?;
+    target.write_at(header, 0)?;
     progress.advance(data_start);
 
     let sources = Sources::open(checkpoint, plan, target.folder(), progress)?;
     let checks = Checks::new(checkpoint, plan, &sources)?;
-    let fillers = plan
-        .tensors
-        .iter()
-        .enumerate()
-        .map(|(index, planned)| Filler::new(planned, index, checkpoint, &sources, &checks))
-        .collect::<Result<Vec<Filler>>>()?;
+    let mut views = 0;
+    let mut fillers = Vec::with_capacity(plan.tensors.len());
+    for planned in &plan.tensors {
+        fillers.push(Filler::new(planned, views, checkpoint, &sources, &checks)?);
+        views += planned.source.views().count();
+    }
     let overflows: Vec<AtomicU64> = plan.tensors.iter().map(|_| AtomicU64::new(0)).collect();
 
     let job = Job {
@@ -117,7 +135,7 @@ fn cut(plan: &Plan, checks: &Checks) -> Vec<Work> {
         }
     };
     for (index, tensor) in plan.tensors.iter().enumerate() {
-        if let Some((check, len)) = checks.before(index) {
+        for (check, len) in checks.before(index) {
             for from in (0..len).step_by(BLOCK as usize) {
                 let to = len.min(from + BLOCK);
                 work.push(Work::Check {
@@ -127,7 +145,7 @@ fn cut(plan: &Plan, checks: &Checks) -> Vec<Work> {
                 });
             }
         }
-        if tensor.end - tensor.start > BLOCK && !tensor.source.is_contiguous() {
+        if tensor.end - tensor.start > BLOCK && !is_contiguous(tensor) {
             push_blocks(&mut work, &mut start, tensor.start, BLOCK);
             push_blocks(&mut work, &mut start, tensor.end, STRIDED_BLOCK);
         } else {
@@ -138,6 +156,10 @@ fn cut(plan: &Plan, checks: &Checks) -> Vec<Work> {
     }
     push_blocks(&mut work, &mut start, plan.data_bytes, BLOCK);
     work
+}
+
+fn is_contiguous(tensor: &Planned) -> bool {
+    tensor.source.views().all(TensorInfo::is_contiguous)
 }
 
 /// What the workers share.

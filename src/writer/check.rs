@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::container::Record;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::torch::StorageId;
+use crate::torch::{StorageId, TensorInfo};
 
 use super::source::Sources;
 
@@ -17,10 +17,10 @@ const ALWAYS_CHECKED: u64 = 4 << 20;
 /// The checks of one conversion.
 pub struct Checks<'c> {
     storages: Vec<Check<'c>>,
-    /// For each planned tensor the check that its bytes are part of.
-    by_tensor: Vec<Option<usize>>,
-    /// For each planned tensor a check that is to be read separately before the tensor is.
-    before_tensor: HashMap<usize, usize>,
+    /// For each view of the planned tensors the check that its bytes are part of.
+    by_view: Vec<Option<usize>>,
+    /// For each planned tensor the checks that are to be read separately before the tensor is.
+    before_tensor: HashMap<usize, Vec<usize>>,
 }
 
 /// One storage's check.
@@ -35,22 +35,27 @@ impl<'c> Checks<'c> {
     /// Decides how each storage that is small, or read from its first byte to its last, is checked: from the
     /// pieces of its tensors, where contiguous ones tile it, else by reading it once more.
     pub fn new(checkpoint: &'c Checkpoint, plan: &Plan, sources: &Sources) -> Result<Checks<'c>> {
+        let views: Vec<(usize, &TensorInfo)> = plan
+            .tensors
+            .iter()
+            .enumerate()
+            .flat_map(|(index, tensor)| tensor.source.views().map(move |view| (index, view)))
+            .collect();
         let mut readers: BTreeMap<StorageId, Vec<usize>> = BTreeMap::new();
-        for (index, tensor) in plan.tensors.iter().enumerate() {
-            let id = tensor.source.storage();
-            if tensor.source.numel() > 0 && !sources.is_checked(id) {
-                readers.entry(id).or_default().push(index);
+        for (number, (_, view)) in views.iter().enumerate() {
+            if view.numel() > 0 && !sources.is_checked(view.storage()) {
+                readers.entry(view.storage()).or_default().push(number);
             }
         }
         let mut checks = Checks {
             storages: Vec::new(),
-            by_tensor: vec![None; plan.tensors.len()],
+            by_view: vec![None; views.len()],
             before_tensor: HashMap::new(),
         };
-        for (id, mut tensors) in readers {
+        for (id, mut numbers) in readers {
             let record = checkpoint.record(id)?;
-            let span = |index: &usize| plan.tensors[*index].source.span();
-            let in_full = || covers(tensors.iter().map(span).collect(), record.len);
+            let span = |number: &usize| views[*number].1.span();
+            let in_full = || covers(numbers.iter().map(span).collect(), record.len);
             if record.crc.is_none() || !(record.len <= ALWAYS_CHECKED || in_full()) {
                 continue;
             }
@@ -60,31 +65,29 @@ impl<'c> Checks<'c> {
                 record,
                 pieces: Mutex::default(),
             });
-            let first = tensors[0]; // the first in the output's order
-            tensors.retain(|index| plan.tensors[*index].source.is_contiguous());
-            match tiling(&tensors, span, record.len) {
+            let first = views[numbers[0]].0; // the first tensor in the output's order
+            numbers.retain(|number| views[*number].1.is_contiguous());
+            match tiling(&numbers, span, record.len) {
                 Some(tiles) => {
                     for tile in tiles {
-                        checks.by_tensor[tile] = Some(check);
+                        checks.by_view[tile] = Some(check);
                     }
                 }
-                None => {
-                    checks.before_tensor.insert(first, check);
-                }
+                None => checks.before_tensor.entry(first).or_default().push(check),
             }
         }
         Ok(checks)
     }
 
-    /// The check that the bytes of a planned tensor are part of.
-    pub fn of_tensor(&self, tensor: usize) -> Option<usize> {
-        self.by_tensor[tensor]
+    /// The check that the bytes of a view are part of; views are numbered through all planned tensors.
+    pub fn of_view(&self, number: usize) -> Option<usize> {
+        self.by_view[number]
     }
 
-    /// The storage to read separately before a planned tensor, its check and its length in bytes.
-    pub fn before(&self, tensor: usize) -> Option<(usize, u64)> {
-        let check = *self.before_tensor.get(&tensor)?;
-        Some((check, self.storages[check].record.len))
+    /// What to read separately before a planned tensor: each a check and the length of its storage in bytes.
+    pub fn before(&self, tensor: usize) -> impl Iterator<Item = (usize, u64)> {
+        let checks = self.before_tensor.get(&tensor).into_iter().flatten();
+        checks.map(|check| (*check, self.storages[*check].record.len))
     }
 
     /// The storage of a check.
@@ -137,9 +140,9 @@ fn covers(mut spans: Vec<(u64, u64)>, len: u64) -> bool {
     reached == Some(len)
 }
 
-/// Tensors whose byte ranges lie end to end from 0 to `len`.
-fn tiling(tensors: &[usize], span: impl Fn(&usize) -> (u64, u64), len: u64) -> Option<Vec<usize>> {
-    let mut by_start: Vec<(u64, u64, usize)> = tensors
+/// Views whose byte ranges lie end to end from 0 to `len`.
+fn tiling(views: &[usize], span: impl Fn(&usize) -> (u64, u64), len: u64) -> Option<Vec<usize>> {
+    let mut by_start: Vec<(u64, u64, usize)> = views
         .iter()
         .map(|index| (span(index).0, span(index).1, *index))
         .collect();

@@ -1,19 +1,16 @@
-//! Any element range of any planned tensor → bytes: read, gather, swap, flip, cast.
+//! Any element range of any planned tensor → bytes, cast on the way.
 
 use std::io;
-use std::sync::Arc;
 
 use super::check::Checks;
-use super::gather::Strided;
 use super::kernel;
+use super::parts::Pieces;
+use super::source::Sources;
+use super::view::View;
 use crate::checkpoint::Checkpoint;
-use crate::container::ByteOrder;
-use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::plan::Planned;
-use crate::read_at::ReadAt;
-
-use super::source::Sources;
+use crate::torch::Tensor;
 
 /// Source bytes that are read at once for a cast; they stay in the L2 cache until they are cast.
 const CAST_READ: usize = 128 * 1024;
@@ -21,13 +18,13 @@ const CAST_READ: usize = 128 * 1024;
 /// A planned tensor, ready to be read.
 pub struct Filler<'p> {
     planned: &'p Planned,
-    /// `None` for a tensor without elements.
-    reader: Option<Arc<dyn ReadAt>>,
-    /// `None` for a contiguous tensor.
-    strided: Option<Strided>,
-    check: Option<usize>,
-    /// Bytes of the units that a big-endian file's bytes are to be swapped in; 1 for none.
-    swap: usize,
+    origin: Origin<'p>,
+}
+
+/// Where the elements come from.
+enum Origin<'p> {
+    View(View<'p>),
+    Parts(Pieces<'p>),
 }
 
 /// A worker's buffers, reused from block to block.
@@ -35,36 +32,28 @@ pub struct Filler<'p> {
 pub struct Scratch {
     cast: Vec<u8>,
     gather: Vec<u8>,
+    parts: Vec<u8>,
 }
 
 impl<'p> Filler<'p> {
+    /// The tensor's first view is number `first_view` of the views of all planned tensors.
     pub fn new(
         planned: &'p Planned,
-        index: usize,
+        first_view: usize,
         checkpoint: &Checkpoint,
         sources: &Sources,
         checks: &Checks,
     ) -> Result<Filler<'p>> {
-        let info = &planned.source;
-        let reader = match info.numel() {
-            0 => None,
-            _ => Some(sources.reader(info.storage())?.clone()),
+        let view = |info, number| View::new(info, number, checkpoint, sources, checks);
+        let origin = match &planned.source {
+            Tensor::View(info) => Origin::View(view(info, first_view)?),
+            Tensor::Assembled(assembled) => {
+                let parts = assembled.parts().iter().zip(first_view..);
+                let views = parts.map(|(part, number)| view(&part.elements, number));
+                Origin::Parts(Pieces::new(assembled, views.collect::<Result<_>>()?))
+            }
         };
-        // Complex numbers are swapped part by part.
-        let unit = match info.dtype() {
-            Dtype::Complex64 => 4,
-            dtype => dtype.size() as usize,
-        };
-        Ok(Filler {
-            planned,
-            reader,
-            strided: (!info.is_contiguous()).then(|| Strided::new(info)),
-            check: checks.of_tensor(index),
-            swap: match checkpoint.byte_order() {
-                ByteOrder::Little => 1,
-                ByteOrder::Big => unit,
-            },
-        })
+        Ok(Filler { planned, origin })
     }
 
     /// Fills `out` with the output's elements from number `first` on. Returns how many finite values
@@ -86,11 +75,11 @@ impl<'p> Filler<'p> {
             }
         };
         let Some(to) = self.planned.cast else {
-            self.read(first, out, checks, &mut scratch.gather)
+            self.read(first, out, checks, &mut scratch.gather, &mut scratch.parts)
                 .map_err(failed)?;
             return Ok(0);
         };
-        let from = self.planned.source.dtype();
+        let from = self.planned.source.stored_dtype();
         let (in_size, out_size) = (from.size() as usize, to.dtype().size() as usize);
         let step = CAST_READ / in_size;
         let mut overflows = 0;
@@ -99,8 +88,14 @@ impl<'p> Filler<'p> {
             let elements = out.len() / out_size;
             scratch.cast.resize(step * in_size, 0);
             let bytes = &mut scratch.cast[..elements * in_size];
-            self.read(first, bytes, checks, &mut scratch.gather)
-                .map_err(failed)?;
+            self.read(
+                first,
+                bytes,
+                checks,
+                &mut scratch.gather,
+                &mut scratch.parts,
+            )
+            .map_err(failed)?;
             overflows += kernel::cast(from, to, bytes, out);
             first += elements as u64;
         }
@@ -114,30 +109,11 @@ impl<'p> Filler<'p> {
         out: &mut [u8],
         checks: &Checks,
         gather: &mut Vec<u8>,
+        parts: &mut Vec<u8>,
     ) -> io::Result<()> {
-        let info = &self.planned.source;
-        let Some(reader) = &self.reader else {
-            return Ok(());
-        };
-        match &self.strided {
-            Some(strided) => strided.read(reader, first, out, gather)?,
-            None => {
-                let offset = (info.offset() + first) * info.dtype().size();
-                reader.read_exact_at(out, offset)?;
-                if let Some(check) = self.check {
-                    checks.note(check, offset, out);
-                }
-            }
+        match &self.origin {
+            Origin::View(view) => view.read(first, out, checks, gather),
+            Origin::Parts(pieces) => pieces.read(first, out, checks, gather, parts),
         }
-        if self.swap > 1 {
-            kernel::swap(out, self.swap);
-        }
-        if info.is_conjugated() {
-            kernel::conjugate(out);
-        }
-        if info.is_negated() {
-            kernel::negate(info.dtype(), out);
-        }
-        Ok(())
     }
 }

@@ -7,8 +7,10 @@ mod fill;
 mod gather;
 mod header;
 mod kernel;
+mod parts;
 mod source;
+mod view;
 
 pub use atomic::Target;
 pub(crate) use atomic::exists;
-pub use blocks::{Overflow, write};
+pub use blocks::{Output, Overflow, write};

@@ -32,8 +32,9 @@ impl Sources {
         let used: BTreeSet<StorageId> = plan
             .tensors
             .iter()
-            .filter(|tensor| tensor.source.numel() > 0)
-            .map(|tensor| tensor.source.storage())
+            .flat_map(|tensor| tensor.source.views())
+            .filter(|view| view.numel() > 0)
+            .map(|view| view.storage())
             .collect();
         let mut readers = HashMap::new();
         let mut spool = Spool::default();

@@ -1,0 +1,151 @@
+//! A distributed checkpoint (torch.distributed.checkpoint): tensors are put together from chunks.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::gather::Gathered;
+use super::open::open_file;
+use super::tree::{Found, Name, Tree};
+use crate::container::dcp::{self, DistributedTensor, Slice};
+use crate::error::{Error, Result};
+use crate::read_at::{ReadAt, SubRange};
+use crate::torch::{Assembled, Leaf, Part, Refusal, Tensor};
+
+/// Reads the checkpoint whose metadata is the file `metadata`.
+pub fn gather(gathered: &mut Gathered, metadata: &Path) -> Result<Tree> {
+    let source = open_file(metadata)?;
+    gathered.file_bytes = gathered.file_bytes.saturating_add(source.len());
+    let layout = dcp::read(&source, gathered.limits)?;
+    gathered.judge(layout.dangerous, layout.unknown_globals)?;
+    let mut slices = Slices {
+        folder: metadata.parent().unwrap_or(Path::new("")),
+        files: HashMap::new(),
+    };
+    let mut tree = Tree::default();
+    for (path, slice) in layout.objects {
+        // Most are numbers and settings; some hold tensors of their own.
+        let inner = slices.read(gathered, &slice, &path.join("."))?;
+        note_key(&mut tree, &path);
+        for found in inner.found {
+            let mut name = Name::of(&path);
+            for key in found.name.split() {
+                name.push(key);
+            }
+            tree.found.push(Found { name, ..found });
+        }
+    }
+    for tensor in layout.tensors {
+        note_key(&mut tree, &tensor.path);
+        let name = Name::of(&tensor.path);
+        let leaf = assemble(gathered, &mut slices, tensor, name.text())?;
+        tree.push(&name, None, leaf);
+    }
+    Ok(tree)
+}
+
+fn note_key(tree: &mut Tree, path: &[String]) {
+    if let Some(key) = path.first()
+        && !tree.keys.contains(key)
+    {
+        tree.keys.push(key.clone());
+    }
+}
+
+/// A tensor of its chunks. What is wrong with it alone makes it one that cannot be written.
+fn assemble(
+    gathered: &mut Gathered,
+    slices: &mut Slices,
+    tensor: DistributedTensor,
+    name: &str,
+) -> Result<Leaf> {
+    let refused = |refusal| Ok(Leaf::Refused(refusal));
+    let dtype = match tensor.dtype {
+        Ok(dtype) => dtype,
+        Err(dtype) => {
+            return refused(Refusal::unsupported(format!(
+                "is of dtype {dtype}, which safetensors does not have"
+            )));
+        }
+    };
+    let mut parts = Vec::with_capacity(tensor.chunks.len());
+    for chunk in tensor.chunks {
+        let Some(slice) = chunk.slice else {
+            return refused(Refusal::corrupt(format!(
+                "is incomplete: the metadata does not say where its chunk at {:?} is, so it is missing",
+                chunk.offsets
+            )));
+        };
+        if chunk.sizes.contains(&0) {
+            continue;
+        }
+        let mut found = slices.read(gathered, &slice, name)?.found.into_iter();
+        let elements = match (found.next(), found.next()) {
+            (Some(only), None) if only.name.keys() == 0 => match only.leaf {
+                Leaf::Tensor(Tensor::View(info)) => info,
+                Leaf::Refused(refusal) => return refused(refusal),
+                Leaf::Tensor(_) => return refused(Refusal::corrupt("has a chunk made of chunks")),
+            },
+            _ => return refused(Refusal::corrupt("has a chunk that is no tensor")),
+        };
+        if elements.shape() != chunk.sizes {
+            return refused(Refusal::corrupt(format!(
+                "has a chunk of shape {:?} where the metadata says {:?}",
+                elements.shape(),
+                chunk.sizes
+            )));
+        }
+        parts.push(Part {
+            offsets: chunk.offsets,
+            sizes: chunk.sizes,
+            elements,
+        });
+    }
+    let grid = tensor.shape.clone();
+    Ok(match Assembled::new(dtype, tensor.shape, grid, parts) {
+        Ok(assembled) => Leaf::Tensor(Tensor::Assembled(assembled)),
+        Err(reason) => Leaf::Refused(Refusal::corrupt(reason)),
+    })
+}
+
+/// The `.distcp` files, each opened once.
+struct Slices<'f> {
+    folder: &'f Path,
+    /// Source and place in the list of files.
+    files: HashMap<String, (Arc<dyn ReadAt>, usize)>,
+}
+
+impl Slices<'_> {
+    /// What a slice holds; `name` is what it was saved as.
+    fn read(&mut self, gathered: &mut Gathered, slice: &Slice, name: &str) -> Result<Tree> {
+        let (source, file) = match self.files.get(&slice.file) {
+            Some((source, file)) => (source.clone(), *file),
+            None => {
+                let source = open_file(&self.folder.join(&slice.file)).map_err(|error| {
+                    error.inside(&format!(
+                        "the file {:?} with a part of {name:?} is missing or cannot be read",
+                        slice.file
+                    ))
+                })?;
+                gathered.file_bytes = gathered.file_bytes.saturating_add(source.len());
+                let source: Arc<dyn ReadAt> = Arc::new(source);
+                let file = gathered.stores.file(&slice.file);
+                self.files
+                    .insert(slice.file.clone(), (source.clone(), file));
+                (source, file)
+            }
+        };
+        let len = source.len();
+        let Some(range) = SubRange::new(source, slice.start, slice.len) else {
+            return Err(Error::corrupt(format!(
+                "the file {:?} is truncated: the chunk of {name:?} should end at byte {}, the file has {len}; \
+                 get it again",
+                slice.file,
+                slice.start.saturating_add(slice.len)
+            )));
+        };
+        gathered
+            .nested(Arc::new(range), file)
+            .map_err(|error| error.inside(&format!("{}, the chunk of {name:?}", slice.file)))
+    }
+}

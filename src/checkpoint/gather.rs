@@ -1,0 +1,165 @@
+//! [`Gathered`]: what the files of a checkpoint hold, before it is chosen which part is meant.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::flatten::Walker;
+use super::stores::{Source, Stores};
+use super::tree::{Found, Name, Tree};
+use crate::container::{self, Archive, Contents, Exported};
+use crate::dtype::ByteOrder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::read_at::ReadAt;
+use crate::torch::{self, Finding, Geometry, Leaf, Reader, Refusal, Tensor, TensorInfo};
+
+/// What was read so far.
+pub struct Gathered<'o> {
+    pub limits: &'o Limits,
+    /// Open dangerous files too.
+    pub allow_dangerous: bool,
+    /// Where temporary files go.
+    pub scratch: PathBuf,
+    pub stores: Stores,
+    pub dangerous: Vec<Finding>,
+    pub unknown_globals: Vec<String>,
+    /// Size of all files in bytes.
+    pub file_bytes: u64,
+}
+
+impl Gathered<'_> {
+    /// Reads a file that messages call `name`; empty for the only one.
+    pub fn file(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<Tree> {
+        self.file_bytes = self.file_bytes.saturating_add(source.len());
+        let contents = container::open(source, self.limits, &self.scratch)?;
+        let file = self.stores.file(name);
+        match contents {
+            Contents::Pickled(archive) => self.pickled(*archive, file),
+            Contents::Exported(tensors) => self.exported(tensors, file),
+        }
+    }
+
+    /// Opens a file of `torch.save` to be read value by value: its parts, and its place in the list of files.
+    pub fn archive(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<(Archive, usize)> {
+        self.file_bytes = self.file_bytes.saturating_add(source.len());
+        let mut archive = container::open_nested(source, self.limits)?;
+        let mut dangerous = std::mem::take(&mut archive.dangerous);
+        dangerous.extend(torch::dangerous_calls(&archive.pickle.graph));
+        self.judge(dangerous, torch::unknown_globals(&archive.pickle.graph))?;
+        Ok((*archive, self.stores.file(name)))
+    }
+
+    /// Reads a file of `torch.save` inside another file, which was added as `file`.
+    pub fn nested(&mut self, source: Arc<dyn ReadAt>, file: usize) -> Result<Tree> {
+        let archive = container::open_nested(source, self.limits)?;
+        self.pickled(*archive, file)
+    }
+
+    /// Notes what a pickle would call, and refuses it unless that is allowed.
+    pub fn judge(&mut self, dangerous: Vec<Finding>, unknown_globals: Vec<String>) -> Result<()> {
+        if let Some(finding) = dangerous.first()
+            && !self.allow_dangerous
+        {
+            return Err(Error::new(
+                ErrorKind::Dangerous,
+                format!(
+                    "refused, because unpickling this file would call {} (named at byte {} of its pickle); \
+                     nothing was executed; --allow-dangerous converts the tensors all the same",
+                    finding.call, finding.offset
+                ),
+            ));
+        }
+        self.dangerous.extend(dangerous);
+        for global in unknown_globals {
+            if !self.unknown_globals.contains(&global) {
+                self.unknown_globals.push(global);
+            }
+        }
+        Ok(())
+    }
+
+    fn pickled(&mut self, archive: Archive, file: usize) -> Result<Tree> {
+        let graph = &archive.pickle.graph;
+        let mut dangerous = archive.dangerous;
+        dangerous.extend(torch::dangerous_calls(graph));
+        self.judge(dangerous, torch::unknown_globals(graph))?;
+        let mut reader = Reader::new(graph, archive.scripts.as_ref());
+        for tensor in archive.named {
+            reader.name(tensor);
+        }
+        let mut walker = Walker::new(graph, reader, self.limits);
+        let mut tree = walker.tree(archive.pickle.root)?;
+        let source = Source {
+            pickle: &archive.source,
+            records: &archive.storages,
+            byte_order: archive.byte_order,
+        };
+        let leaves = tree.found.iter_mut().map(|found| &mut found.leaf);
+        self.stores
+            .add(walker.reader.into_storages(), &source, file, leaves)?;
+        if tree.found.is_empty() && archive.scripts.is_some() {
+            return Err(Error::unsupported(
+                "this TorchScript archive is frozen: its weights are constants without names; \
+                 convert the checkpoint that it was made from",
+            ));
+        }
+        Ok(tree)
+    }
+
+    /// The tensors of an exported program.
+    fn exported(&mut self, tensors: Vec<Exported>, file: usize) -> Result<Tree> {
+        let mut tree = Tree::default();
+        for tensor in tensors {
+            let name = Name::of([tensor.name.as_str()]);
+            let leaf = match tensor.is_pickled {
+                true => self.pickled_tensor(&tensor, file)?,
+                false => self.described_tensor(tensor, file)?,
+            };
+            tree.keys.push(name.text().to_owned());
+            tree.found.push(Found {
+                name,
+                // The names are those of a state_dict: nothing is to be unwrapped.
+                module_at: Some(0),
+                leaf,
+            });
+        }
+        Ok(tree)
+    }
+
+    fn pickled_tensor(&mut self, tensor: &Exported, file: usize) -> Result<Leaf> {
+        let nested = tensor.record.direct().ok_or_else(|| {
+            Error::unsupported(format!(
+                "the exported tensor {:?} is compressed, which torch.export does not do",
+                tensor.name
+            ))
+        })?;
+        let tree = self.nested(nested, file)?;
+        let mut found = tree.found.into_iter();
+        match (found.next(), found.next()) {
+            (Some(only), None) if only.name.keys() == 0 => Ok(only.leaf),
+            _ => Err(Error::corrupt(format!(
+                "the exported tensor {:?} is a file that is no tensor",
+                tensor.name
+            ))),
+        }
+    }
+
+    fn described_tensor(&mut self, tensor: Exported, file: usize) -> Result<Leaf> {
+        let Some(dtype) = tensor.dtype else {
+            let reason = "is of a dtype that safetensors does not have";
+            return Ok(Leaf::Refused(Refusal::unsupported(reason)));
+        };
+        let bytes = tensor.record.len;
+        let storage = self.stores.push(tensor.record, ByteOrder::Little, file)?;
+        let geometry = Geometry {
+            shape: tensor.shape,
+            strides: tensor.strides,
+            offset: tensor.offset,
+        };
+        let info = TensorInfo::new(dtype, geometry, storage, bytes);
+        Ok(match info {
+            Ok(info) => Leaf::Tensor(Tensor::View(info)),
+            Err(reason) => Leaf::Refused(Refusal::corrupt(reason)),
+        })
+    }
+}

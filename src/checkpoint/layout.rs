@@ -1,0 +1,142 @@
+//! [`Layout`]: which files a checkpoint consists of.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::open::open_file;
+use super::zero;
+use crate::container::shards::Index;
+use crate::error::{Error, Result};
+use crate::read_at::ReadAt;
+
+/// Which files a checkpoint consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layout {
+    /// One file.
+    File,
+    /// Shards, by the path of their index (`pytorch_model.bin.index.json`).
+    Shards(PathBuf),
+    /// A distributed checkpoint (torch.distributed.checkpoint), by the path of its `.metadata`.
+    Distributed(PathBuf),
+    /// The states of a DeepSpeed run with ZeRO, by the path of their folder (`global_step100`).
+    DeepSpeed(PathBuf),
+}
+
+/// The longest index that is read; one of 100 000 tensors has about 10 MB.
+const MAX_INDEX: u64 = 256 << 20;
+
+impl Layout {
+    /// What lies at `path`: `None` for a folder that is no checkpoint by itself, though there may be some
+    /// in it.
+    ///
+    /// # Errors
+    /// I/O errors; [`Usage`](crate::ErrorKind::Usage) for a folder that is several checkpoints.
+    pub fn of(path: &Path) -> Result<Option<Layout>> {
+        let look = || match path.is_dir() {
+            true => of_folder(path),
+            false => of_file(path).map(Some),
+        };
+        look().map_err(|error| error.in_file(path))
+    }
+}
+
+fn of_file(path: &Path) -> Result<Layout> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if is_metadata(&name) {
+        return Ok(Layout::Distributed(path.to_path_buf()));
+    }
+    match read_index(&open_file(path)?)? {
+        Some(_) => Ok(Layout::Shards(path.to_path_buf())),
+        None if is_index(&name) => Err(Error::corrupt(
+            "the index of shards has no weight_map; get it again",
+        )),
+        None => Ok(Layout::File),
+    }
+}
+
+fn of_folder(path: &Path) -> Result<Option<Layout>> {
+    let failed = |e: io::Error| Error::io("cannot read the folder", e);
+    let mut found = Vec::new();
+    let mut has_chunks = false;
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        if is_index(&name) {
+            found.push(Layout::Shards(entry.path()));
+        } else if is_metadata(&name) {
+            found.push(Layout::Distributed(entry.path()));
+        }
+        has_chunks |= name.ends_with(".distcp");
+    }
+    if has_chunks && found.is_empty() {
+        return Err(Error::corrupt(
+            "the folder holds chunks of a distributed checkpoint, but no .metadata that says what they are; \
+             get the whole checkpoint",
+        ));
+    }
+    if let Some(states) = zero::find(path)? {
+        found.push(Layout::DeepSpeed(states));
+    }
+    if found.len() > 1 {
+        let mut names: Vec<String> = found.iter().map(Layout::name).collect();
+        names.sort_unstable();
+        return Err(Error::usage(format!(
+            "the folder holds several checkpoints ({}); name the one that is meant",
+            names.join(", ")
+        )));
+    }
+    Ok(found.pop())
+}
+
+impl Layout {
+    fn name(&self) -> String {
+        let path = match self {
+            Layout::File => return String::new(),
+            Layout::Shards(path) | Layout::Distributed(path) | Layout::DeepSpeed(path) => path,
+        };
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+}
+
+/// `pytorch_model.bin.index.json`, `pytorch_model.bin.index.fp16.json`.
+fn is_index(name: &str) -> bool {
+    name.strip_suffix(".json")
+        .and_then(|name| name.split_once(".bin.index"))
+        .is_some_and(|(_, variant)| variant.is_empty() || variant.starts_with('.'))
+}
+
+/// `.metadata`, or `__3.metadata` of a checkpoint of one rank.
+fn is_metadata(name: &str) -> bool {
+    match name.strip_suffix(".metadata") {
+        Some("") => true,
+        Some(rank) => rank
+            .strip_prefix("__")
+            .is_some_and(|rank| !rank.is_empty() && rank.bytes().all(|b| b.is_ascii_digit())),
+        None => false,
+    }
+}
+
+/// The index that a file is; `None` when its content is something else.
+///
+/// # Errors
+/// [`Corrupt`](crate::ErrorKind::Corrupt) for a broken index, and I/O errors.
+pub fn read_index(source: &dyn ReadAt) -> Result<Option<Index>> {
+    let failed = |e| Error::io("cannot read the file", e);
+    let mut head = vec![0; usize::try_from(source.len().min(64)).unwrap_or(0)];
+    source.read_exact_at(&mut head, 0).map_err(failed)?;
+    if !head.trim_ascii_start().starts_with(b"{") || source.len() > MAX_INDEX {
+        return Ok(None);
+    }
+    let mut text = vec![0; usize::try_from(source.len()).unwrap_or(0)];
+    source.read_exact_at(&mut text, 0).map_err(failed)?;
+    let needle = b"weight_map";
+    match text.windows(needle.len()).any(|bytes| bytes == needle) {
+        true => Index::parse(&text).map(Some),
+        false => Ok(None),
+    }
+}

@@ -1,0 +1,330 @@
+//! The states of a DeepSpeed run with ZeRO: reading what each process saved (deepspeed/runtime/engine.py).
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::gather::Gathered;
+use super::open::open_file;
+use super::stores::Source;
+use super::tree::Tree;
+use super::zero_merge::{Model, States, merge};
+use crate::container::Archive;
+use crate::container::shards::check_bare;
+use crate::error::{Error, Result};
+use crate::pickle::{Value, ValueId};
+use crate::torch::{self, Key, Leaf, Reader, Tensor, TensorInfo};
+
+const MODEL: &str = "_model_states.pt";
+const OPTIMIZER: &str = "_optim_states.pt";
+
+/// The folder of states that `folder` is, or that the file `latest` in it names.
+pub fn find(folder: &Path) -> Result<Option<PathBuf>> {
+    let failed = |e: io::Error| Error::io("cannot read the folder", e);
+    if !names(folder, OPTIMIZER).map_err(failed)?.is_empty() {
+        return Ok(Some(folder.to_path_buf()));
+    }
+    if folder.join("zero").is_dir() && !names(folder, MODEL).map_err(failed)?.is_empty()
+        || folder.join("latest_universal").is_file()
+    {
+        return Err(Error::unsupported(
+            "this is a universal checkpoint of DeepSpeed, which is not read; convert the states that it was \
+             made from",
+        ));
+    }
+    let latest = folder.join("latest");
+    let is_short = fs::metadata(&latest).is_ok_and(|found| found.is_file() && found.len() < 256);
+    let tag = match is_short.then(|| fs::read_to_string(&latest)) {
+        Some(Ok(tag)) => tag.trim().to_owned(),
+        _ => return Ok(None),
+    };
+    // Other programs write a file of that name too.
+    let is_tag = tag.contains("global_step");
+    if let Err(error) = check_bare(&tag) {
+        return if is_tag { Err(error) } else { Ok(None) };
+    }
+    let states = folder.join(&tag);
+    let holds_states = names(&states, OPTIMIZER).is_ok_and(|names| !names.is_empty());
+    Ok((is_tag || holds_states).then_some(states))
+}
+
+/// The files whose names end so, rank 10 behind rank 9.
+fn names(folder: &Path, end: &str) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        if let Ok(name) = entry?.file_name().into_string()
+            && name.ends_with(end)
+        {
+            names.push(name);
+        }
+    }
+    names.sort_by(|a, b| natural(a, b));
+    Ok(names)
+}
+
+/// Compares names with the numbers in them as numbers.
+fn natural(a: &str, b: &str) -> Ordering {
+    let pieces = |name: &str| -> Vec<(u64, String)> {
+        name.split_inclusive(|c: char| !c.is_ascii_digit())
+            .map(|piece| {
+                let digits = piece.trim_end_matches(|c: char| !c.is_ascii_digit());
+                let number = digits.parse().unwrap_or(0);
+                (
+                    number,
+                    piece
+                        .trim_start_matches(|c: char| c.is_ascii_digit())
+                        .to_owned(),
+                )
+            })
+            .collect()
+    };
+    pieces(a).cmp(&pieces(b)).then_with(|| a.cmp(b))
+}
+
+/// Merges the states in `folder`.
+pub fn gather(gathered: &mut Gathered, folder: &Path) -> Result<Tree> {
+    let listed = |end: &str| {
+        let found = names(folder, end).map_err(|e| {
+            Error::io(
+                format!("cannot read the folder of states {}", folder.display()),
+                e,
+            )
+        })?;
+        match found.is_empty() {
+            true => Err(Error::corrupt(format!(
+                "the DeepSpeed states are incomplete: {} holds no *{end}, it is missing; get the whole folder",
+                folder.display()
+            ))),
+            false => Ok(found),
+        }
+    };
+    let mut states: Vec<States> = Vec::new();
+    let optimizers = listed(OPTIMIZER)?;
+    let is_parallel = |name: &&String| {
+        name.split_once("mp_rank_")
+            .is_some_and(|(_, rank)| !rank.starts_with("00_"))
+    };
+    if let Some(name) = optimizers.iter().find(is_parallel) {
+        return Err(Error::unsupported(format!(
+            "the DeepSpeed states are of a model that is split over processes ({name}), which is not read; \
+             merge them with the program that trained it"
+        )));
+    }
+    for name in optimizers {
+        let read = |gathered: &mut Gathered| optimizer_states(gathered, &folder.join(&name), &name);
+        states.push(read(gathered).map_err(|error| error.inside(&name))?);
+    }
+    let mut models: Vec<Model> = Vec::new();
+    for name in listed(MODEL)? {
+        let read = |gathered: &mut Gathered| model_states(gathered, &folder.join(&name), &name);
+        models.push(read(gathered).map_err(|error| error.inside(&name))?);
+    }
+    merge(&states, models)
+}
+
+/// A file that is read value by value instead of as a tree.
+struct OpenFile {
+    archive: Archive,
+    file: usize,
+}
+
+impl OpenFile {
+    fn open(gathered: &mut Gathered, path: &Path, name: &str) -> Result<OpenFile> {
+        let source = open_file(path)?;
+        let (archive, file) = gathered.archive(Arc::new(source), name)?;
+        Ok(OpenFile { archive, file })
+    }
+
+    fn root(&self) -> ValueId {
+        self.archive.pickle.root
+    }
+
+    /// A value of a dict; `None` for one that is not there, or Python's `None`.
+    fn field(&self, dict: ValueId, name: &str) -> Option<ValueId> {
+        let graph = &self.archive.pickle.graph;
+        let found = torch::field(graph, dict, name)?;
+        (graph.get(found) != Value::None).then_some(found)
+    }
+
+    /// The named values of a dict, or the numbered ones of a list.
+    fn items(&self, id: Option<ValueId>) -> Vec<(String, ValueId)> {
+        let reader = Reader::new(&self.archive.pickle.graph, None);
+        let children = id.and_then(|id| reader.children(id));
+        let entries = children
+            .map(|children| children.entries)
+            .unwrap_or_default();
+        let named = entries.into_iter().filter_map(|(key, id)| match key {
+            Key::Name(name) => Some((name, id)),
+            Key::Unnamable(_) => None,
+        });
+        named.collect()
+    }
+
+    fn numbers(&self, id: ValueId) -> Vec<u64> {
+        let graph = &self.archive.pickle.graph;
+        let number = |id: ValueId| match graph.get(id) {
+            Value::Int(number) => u64::try_from(number).ok(),
+            // An enum is made of its value.
+            Value::Object(object) => match graph.tuple(object.args) {
+                Some([value]) => torch::size(graph, *value),
+                _ => None,
+            },
+            _ => None,
+        };
+        match graph.get(id) {
+            Value::List(items) | Value::Tuple(items) => {
+                items.iter().filter_map(|id| number(*id)).collect()
+            }
+            _ => number(id).into_iter().collect(),
+        }
+    }
+
+    fn shapes(&self, id: Option<ValueId>) -> Result<Vec<(String, Vec<u64>)>> {
+        let graph = &self.archive.pickle.graph;
+        let shape = |(name, id): (String, ValueId)| match torch::sizes(graph, id) {
+            Some(shape) => Ok((name, shape)),
+            None => Err(malformed(&format!("a shape of {name:?} that is none"))),
+        };
+        self.items(id).into_iter().map(shape).collect()
+    }
+
+    fn texts(&self, id: ValueId) -> Vec<String> {
+        let graph = &self.archive.pickle.graph;
+        match graph.get(id) {
+            Value::List(items) | Value::Tuple(items) | Value::Set(items) => items
+                .iter()
+                .filter_map(|id| graph.str(*id).map(str::to_owned))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The tensors among named values, at home in the list of all storages.
+    fn tensors(
+        &self,
+        gathered: &mut Gathered,
+        named: Vec<(String, ValueId)>,
+    ) -> Result<Vec<(String, Leaf)>> {
+        let mut reader = Reader::new(&self.archive.pickle.graph, None);
+        let mut tensors: Vec<(String, Leaf)> = named
+            .into_iter()
+            .filter_map(|(name, id)| Some((name, reader.tensor(id)?)))
+            .collect();
+        let source = Source {
+            pickle: &self.archive.source,
+            records: &self.archive.storages,
+            byte_order: self.archive.byte_order,
+        };
+        let leaves = tensors.iter_mut().map(|(_, leaf)| leaf);
+        gathered
+            .stores
+            .add(reader.into_storages(), &source, self.file, leaves)?;
+        Ok(tensors)
+    }
+}
+
+/// `optimizer_state_dict`: the flat fp32 weights of this process.
+fn optimizer_states(gathered: &mut Gathered, path: &Path, name: &str) -> Result<States> {
+    let file = OpenFile::open(gathered, path, name)?;
+    let state = file.field(file.root(), "optimizer_state_dict");
+    let state = state.ok_or_else(|| malformed("no optimizer_state_dict"))?;
+    let stage = file.field(state, "zero_stage").map(|id| file.numbers(id));
+    let stage = match stage.as_deref() {
+        Some([stage @ 1..=3]) => *stage,
+        _ => return Err(malformed("no zero_stage of 1, 2 or 3")),
+    };
+    let counts = file.field(state, "partition_count");
+    let counts = counts.map(|id| file.numbers(id)).unwrap_or_default();
+    let groups = match stage {
+        3 => "fp32_flat_groups",
+        _ => "single_partition_of_fp32_groups",
+    };
+    let groups = file.items(file.field(state, groups));
+    let groups = file.tensors(gathered, groups)?;
+    let flat = |(_, leaf): (String, Leaf)| match leaf {
+        Leaf::Tensor(Tensor::View(info)) if info.shape().len() == 1 => Ok(info),
+        _ => Err(malformed("fp32 weights that are no flat tensor")),
+    };
+    let paddings = file.field(state, "param_alignment_paddings").map(|id| {
+        let groups = file.items(Some(id)).into_iter();
+        groups.map(|(_, group)| file.numbers(group)).collect()
+    });
+    Ok(States {
+        stage,
+        world: counts.into_iter().max().unwrap_or(0),
+        groups: groups.into_iter().map(flat).collect::<Result<_>>()?,
+        paddings,
+    })
+}
+
+/// The module's weights and buffers, and how the fp32 weights are cut up.
+fn model_states(gathered: &mut Gathered, path: &Path, name: &str) -> Result<Model> {
+    let file = OpenFile::open(gathered, path, name)?;
+    let root = file.root();
+    let Some(buffers) = file.field(root, "buffer_names") else {
+        return Err(Error::unsupported(
+            "it has no buffer_names: these are no states of ZeRO alone (experts or pipeline stages perhaps), \
+             which are not read",
+        ));
+    };
+    let groups = file.items(file.field(root, "param_shapes"));
+    let shapes = groups
+        .into_iter()
+        .map(|(_, group)| file.shapes(Some(group)));
+    let shapes = shapes.collect::<Result<_>>()?;
+    let graph = &file.archive.pickle.graph;
+    let shared = file.items(file.field(root, "shared_params"));
+    let shared = shared
+        .into_iter()
+        .filter_map(|(name, kept)| Some((name, graph.str(kept)?.to_owned())))
+        .collect();
+    let fragments = file.items(file.field(root, "frozen_param_fragments"));
+    let fragments = file.tensors(gathered, fragments)?;
+    let module = file.items(file.field(root, "module"));
+    let view = |(name, leaf): (String, Leaf)| match leaf {
+        Leaf::Tensor(Tensor::View(info)) => Ok((name, info)),
+        _ => Err(malformed(&format!(
+            "a part of {name:?} that is no dense tensor"
+        ))),
+    };
+    let fragments: HashMap<String, TensorInfo> =
+        fragments.into_iter().map(view).collect::<Result<_>>()?;
+    Ok(Model {
+        buffers: file.texts(buffers),
+        module: file.tensors(gathered, module)?,
+        shapes,
+        frozen: file.shapes(file.field(root, "frozen_param_shapes"))?,
+        fragments,
+        shared,
+    })
+}
+
+/// Refuses the states of one process' model alone: at stage 3 its parameters are empty.
+pub fn refuse_alone(tree: &Tree) -> Result<()> {
+    let has = |key: &str| tree.keys.iter().any(|known| known == key);
+    let is_empty = |leaf: &Leaf| match leaf {
+        Leaf::Tensor(tensor) => tensor.shape() == [0],
+        Leaf::Refused(_) => false,
+    };
+    let is_states = has("buffer_names") && has("param_shapes") && has("ds_version");
+    let mut parameters = tree
+        .found
+        .iter()
+        .filter(|found| found.name.head() == Some("module"));
+    match is_states && parameters.any(|found| is_empty(&found.leaf)) {
+        true => Err(Error::unsupported(
+            "this file is a part of DeepSpeed's states at ZeRO stage 3, whose weights lie in the files beside it; \
+             name the folder",
+        )),
+        false => Ok(()),
+    }
+}
+
+pub fn malformed(what: &str) -> Error {
+    Error::corrupt(format!(
+        "the DeepSpeed states hold {what}; get the whole folder again"
+    ))
+}

@@ -1,0 +1,172 @@
+//! What the records of a zip archive are: a checkpoint as `torch.save` writes since 1.6, a TorchScript
+//! archive, an exported program, or something else.
+
+use std::sync::Arc;
+
+use super::zip::{self, Records};
+use super::{Archive, Contents, Record, exported, truncated};
+use crate::dtype::ByteOrder;
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::pickle;
+use crate::read_at::ReadAt;
+use crate::torch::ScriptClasses;
+
+/// The source of a TorchScript class is a few kilobytes; all of it together at most this many bytes.
+const MAX_CODE: u64 = 64 << 20;
+
+/// Takes a zip archive apart.
+pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Contents> {
+    let mut records = match zip::directory(&source)? {
+        Some(records) => records,
+        None => return Err(truncated::diagnose(&source, limits)),
+    };
+    let Some(prefix) = find_prefix(&records)? else {
+        return match exported::find(&records, limits)? {
+            Some(contents) => Ok(contents),
+            None => Err(diagnose(&records)),
+        };
+    };
+    let mut take = |name: &str| records.remove(&format!("{prefix}{name}"));
+    let Some(pickle) = take("data.pkl") else {
+        return Err(diagnose(&records));
+    };
+    let is_script = take("constants.pkl").is_some();
+    let byte_order = match take("byteorder") {
+        None => ByteOrder::Little,
+        Some(record) if record.len > 16 => return Err(bad_byte_order()),
+        Some(record) => match record.read_whole()?.as_slice() {
+            b"little" => ByteOrder::Little,
+            b"big" => ByteOrder::Big,
+            _ => return Err(bad_byte_order()),
+        },
+    };
+    let source = pickle_source(&pickle, limits)?;
+    let loaded = pickle::load(&*source, 0, limits)?;
+    let scripts = match is_script {
+        true => Some(script_classes(&records, &format!("{prefix}code/"))?),
+        false => None,
+    };
+    let data = format!("{prefix}data/");
+    let storages = records
+        .into_iter()
+        .filter_map(|(name, record)| Some((name.strip_prefix(&data)?.to_owned(), record)))
+        .collect();
+    Ok(Contents::Pickled(Box::new(Archive {
+        byte_order,
+        scripts,
+        ..Archive::new(loaded, source, storages)
+    })))
+}
+
+/// The pickle, checked: in place where that is possible, since a pickle can be as large as the numpy arrays
+/// in it.
+fn pickle_source(record: &Record, limits: &Limits) -> Result<Arc<dyn ReadAt>> {
+    if let Some(direct) = record.direct() {
+        record.read_pieces(|_| Ok(()))?;
+        return Ok(direct);
+    }
+    if record.is_encrypted() {
+        return Err(Error::not_a_checkpoint(
+            "not a checkpoint: a password-protected zip archive; unpack it with its password first",
+        ));
+    }
+    if record.len > limits.pickle_bytes {
+        return Err(Error::limit(format!(
+            "the compressed pickle is {} bytes long, more than the limit of {}",
+            record.len, limits.pickle_bytes
+        )));
+    }
+    Ok(Arc::new(record.read_whole()?))
+}
+
+/// The classes in `code/`, by their files' names: `code/__torch__/torch/nn.py` is the module
+/// `__torch__.torch.nn`.
+fn script_classes(records: &Records, code: &str) -> Result<ScriptClasses> {
+    let mut classes = ScriptClasses::default();
+    let mut left = MAX_CODE;
+    for (key, record) in records {
+        if !key.starts_with(code) || !key.ends_with(".py") {
+            continue;
+        }
+        // The key is in lower case, a class's name is not.
+        let path = record
+            .name
+            .get(code.len()..)
+            .and_then(|path| path.get(..path.len().checked_sub(3)?));
+        let Some(path) = path else { continue };
+        left = left.checked_sub(record.len).ok_or_else(|| {
+            Error::limit(format!(
+                "the archive holds more than {MAX_CODE} bytes of code"
+            ))
+        })?;
+        let source = record.read_whole()?;
+        classes.add(&path.replace('/', "."), &String::from_utf8_lossy(&source));
+    }
+    Ok(classes)
+}
+
+/// What stands before `data.pkl`, its slash included. Renaming a file does not change it, so it is found,
+/// never derived.
+fn find_prefix(records: &Records) -> Result<Option<String>> {
+    let depth = |prefix: &str| prefix.matches('/').count();
+    let mut prefixes: Vec<&str> = records
+        .keys()
+        .filter_map(|name| name.strip_suffix("data.pkl"))
+        .filter(|prefix| prefix.is_empty() || prefix.ends_with('/'))
+        .collect();
+    prefixes.sort_by_key(|prefix| depth(prefix));
+    match prefixes.as_slice() {
+        [] => Ok(None),
+        [first, second, ..] if depth(first) == depth(second) => Err(Error::corrupt(format!(
+            "the archive holds more than one checkpoint ({first:?} and {second:?}); split it first"
+        ))),
+        [first, ..] => Ok(Some((*first).to_owned())),
+    }
+}
+
+fn bad_byte_order() -> Error {
+    Error::corrupt("the byteorder record is neither `little` nor `big`; get the file again")
+}
+
+/// Endings of records by which other archives are known, and what they are.
+const OTHERS: &[(&str, &str)] = &[
+    (
+        ".data/extern_modules",
+        "a torch.package archive, which is made of code; import it with torch.package and save its state_dict()",
+    ),
+    (
+        "model.weights.h5",
+        "a Keras model, which is no PyTorch file",
+    ),
+    (
+        "model.json",
+        "a TorchScript archive of torch 1.0 or older; load it with torch.jit.load and save its state_dict()",
+    ),
+    (".npy", "a numpy archive (.npz), which is no PyTorch file"),
+    (
+        ".ckpt",
+        "a zip archive around a checkpoint; unpack it first",
+    ),
+    (".pt", "a zip archive around a checkpoint; unpack it first"),
+    (".pth", "a zip archive around a checkpoint; unpack it first"),
+    (".bin", "a zip archive around a checkpoint; unpack it first"),
+    (
+        ".safetensors",
+        "a zip archive around a safetensors file; unpack it first",
+    ),
+];
+
+/// What an archive is that holds no `data.pkl`.
+fn diagnose(records: &Records) -> Error {
+    let encrypted = records.values().any(Record::is_encrypted);
+    let what = match OTHERS
+        .iter()
+        .find(|(end, _)| records.keys().any(|name| name.ends_with(end)))
+    {
+        _ if encrypted => "a password-protected zip archive; unpack it with its password first",
+        Some((_, what)) => what,
+        None => "a zip archive without a data.pkl record; check the path or the download",
+    };
+    Error::not_a_checkpoint(format!("not a checkpoint: {what}"))
+}

@@ -1,0 +1,260 @@
+//! The `.metadata` of a distributed checkpoint: a plain pickle that says of which chunks each tensor consists,
+//! and where each chunk lies (torch/distributed/checkpoint/metadata.py, filesystem.py).
+
+use std::collections::HashMap;
+
+use super::shards::check_bare;
+use super::side_pickle;
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::pickle::{Graph, Value, ValueId};
+use crate::read_at::ReadAt;
+use crate::torch::{self, Finding};
+
+/// What a distributed checkpoint consists of.
+pub struct Layout {
+    /// Tensors, in the order of the metadata.
+    pub tensors: Vec<DistributedTensor>,
+    /// Values that are no tensors, or hold them inside, each saved whole.
+    pub objects: Vec<(Vec<String>, Slice)>,
+    pub dangerous: Vec<Finding>,
+    pub unknown_globals: Vec<String>,
+}
+
+/// A tensor that is cut into chunks. Sizes count elements.
+pub struct DistributedTensor {
+    /// Its path in the state dict.
+    pub path: Vec<String>,
+    /// Or the name of one that safetensors does not have.
+    pub dtype: Result<Dtype, String>,
+    pub shape: Vec<u64>,
+    pub chunks: Vec<Chunk>,
+}
+
+/// A box of a tensor, in a slice of its own.
+pub struct Chunk {
+    pub offsets: Vec<u64>,
+    pub sizes: Vec<u64>,
+    /// `None` when the metadata does not say where it is.
+    pub slice: Option<Slice>,
+}
+
+/// A file of `torch.save` inside a `.distcp` file.
+#[derive(Debug, Clone)]
+pub struct Slice {
+    /// The bare name of the file.
+    pub file: String,
+    /// Offset and length in bytes.
+    pub start: u64,
+    pub len: u64,
+}
+
+/// Where a slice is looked up: the flat name, and the chunk's offsets for a tensor.
+type Index = (String, Option<Vec<u64>>);
+
+/// Reads a `.metadata` file.
+///
+/// # Errors
+/// [`Corrupt`](crate::ErrorKind::Corrupt) for another pickle, or one that contradicts itself,
+/// [`Unsupported`](crate::ErrorKind::Unsupported) for compressed chunks.
+pub fn read(source: &dyn ReadAt, limits: &Limits) -> Result<Layout> {
+    let mut dangerous = Vec::new();
+    let loaded = side_pickle(source, 0, limits, &mut dangerous)?;
+    let graph = &loaded.graph;
+    let metadata = Object::of(graph, loaded.root, "Metadata")?;
+    let slices = slices(graph, metadata.dict("storage_data")?)?;
+    let paths = paths(graph, metadata.get("planner_data"));
+    let mut layout = Layout {
+        tensors: Vec::new(),
+        objects: Vec::new(),
+        dangerous,
+        unknown_globals: torch::unknown_globals(graph),
+    };
+    for (key, value) in metadata.dict("state_dict_metadata")? {
+        let Some(name) = graph.str(*key) else {
+            return Err(malformed("a name that is no text"));
+        };
+        let path = match paths.get(name) {
+            Some(path) => path.clone(),
+            None => vec![name.to_owned()],
+        };
+        let find = |offsets: Option<Vec<u64>>| slices.get(&(name.to_owned(), offsets)).cloned();
+        match class_name(graph, *value) {
+            Some("TensorStorageMetadata") => {
+                let tensor = Object::of(graph, *value, "TensorStorageMetadata")?;
+                let tensor = tensor.tensor(path, find);
+                layout.tensors.push(tensor.map_err(|e| e.inside(name))?);
+            }
+            Some("BytesStorageMetadata") => match find(None) {
+                Some(slice) => layout.objects.push((path, slice)),
+                None => {
+                    return Err(Error::corrupt(format!(
+                        "the metadata does not say where {name:?} is; get the checkpoint again"
+                    )));
+                }
+            },
+            _ => return Err(malformed("an entry of an unknown class")),
+        }
+    }
+    Ok(layout)
+}
+
+/// An instance of one of the metadata's classes.
+struct Object<'g> {
+    graph: &'g Graph,
+    state: &'g [(ValueId, ValueId)],
+}
+
+impl<'g> Object<'g> {
+    fn of(graph: &'g Graph, id: ValueId, class: &str) -> Result<Object<'g>> {
+        let unknown = || malformed(&format!("something that should be a {class}"));
+        if class_name(graph, id) != Some(class) {
+            return Err(unknown());
+        }
+        let state = match graph.get(id) {
+            Value::Object(object) => object.state().map(|state| graph.get(state)),
+            _ => None,
+        };
+        match state {
+            Some(Value::Dict(state)) => Ok(Object { graph, state }),
+            _ => Err(unknown()),
+        }
+    }
+
+    fn get(&self, field: &str) -> Option<ValueId> {
+        let found = self
+            .state
+            .iter()
+            .find(|(key, _)| self.graph.str(*key) == Some(field));
+        found.map(|(_, value)| *value)
+    }
+
+    fn need(&self, field: &str) -> Result<ValueId> {
+        self.get(field)
+            .ok_or_else(|| malformed(&format!("an object without {field}")))
+    }
+
+    fn dict(&self, field: &str) -> Result<&'g [(ValueId, ValueId)]> {
+        match self.graph.get(self.need(field)?) {
+            Value::Dict(pairs) => Ok(pairs),
+            _ => Err(malformed(&format!("a {field} that is no dict"))),
+        }
+    }
+
+    fn sizes(&self, field: &str) -> Result<Vec<u64>> {
+        torch::sizes(self.graph, self.need(field)?)
+            .ok_or_else(|| malformed(&format!("sizes ({field}) that are none")))
+    }
+
+    fn number(&self, field: &str) -> Result<u64> {
+        match self.graph.get(self.need(field)?) {
+            Value::Int(number) => {
+                u64::try_from(number).map_err(|_| malformed(&format!("a negative {field}")))
+            }
+            _ => Err(malformed(&format!("a {field} that is no number"))),
+        }
+    }
+
+    /// `TensorStorageMetadata`: properties, whose first item is the dtype, size, chunks.
+    fn tensor(
+        &self,
+        path: Vec<String>,
+        find: impl Fn(Option<Vec<u64>>) -> Option<Slice>,
+    ) -> Result<DistributedTensor> {
+        let graph = self.graph;
+        let properties = match graph.get(self.need("properties")?) {
+            Value::Object(object) => object.state().and_then(|state| graph.tuple(state)),
+            _ => None,
+        };
+        let dtype = properties.and_then(|properties| properties.first());
+        let dtype = dtype.ok_or_else(|| malformed("tensor properties without a dtype"))?;
+        let chunks = match graph.get(self.need("chunks")?) {
+            Value::List(chunks) => chunks,
+            _ => return Err(malformed("chunks that are no list")),
+        };
+        let chunk = |id: &ValueId| {
+            let chunk = Object::of(graph, *id, "ChunkStorageMetadata")?;
+            let offsets = chunk.sizes("offsets")?;
+            Ok(Chunk {
+                slice: find(Some(offsets.clone())),
+                offsets,
+                sizes: chunk.sizes("sizes")?,
+            })
+        };
+        Ok(DistributedTensor {
+            path,
+            dtype: torch::dtype_named(graph, *dtype),
+            shape: self.sizes("size")?,
+            chunks: chunks.iter().map(chunk).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// `{MetadataIndex: _StorageInfo}`; two indices are one if name and offset are.
+fn slices(graph: &Graph, pairs: &[(ValueId, ValueId)]) -> Result<HashMap<Index, Slice>> {
+    let mut slices = HashMap::with_capacity(pairs.len());
+    for (key, value) in pairs {
+        let index = Object::of(graph, *key, "MetadataIndex")?;
+        let name = graph.str(index.need("fqn")?);
+        let name = name.ok_or_else(|| malformed("an index without a name"))?;
+        let offsets = match index.get("offset").map(|id| graph.get(id)) {
+            None | Some(Value::None) => None,
+            Some(_) => Some(index.sizes("offset").map_err(|e| e.inside(name))?),
+        };
+        let info = Object::of(graph, *value, "_StorageInfo")?;
+        let transforms = info.get("transform_descriptors").map(|id| graph.get(id));
+        if let Some(Value::List(transforms)) = transforms
+            && let Some(first) = transforms.first()
+        {
+            return Err(Error::unsupported(format!(
+                "the chunks of {name:?} are compressed ({}), which is not read; save the checkpoint again \
+                 without that extension",
+                graph.str(*first).unwrap_or("in an unknown way")
+            )));
+        }
+        let file = graph.str(info.need("relative_path")?);
+        let file = file.ok_or_else(|| malformed("a chunk in a file without a name"))?;
+        check_bare(file)?;
+        let slice = Slice {
+            file: file.to_owned(),
+            start: info.number("offset")?,
+            len: info.number("length")?,
+        };
+        slices.insert((name.to_owned(), offsets), slice);
+    }
+    Ok(slices)
+}
+
+/// The path behind each flat name; a checkpoint that was saved flat has none.
+fn paths(graph: &Graph, planner_data: Option<ValueId>) -> HashMap<String, Vec<String>> {
+    let pairs = match planner_data.map(|id| graph.get(id)) {
+        Some(Value::Dict(pairs)) => pairs,
+        _ => return HashMap::new(),
+    };
+    let path = |(key, path): &(ValueId, ValueId)| {
+        let keys = graph
+            .tuple(*path)?
+            .iter()
+            .map(|key| torch::text_of(graph, *key));
+        let keys: Option<Vec<String>> = keys.collect();
+        Some((
+            graph.str(*key)?.to_owned(),
+            keys.filter(|keys| !keys.is_empty())?,
+        ))
+    };
+    pairs.iter().filter_map(path).collect()
+}
+
+fn class_name(graph: &Graph, id: ValueId) -> Option<&str> {
+    match graph.get(id) {
+        Value::Object(object) => Some(graph.global(object.callable)?.name.as_str()),
+        _ => None,
+    }
+}
+
+fn malformed(what: &str) -> Error {
+    Error::corrupt(format!(
+        "the .metadata of the distributed checkpoint holds {what}; get the checkpoint again"
+    ))
+}

@@ -1,0 +1,236 @@
+//! The tar that torch 0.1 wrote (torch/serialization.py, `legacy_load`): members `storages`, `tensors` and
+//! `pickle`, whose persistent ids are numbers of the other two.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::legacy::{COUNT, count};
+use super::{Archive, Record, side_pickle};
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::pickle::{self, Graph, Value, ValueId};
+use crate::read_at::{ReadAt, Sequential, SubRange};
+use crate::torch::{Finding, NamedTensor, StorageClass, text_of};
+
+/// No tensor has more dimensions (ATen/native/TensorIterator.h allows 64).
+const MAX_RANK: u64 = 64;
+
+/// Takes a tar checkpoint apart.
+pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Archive> {
+    let members = members(&source)?;
+    let member = |name: &str| match members.get(name) {
+        Some(member) => Ok(Arc::new(member.clone())),
+        None => Err(Error::not_a_checkpoint(
+            "not a checkpoint: it is a tar archive, but not one that torch 0.1 wrote; unpack it first",
+        )),
+    };
+    let (storages, tensors, object) = (member("storages")?, member("tensors")?, member("pickle")?);
+    let mut reader = Side {
+        limits,
+        dangerous: Vec::new(),
+    };
+    let known = reader.storages(&storages)?;
+    let named = reader.tensors(&*tensors, &known)?;
+    let loaded = pickle::load(&*object, 0, limits)?;
+    let records = HashMap::from([(
+        STORAGES.to_owned(),
+        Record::plain(STORAGES, (*storages).clone()),
+    )]);
+    Ok(Archive {
+        named,
+        dangerous: reader.dangerous,
+        ..Archive::new(loaded, object, records)
+    })
+}
+
+const STORAGES: &str = "storages";
+
+/// The regular files of a tar by name.
+fn members(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, SubRange>> {
+    let broken = |e| {
+        Error::corrupt(format!(
+            "the tar archive is corrupt ({e}); get the file again"
+        ))
+    };
+    let mut archive = ::tar::Archive::new(Sequential::new(source.clone()));
+    let mut members = HashMap::new();
+    for entry in archive.entries_with_seek().map_err(broken)? {
+        let entry = entry.map_err(broken)?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let range = SubRange::new(source.clone(), entry.raw_file_position(), entry.size());
+        let Some(range) = range else {
+            return Err(Error::corrupt(format!(
+                "the file is truncated: the tar member {name:?} should end at byte {}, the file has {}; \
+                 get it again",
+                entry.raw_file_position().saturating_add(entry.size()),
+                source.len()
+            )));
+        };
+        members.insert(name.trim_start_matches("./").to_owned(), range);
+    }
+    Ok(members)
+}
+
+/// A storage: where its data lies in the member.
+#[derive(Clone, Copy)]
+struct Stored {
+    class: StorageClass,
+    start: u64,
+    bytes: u64,
+}
+
+/// Reads the small pickles of the members.
+struct Side<'l> {
+    limits: &'l Limits,
+    dangerous: Vec<Finding>,
+}
+
+impl Side<'_> {
+    /// The number in the pickle at `offset`, and where it ends.
+    fn number(&mut self, member: &dyn ReadAt, offset: u64) -> Result<(u64, u64)> {
+        let loaded = side_pickle(member, offset, self.limits, &mut self.dangerous)?;
+        match loaded.graph.get(loaded.root) {
+            Value::Int(number) if number >= 0 => Ok((number.unsigned_abs(), loaded.end)),
+            _ => Err(malformed("a count", offset)),
+        }
+    }
+
+    /// A number, then as often a pickle `(key, location, class)`, an element count and the elements; at last
+    /// a pickle with a list of views, `(key, root key, offset, number of elements)`.
+    fn storages(&mut self, member: &Arc<SubRange>) -> Result<HashMap<String, Stored>> {
+        let mut storages = HashMap::new();
+        let (number, mut position) = self.number(&**member, 0)?;
+        for _ in 0..number {
+            let at = position;
+            let head = side_pickle(&**member, at, self.limits, &mut self.dangerous)?;
+            let graph = &head.graph;
+            let items = graph.tuple(head.root).unwrap_or_default();
+            // The earliest files have no location: (key, class).
+            let (Some(key), Some(class)) = (
+                items.first().and_then(|key| text_of(graph, *key)),
+                items.last().and_then(|class| class_of(graph, *class)),
+            ) else {
+                return Err(malformed("a storage", at));
+            };
+            let start = head.end.saturating_add(COUNT);
+            let bytes = count(&**member, head.end)?.and_then(|n| n.checked_mul(class.unit()));
+            let end = bytes.and_then(|bytes| start.checked_add(bytes));
+            let (Some(bytes), Some(end)) = (bytes, end.filter(|end| *end <= member.len())) else {
+                return Err(malformed("a storage that is not complete", at));
+            };
+            let stored = Stored {
+                class,
+                start,
+                bytes,
+            };
+            storages.insert(key, stored);
+            position = end;
+        }
+        if position < member.len() {
+            self.views(&**member, position, &mut storages)?;
+        }
+        Ok(storages)
+    }
+
+    fn views(
+        &mut self,
+        member: &dyn ReadAt,
+        at: u64,
+        storages: &mut HashMap<String, Stored>,
+    ) -> Result<()> {
+        let loaded = side_pickle(member, at, self.limits, &mut self.dangerous)?;
+        let graph = &loaded.graph;
+        let Value::List(views) = graph.get(loaded.root) else {
+            return Err(malformed("a list of views", at));
+        };
+        for view in views {
+            let found = match graph.tuple(*view) {
+                Some([key, root, offset, numel]) => {
+                    let root = text_of(graph, *root).and_then(|root| storages.get(&root).copied());
+                    let number = |id: &ValueId| match graph.get(*id) {
+                        Value::Int(number) => u64::try_from(number).ok(),
+                        _ => None,
+                    };
+                    text_of(graph, *key)
+                        .zip(root)
+                        .zip(number(offset).zip(number(numel)))
+                }
+                _ => None,
+            };
+            let view = found.and_then(|((key, root), (offset, numel))| {
+                let unit = root.class.unit();
+                let (skip, bytes) = (offset.checked_mul(unit)?, numel.checked_mul(unit)?);
+                let start = root.start.checked_add(skip)?;
+                let is_inside = skip.checked_add(bytes)? <= root.bytes;
+                let stored = Stored {
+                    start,
+                    bytes,
+                    ..root
+                };
+                is_inside.then_some((key, stored))
+            });
+            let (key, stored) = view.ok_or_else(|| malformed("a view of a storage", at))?;
+            storages.insert(key, stored);
+        }
+        Ok(())
+    }
+
+    /// A number, then as often a pickle `(key, storage key, class)` and the geometry: rank as i32, four bytes
+    /// of nothing, sizes, strides and offset as i64.
+    fn tensors(
+        &mut self,
+        member: &dyn ReadAt,
+        storages: &HashMap<String, Stored>,
+    ) -> Result<Vec<NamedTensor>> {
+        let (number, mut position) = self.number(member, 0)?;
+        let mut tensors = Vec::new();
+        for _ in 0..number {
+            let at = position;
+            let head = side_pickle(member, at, self.limits, &mut self.dangerous)?;
+            let graph = &head.graph;
+            let items = graph.tuple(head.root).unwrap_or_default();
+            let mut keys = items.iter().filter_map(|id| text_of(graph, *id));
+            // In the earliest files the class stands before the storage's key.
+            let (Some(id), Some(storage)) = (keys.next(), keys.next()) else {
+                return Err(malformed("a tensor", at));
+            };
+            let Some(stored) = storages.get(&storage) else {
+                return Err(malformed("a tensor over a storage that is not there", at));
+            };
+            let rank = count(member, head.end)?.map(|rank| rank & 0xffff_ffff);
+            let Some(rank) = rank.filter(|rank| *rank <= MAX_RANK) else {
+                return Err(malformed("a tensor of impossible rank", at));
+            };
+            position = head.end.saturating_add(COUNT);
+            let mut numbers = Vec::new();
+            for _ in 0..rank.saturating_mul(2).saturating_add(1) {
+                let number = count(member, position)?;
+                numbers.push(number.ok_or_else(|| malformed("a tensor that is not complete", at))?);
+                position = position.saturating_add(COUNT);
+            }
+            let offset = numbers.pop().unwrap_or(0);
+            let strides = numbers.split_off(usize::try_from(rank).unwrap_or(0));
+            tensors.push(NamedTensor {
+                id,
+                class: stored.class,
+                record: STORAGES.to_owned(),
+                start: stored.start,
+                bytes: stored.bytes,
+                shape: numbers,
+                strides,
+                offset,
+            });
+        }
+        Ok(tensors)
+    }
+}
+
+fn class_of(graph: &Graph, id: ValueId) -> Option<StorageClass> {
+    graph.global(id).and_then(StorageClass::of)
+}
+
+fn malformed(what: &str, at: u64) -> Error {
+    Error::corrupt(format!(
+        "the tar archive holds {what} in an unknown form at byte {at} of its member; get the file again"
+    ))
+}

@@ -1,0 +1,47 @@
+//! How much of a zip archive is missing whose end, and so its directory, is not there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::pickle;
+use crate::read_at::ReadAt;
+use crate::torch::StorageRef;
+
+/// The error for a zip archive without a directory.
+pub fn diagnose(source: &Arc<dyn ReadAt>, limits: &Limits) -> Error {
+    let len = source.len();
+    match needed(&**source, limits) {
+        Some(needed) if needed > len => Error::corrupt(format!(
+            "the file is truncated: its tensors need at least {needed} bytes, the file has {len}, so at \
+             least {} are missing; get it again",
+            needed.saturating_sub(len)
+        )),
+        _ => Error::corrupt(format!(
+            "the file is truncated: the archive's directory, which belongs at its end (byte {len} now), is \
+             missing; get it again"
+        )),
+    }
+}
+
+/// How long the file is at least, if it starts with its pickle as `torch.save` writes it: up to the end of
+/// the pickle, and then every storage.
+fn needed(source: &dyn ReadAt, limits: &Limits) -> Option<u64> {
+    let mut fixed = [0; 30];
+    source.read_exact_at(&mut fixed, 0).ok()?;
+    let [.., n0, n1, e0, e1] = fixed;
+    let name_len = u64::from(u16::from_le_bytes([n0, n1]));
+    let extra_len = u64::from(u16::from_le_bytes([e0, e1]));
+    let start = name_len.checked_add(extra_len)?.checked_add(30)?;
+    let loaded = pickle::load(source, start, limits).ok()?;
+    let mut storages = HashMap::new();
+    for pid in loaded.graph.persistent_ids() {
+        if let Ok(found) = StorageRef::read(&loaded.graph, pid) {
+            storages.insert(found.key, found.bytes);
+        }
+    }
+    storages
+        .values()
+        .try_fold(loaded.end, |sum, bytes| sum.checked_add(*bytes))
+}

@@ -1,0 +1,126 @@
+//! The arguments of the rebuild functions for dense tensors → [`TensorInfo`].
+
+use super::globals::{self, Element, Meaning, StorageClass};
+use super::leaf::Refusal;
+use super::storage::{BadStorage, Storages};
+use super::tensor::{Geometry, TensorInfo};
+use crate::dtype::Dtype;
+use crate::pickle::{Graph, Value, ValueId};
+
+/// What a rebuild function is given, by its place in the pickle.
+pub struct Arguments {
+    pub storage: ValueId,
+    pub offset: ValueId,
+    pub size: ValueId,
+    pub stride: ValueId,
+    /// v3 only: the storage is untyped.
+    pub dtype: Option<ValueId>,
+    pub metadata: Option<ValueId>,
+}
+
+impl Arguments {
+    /// Reads the tensor.
+    pub fn read(&self, graph: &Graph, storages: &mut Storages) -> Result<TensorInfo, Refusal> {
+        let (id, class) = storages
+            .intern(graph, self.storage)
+            .map_err(|bad| match bad {
+                BadStorage::Meta => Refusal::unsupported("is a meta tensor, which has no data"),
+                BadStorage::Malformed(what) => {
+                    Refusal::corrupt(format!("is corrupt: its storage {what}"))
+                }
+            })?;
+        let Some(stored) = storages.get(id) else {
+            return Err(Refusal::corrupt("has no storage"));
+        };
+        let element = match (class, self.dtype) {
+            (StorageClass::Typed(element), None) => element,
+            (_, Some(dtype)) => element_of(graph, dtype)?,
+            (StorageClass::Untyped, None) => {
+                return Err(Refusal::corrupt("has an untyped storage and no dtype"));
+            }
+        };
+        let dtype = match element {
+            Element::Known(dtype) => dtype,
+            Element::Foreign(name, _) => {
+                return Err(Refusal::unsupported(format!(
+                    "is of dtype {name}, which safetensors does not have"
+                )));
+            }
+        };
+        let sizes = |id, what: &str| {
+            sizes(graph, id)
+                .ok_or_else(|| Refusal::corrupt(format!("has {what} that are no valid sizes")))
+        };
+        let geometry = Geometry {
+            shape: sizes(self.size, "dimensions")?,
+            strides: sizes(self.stride, "strides")?,
+            offset: size(graph, self.offset)
+                .ok_or_else(|| Refusal::corrupt("has an offset that is no valid size"))?,
+        };
+        let (conjugated, negated) = flags(graph, self.metadata)?;
+        let info = TensorInfo::new(dtype, geometry, id, stored.bytes).map_err(Refusal::corrupt)?;
+        Ok(info.with_flags(conjugated, negated))
+    }
+}
+
+/// The element type that a dtype global names.
+pub fn element_of(graph: &Graph, id: ValueId) -> Result<Element, Refusal> {
+    match graph.global(id).and_then(globals::meaning) {
+        Some(Meaning::Dtype(element)) => Ok(element),
+        _ => Err(Refusal::unsupported("has a dtype that is not known")),
+    }
+}
+
+/// `{'conj': True}` and `{'neg': True}`, the v2 and v3 functions' last argument.
+fn flags(graph: &Graph, metadata: Option<ValueId>) -> Result<(bool, bool), Refusal> {
+    let metadata = metadata.map(|id| graph.get(globals::see_through(graph, id)));
+    let pairs = match metadata {
+        None | Some(Value::None) => return Ok((false, false)),
+        Some(Value::Dict(pairs)) => pairs,
+        _ => return Err(Refusal::corrupt("has metadata that is no dict")),
+    };
+    let mut flags = (false, false);
+    for (key, value) in pairs {
+        let set = graph.get(*value) == Value::Bool(true);
+        match graph.str(*key) {
+            Some("conj") => flags.0 = set,
+            Some("neg") => flags.1 = set,
+            _ => return Err(Refusal::unsupported("has metadata that is not known")),
+        }
+    }
+    Ok(flags)
+}
+
+/// Sizes as a tuple, a list, or `torch.Size((…))`.
+pub fn sizes(graph: &Graph, id: ValueId) -> Option<Vec<u64>> {
+    let items = match graph.get(id) {
+        Value::Tuple(items) | Value::List(items) => items,
+        Value::Object(object) => {
+            let global = graph.global(object.callable)?;
+            match graph.tuple(object.args)? {
+                [inner] if global.module == "torch" && global.name == "Size" => {
+                    graph.tuple(*inner)?
+                }
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    items.iter().map(|item| size(graph, *item)).collect()
+}
+
+pub fn size(graph: &Graph, id: ValueId) -> Option<u64> {
+    match graph.get(id) {
+        Value::Int(value) => u64::try_from(value).ok(),
+        _ => None,
+    }
+}
+
+/// The dtype that a global names, or the name of one that safetensors does not have.
+pub fn dtype_named(graph: &Graph, id: ValueId) -> Result<Dtype, String> {
+    match element_of(graph, id) {
+        Ok(Element::Known(dtype)) => Ok(dtype),
+        Ok(Element::Foreign(name, _)) => Err(name.to_owned()),
+        Err(_) => Err("of an unknown name".to_owned()),
+    }
+}

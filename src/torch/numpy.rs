@@ -1,0 +1,234 @@
+//! numpy arrays and scalars, which pickle their data inline.
+
+use std::sync::Arc;
+
+use super::leaf::Refusal;
+use super::storage::{Place, Storage, Storages};
+use super::tensor::{Geometry, TensorInfo};
+use crate::dtype::{ByteOrder, Dtype};
+use crate::pickle::{Blob, BlobKind, Graph, Object, Value, ValueId};
+
+/// numpy's type strings (numpy/_core/_dtype.py), without the byte order.
+const DTYPES: &[(&str, Dtype)] = &[
+    ("b1", Dtype::Bool),
+    ("u1", Dtype::UInt8),
+    ("u2", Dtype::UInt16),
+    ("u4", Dtype::UInt32),
+    ("u8", Dtype::UInt64),
+    ("i1", Dtype::Int8),
+    ("i2", Dtype::Int16),
+    ("i4", Dtype::Int32),
+    ("i8", Dtype::Int64),
+    ("f2", Dtype::Float16),
+    ("f4", Dtype::Float32),
+    ("f8", Dtype::Float64),
+    ("c8", Dtype::Complex64),
+];
+
+/// An array as pickled, not yet looked at closely.
+struct Array {
+    dtype: ValueId,
+    shape: Vec<u64>,
+    strides: Vec<u64>,
+    data: ValueId,
+}
+
+/// `_reconstruct(ndarray, (0,), b'b')` with the state `(1, shape, dtype, is_fortran, data)`
+/// (numpy/_core/src/multiarray/methods.c, `array_setstate`).
+pub fn reconstructed(
+    graph: &Graph,
+    storages: &mut Storages,
+    id: ValueId,
+    object: &Object,
+) -> Result<TensorInfo, Refusal> {
+    let state = object.state().and_then(|state| graph.tuple(state));
+    let Some([_, shape, dtype, fortran, data]) = state else {
+        return Err(Refusal::corrupt("is a numpy array without a state"));
+    };
+    let shape = shape_of(graph, *shape)?;
+    let fortran = graph.get(*fortran) == Value::Bool(true);
+    let array = Array {
+        dtype: *dtype,
+        strides: strides(&shape, fortran),
+        shape,
+        data: *data,
+    };
+    array.read(graph, storages, id)
+}
+
+/// `_frombuffer(buffer, dtype, shape, order[, axis_order])`, protocol 5 (numpy/_core/numeric.py).
+pub fn from_buffer(
+    graph: &Graph,
+    storages: &mut Storages,
+    id: ValueId,
+    args: &[ValueId],
+) -> Result<TensorInfo, Refusal> {
+    let [data, dtype, shape, order, rest @ ..] = args else {
+        return Err(Refusal::corrupt("is a numpy array of too few arguments"));
+    };
+    let mut shape = shape_of(graph, *shape)?;
+    let mut strides = strides(&shape, graph.str(*order) == Some("F"));
+    // Order K: the buffer's axes are yet to be transposed.
+    let axes = rest.first().and_then(|axes| graph.tuple(*axes));
+    if graph.str(*order) == Some("K")
+        && let Some(axes) = axes
+    {
+        let axis = |id: &ValueId| match graph.get(*id) {
+            Value::Int(axis) => usize::try_from(axis).ok(),
+            _ => None,
+        };
+        let axes: Option<Vec<usize>> = axes.iter().map(axis).collect();
+        let pick = |from: &[u64]| -> Option<Vec<u64>> {
+            let axes = axes.as_ref().filter(|axes| axes.len() == from.len())?;
+            axes.iter().map(|axis| from.get(*axis).copied()).collect()
+        };
+        let (Some(picked), Some(steps)) = (pick(&shape), pick(&strides)) else {
+            return Err(Refusal::corrupt(
+                "is a numpy array with axes that do not exist",
+            ));
+        };
+        (shape, strides) = (picked, steps);
+    }
+    let array = Array {
+        dtype: *dtype,
+        shape,
+        strides,
+        data: *data,
+    };
+    array.read(graph, storages, id)
+}
+
+/// `scalar(dtype, data)`; `None` for one that is no number safetensors has: like a Python value, it is no
+/// tensor.
+pub fn scalar(
+    graph: &Graph,
+    storages: &mut Storages,
+    id: ValueId,
+    args: &[ValueId],
+) -> Option<TensorInfo> {
+    let [dtype, data] = args else { return None };
+    let array = Array {
+        dtype: *dtype,
+        shape: Vec::new(),
+        strides: Vec::new(),
+        data: *data,
+    };
+    let number = array.read(graph, storages, id).ok()?;
+    Some(number.into_number())
+}
+
+impl Array {
+    fn read(
+        self,
+        graph: &Graph,
+        storages: &mut Storages,
+        id: ValueId,
+    ) -> Result<TensorInfo, Refusal> {
+        let (dtype, byte_order) = dtype_of(graph, self.dtype)?;
+        let numel = self.shape.iter().try_fold(1u64, |n, s| n.checked_mul(*s));
+        let bytes = numel.and_then(|numel| numel.checked_mul(dtype.size()));
+        let Some(bytes) = bytes else {
+            return Err(Refusal::corrupt("has more elements than can be counted"));
+        };
+        let (place, held) = match graph.get(self.data) {
+            Value::Bytes(data) => (Place::Memory(Arc::new(data.to_vec())), Some(data.len())),
+            // Python 2 has one type for bytes and text.
+            Value::Str(data) => (
+                Place::Memory(Arc::new(data.as_bytes().to_vec())),
+                Some(data.len()),
+            ),
+            Value::Blob(blob) if blob.kind != BlobKind::Text => (Place::Blob(blob), held_by(blob)),
+            _ => return Err(Refusal::unsupported("is a numpy array of Python objects")),
+        };
+        let held = held.map(u64::try_from);
+        if held.is_some_and(|held| held != Ok(bytes)) {
+            return Err(Refusal::corrupt(
+                "is a numpy array whose data is not of the size that its shape says",
+            ));
+        }
+        let storage = storages.own(id, || Storage {
+            key: "of a numpy array".to_owned(),
+            bytes,
+            place,
+            byte_order: Some(byte_order),
+            untyped: false,
+        });
+        let storage = storage.ok_or_else(|| Refusal::corrupt("is one array too many"))?;
+        let geometry = Geometry {
+            shape: self.shape,
+            strides: self.strides,
+            offset: 0,
+        };
+        TensorInfo::new(dtype, geometry, storage, bytes).map_err(Refusal::corrupt)
+    }
+}
+
+/// The bytes that a blob stands for, if that can be told without reading it.
+fn held_by(blob: Blob) -> Option<usize> {
+    match blob.kind {
+        BlobKind::Bytes => Some(usize::try_from(blob.len).unwrap_or(usize::MAX)),
+        BlobKind::Text | BlobKind::Latin1 => None,
+    }
+}
+
+/// `dtype('f4', False, True)` with the state `(3, '<', None, None, None, -1, -1, 0)`.
+fn dtype_of(graph: &Graph, id: ValueId) -> Result<(Dtype, ByteOrder), Refusal> {
+    let unknown = || Refusal::unsupported("is a numpy array of a dtype in an unknown form");
+    let Value::Object(object) = graph.get(id) else {
+        return Err(unknown());
+    };
+    let is_dtype = graph
+        .global(object.callable)
+        .is_some_and(|global| global.module == "numpy" && global.name == "dtype");
+    let code = graph.tuple(object.args).and_then(|args| args.first());
+    let Some(code) = code.and_then(|code| graph.str(*code)).filter(|_| is_dtype) else {
+        return Err(unknown());
+    };
+    let (order, code) = match code.strip_prefix(['<', '>', '=', '|']) {
+        Some(rest) => (code.chars().next(), rest),
+        None => (None, code),
+    };
+    let Some((_, dtype)) = DTYPES.iter().find(|(known, _)| *known == code) else {
+        return Err(Refusal::unsupported(format!(
+            "is a numpy array of dtype {code}, which safetensors does not have"
+        )));
+    };
+    let state = object.state().and_then(|state| graph.tuple(state));
+    let order = match state.and_then(|state| state.get(1)) {
+        Some(order) => graph.str(*order).and_then(|order| order.chars().next()),
+        None => order,
+    };
+    Ok(match order {
+        Some('>') => (*dtype, ByteOrder::Big),
+        _ => (*dtype, ByteOrder::Little),
+    })
+}
+
+fn shape_of(graph: &Graph, id: ValueId) -> Result<Vec<u64>, Refusal> {
+    let size = |id: &ValueId| match graph.get(*id) {
+        Value::Int(size) => u64::try_from(size).ok(),
+        _ => None,
+    };
+    let sizes = match graph.get(id) {
+        Value::Tuple(sizes) => sizes.iter().map(size).collect(),
+        Value::Int(_) => size(&id).map(|size| vec![size]),
+        _ => None,
+    };
+    sizes.ok_or_else(|| Refusal::corrupt("is a numpy array with a shape that is no shape"))
+}
+
+/// Strides in elements of a dense array, row-major or column-major (Fortran).
+fn strides(shape: &[u64], fortran: bool) -> Vec<u64> {
+    let mut step = 1u64;
+    let mut next = |size: &u64| {
+        let stride = step;
+        step = step.saturating_mul((*size).max(1));
+        stride
+    };
+    if fortran {
+        return shape.iter().map(next).collect();
+    }
+    let mut strides: Vec<u64> = shape.iter().rev().map(&mut next).collect();
+    strides.reverse();
+    strides
+}
