@@ -26,7 +26,7 @@ pub fn gather(gathered: &mut Gathered, metadata: &Path) -> Result<Tree> {
     for (path, slice) in layout.objects {
         // Most are numbers and settings; some hold tensors of their own.
         let inner = slices.read(gathered, &slice, &path.join("."))?;
-        note_key(&mut tree, &path);
+        tree.note_key(path.first().map_or("", String::as_str));
         for found in inner.found {
             let mut name = Name::of(&path);
             for key in found.name.split() {
@@ -36,20 +36,12 @@ pub fn gather(gathered: &mut Gathered, metadata: &Path) -> Result<Tree> {
         }
     }
     for tensor in layout.tensors {
-        note_key(&mut tree, &tensor.path);
+        tree.note_key(tensor.path.first().map_or("", String::as_str));
         let name = Name::of(&tensor.path);
         let leaf = assemble(gathered, &mut slices, tensor, name.text())?;
         tree.push(&name, None, leaf);
     }
     Ok(tree)
-}
-
-fn note_key(tree: &mut Tree, path: &[String]) {
-    if let Some(key) = path.first()
-        && !tree.keys.contains(key)
-    {
-        tree.keys.push(key.clone());
-    }
 }
 
 /// A tensor of its chunks. What is wrong with it alone makes it one that cannot be written.

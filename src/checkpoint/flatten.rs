@@ -72,7 +72,7 @@ impl<'g> Walker<'g> {
                         if matches!(self.graph.get(id), Value::List(_) | Value::Tuple(_)) {
                             tree.lists.insert(key.clone());
                         }
-                        tree.keys.push(key);
+                        tree.note_key(&key);
                     }
                     self.visit(id, &name, &mut path, &mut tree)?;
                 }
@@ -83,7 +83,7 @@ impl<'g> Walker<'g> {
                         let leaf = Leaf::Refused(Refusal::unsupported(reason));
                         tree.push(&name, level_module(&path), leaf);
                         if is_top {
-                            tree.keys.push(name.text().to_owned());
+                            tree.note_key(name.text());
                         }
                     }
                 }

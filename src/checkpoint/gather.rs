@@ -43,9 +43,7 @@ impl Gathered<'_> {
     pub fn archive(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<(Archive, usize)> {
         self.file_bytes = self.file_bytes.saturating_add(source.len());
         let mut archive = container::open_nested(source, self.limits)?;
-        let mut dangerous = std::mem::take(&mut archive.dangerous);
-        dangerous.extend(torch::dangerous_calls(&archive.pickle.graph));
-        self.judge(dangerous, torch::unknown_globals(&archive.pickle.graph))?;
+        self.judge_archive(&mut archive)?;
         Ok((*archive, self.stores.file(name)))
     }
 
@@ -78,11 +76,16 @@ impl Gathered<'_> {
         Ok(())
     }
 
-    fn pickled(&mut self, archive: Archive, file: usize) -> Result<Tree> {
+    fn judge_archive(&mut self, archive: &mut Archive) -> Result<()> {
         let graph = &archive.pickle.graph;
-        let mut dangerous = archive.dangerous;
+        let mut dangerous = std::mem::take(&mut archive.dangerous);
         dangerous.extend(torch::dangerous_calls(graph));
-        self.judge(dangerous, torch::unknown_globals(graph))?;
+        self.judge(dangerous, torch::unknown_globals(graph))
+    }
+
+    fn pickled(&mut self, mut archive: Archive, file: usize) -> Result<Tree> {
+        self.judge_archive(&mut archive)?;
+        let graph = &archive.pickle.graph;
         let mut reader = Reader::new(graph, archive.scripts.as_ref());
         for tensor in archive.named {
             reader.name(tensor);
@@ -115,7 +118,7 @@ impl Gathered<'_> {
                 true => self.pickled_tensor(&tensor, file)?,
                 false => self.described_tensor(tensor, file)?,
             };
-            tree.keys.push(name.text().to_owned());
+            tree.note_key(name.text());
             tree.found.push(Found {
                 name,
                 // The names are those of a state_dict: nothing is to be unwrapped.

@@ -58,7 +58,7 @@ pub struct Checkpoint {
     /// Size of the file, or of all files, in bytes.
     pub file_bytes: u64,
     /// What the index says beside the map of shards; `None` for a checkpoint that is not cut into shards.
-    pub shard_metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    pub(crate) shard_metadata: Option<serde_json::Map<String, serde_json::Value>>,
     stores: Stores,
 }
 
@@ -178,12 +178,12 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Corrupt`](crate::ErrorKind::Corrupt) when there is no such record, or it is too short.
-    pub fn record(&self, id: StorageId) -> Result<&Record> {
+    pub(crate) fn record(&self, id: StorageId) -> Result<&Record> {
         self.store(id)?.record()
     }
 
     /// The names of the files that the tensors lie in; an empty one for a checkpoint of one file.
-    pub fn files(&self) -> &[String] {
+    pub(crate) fn files(&self) -> &[String] {
         self.stores.files()
     }
 
@@ -191,7 +191,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Corrupt`](crate::ErrorKind::Corrupt) for an id of another checkpoint.
-    pub fn file(&self, id: StorageId) -> Result<usize> {
+    pub(crate) fn file(&self, id: StorageId) -> Result<usize> {
         Ok(self.store(id)?.file)
     }
 

@@ -174,27 +174,23 @@ fn whole(found: Vec<Found>) -> Result<Choice> {
     })
 }
 
-fn at_path(tree: Tree, path: &str) -> Result<Choice> {
+fn at_path(mut tree: Tree, path: &str) -> Result<Choice> {
     let mut chosen = Vec::new();
-    let mut beside = Tree {
-        found: Vec::new(),
-        ..tree
-    };
-    for found in tree.found {
+    for found in std::mem::take(&mut tree.found) {
         match found.name.keys_of(path) {
             Some(keys) => chosen.push(below(found, keys)),
-            None => beside.found.push(found),
+            None => tree.found.push(found),
         }
     }
     if chosen.is_empty() {
         return Err(Error::usage(format!(
             "no tensors lie at --root {path:?}; the top of the file holds: {}",
-            top_keys(&beside.keys)
+            top_keys(&tree.keys)
         )));
     }
     let mut choice = whole(chosen)?;
     choice.path = path.to_owned();
-    for branch in branches(beside) {
+    for branch in branches(tree) {
         if branch.is_ema() && branch.has_tensors() {
             choice.averages.push(branch.into_averages());
         }

@@ -1,6 +1,6 @@
 //! A checkpoint that is cut into shards, by its index.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,7 +19,6 @@ pub fn gather(gathered: &mut Gathered, index: &Index, folder: &Path) -> Result<T
         .iter()
         .map(|(name, file)| (name.as_str(), file.as_str()))
         .collect();
-    let mut keys = HashSet::new();
     for file in index.files() {
         let path = folder.join(file);
         let source = open_file(&path).map_err(|error| {
@@ -31,11 +30,7 @@ pub fn gather(gathered: &mut Gathered, index: &Index, folder: &Path) -> Result<T
             .file(Arc::new(source), file)
             .map_err(|error| error.inside(file))?;
         whole.lists.extend(tree.lists);
-        for key in tree.keys {
-            if keys.insert(key.clone()) {
-                whole.keys.push(key);
-            }
-        }
+        tree.keys.iter().for_each(|key| whole.note_key(key));
         let mut elsewhere = 0usize;
         for found in tree.found {
             let name = found.name.text();

@@ -9,6 +9,8 @@ use crate::torch::Leaf;
 pub struct Tree {
     /// The keys at the top, with tensors below or without.
     pub keys: Vec<String>,
+    /// The same, to be looked up.
+    known: HashSet<String>,
     /// Those of them whose value is a list or a tuple.
     pub lists: HashSet<String>,
     /// The tensors, in the file's order.
@@ -33,6 +35,13 @@ pub struct Name {
 }
 
 impl Tree {
+    /// Notes a key at the top, once.
+    pub fn note_key(&mut self, key: &str) {
+        if self.known.insert(key.to_owned()) {
+            self.keys.push(key.to_owned());
+        }
+    }
+
     pub fn push(&mut self, name: &Name, module_at: Option<usize>, leaf: Leaf) {
         self.found.push(Found {
             name: name.clone(),

@@ -116,7 +116,7 @@ impl Whole {
         for (key, leaf) in self.leaves {
             // The names are those of a state_dict: nothing is to be unwrapped.
             tree.push(&Name::of([key.as_str()]), Some(0), leaf);
-            tree.keys.push(key);
+            tree.note_key(&key);
         }
         tree
     }

@@ -13,6 +13,9 @@ Examples:
                                               the averaged weights under the model's names
   ckpt2st -r checkpoints/ -o converted/       a whole folder, its structure kept
   ckpt2st last.ckpt --exclude 'loss.*'        leave out what you do not want
+  ckpt2st pytorch_model.bin.index.json        shard by shard, with model.safetensors.index.json
+  ckpt2st checkpoint-100/ -o model.safetensors
+                                              sharded, distributed or DeepSpeed: merged into one file
 
 Exit codes: 0 done, 1 an input failed, 2 wrong usage, 3 dangerous pickle refused, 130 interrupted";
 
@@ -20,7 +23,8 @@ Exit codes: 0 done, 1 an input failed, 2 wrong usage, 3 dangerous pickle refused
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Args {
-    /// Checkpoints, or folders of checkpoints
+    /// Checkpoint files, indices of shards (*.bin.index.json), folders that are one checkpoint (sharded,
+    /// distributed, DeepSpeed), or folders of checkpoints
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 

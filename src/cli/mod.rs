@@ -17,6 +17,25 @@ pub mod exit {
     pub const INTERRUPTED: u8 = 130;
 }
 
+/// A distributed checkpoint has a file for each process that wrote it, a thousand and more, and a shell's usual
+/// limit is 1024 open files. A program may raise it as far as the system lets it.
+#[cfg(unix)]
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is refused, the files beyond the limit will be told of one by one.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    );
+}
+
+#[cfg(not(unix))]
+fn allow_many_files() {}
+
 /// Runs the command line and returns the exit code.
 pub fn run() -> u8 {
     let args = match args::Args::try_parse() {
@@ -33,6 +52,7 @@ pub fn run() -> u8 {
         }
     };
     progress::catch_signals();
+    allow_many_files();
     match job::Run::new(&args) {
         Ok(run) => batch::convert_all(&run),
         Err(error) => {

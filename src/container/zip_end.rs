@@ -15,6 +15,7 @@ const END_64_LEN: u64 = 56;
 /// How many bytes before the file's end are searched: an end record is followed by a comment of at most
 /// 64 KiB.
 const TAIL: u64 = 66 * 1024;
+const SHORT_TAIL: u64 = 98;
 
 /// What stands at the end of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,8 +34,16 @@ pub enum End {
 /// # Errors
 /// I/O errors.
 pub fn find(source: &dyn ReadAt) -> Result<End> {
+    // torch writes no comment: then the three records are all that is needed.
+    match search(source, SHORT_TAIL)? {
+        End::Whole => Ok(End::Whole),
+        End::Later | End::Missing => search(source, TAIL),
+    }
+}
+
+fn search(source: &dyn ReadAt, tail: u64) -> Result<End> {
     let failed = |e| Error::io("cannot read the zip archive", e);
-    let len = source.len().min(TAIL);
+    let len = source.len().min(tail);
     let base = source.len().saturating_sub(len);
     let mut tail = vec![0; usize::try_from(len).unwrap_or(0)];
     source.read_exact_at(&mut tail, base).map_err(failed)?;
