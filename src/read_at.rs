@@ -3,9 +3,12 @@
 //! Positioned reads instead of a memory map: they cannot raise SIGBUS when somebody truncates the file,
 //! need no `unsafe`, and keep the resident memory at the size of the buffers.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
+
+use crate::error::{Error, Result};
 
 /// Bytes that can be read at any offset, by several threads at once.
 pub trait ReadAt: Send + Sync {
@@ -32,6 +35,19 @@ pub struct FileSource {
 }
 
 impl FileSource {
+    /// Opens the regular file at `path`.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io), and [`Usage`](crate::ErrorKind::Usage) for anything but a regular file.
+    pub fn open(path: &Path) -> Result<FileSource> {
+        let failed = |e| Error::io("cannot open the file", e);
+        // Looked at before it is opened: opening a FIFO would wait for somebody to write into it.
+        if !fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(Error::usage("not a regular file"));
+        }
+        File::open(path).and_then(FileSource::new).map_err(failed)
+    }
+
     /// Wraps an open file.
     ///
     /// # Errors

@@ -5,16 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::gather::Gathered;
-use super::open::open_file;
 use super::tree::{Found, Name, Tree};
 use crate::container::dcp::{self, DistributedTensor, Slice};
 use crate::error::{Error, Result};
-use crate::read_at::{ReadAt, SubRange};
+use crate::read_at::{FileSource, ReadAt, SubRange};
 use crate::torch::{Assembled, Leaf, Part, Refusal, Tensor};
 
 /// Reads the checkpoint whose metadata is the file `metadata`.
 pub fn gather(gathered: &mut Gathered, metadata: &Path) -> Result<Tree> {
-    let source = open_file(metadata)?;
+    let source = FileSource::open(metadata)?;
     gathered.file_bytes = gathered.file_bytes.saturating_add(source.len());
     let layout = dcp::read(&source, gathered.limits)?;
     gathered.judge(layout.dangerous, layout.unknown_globals)?;
@@ -113,7 +112,7 @@ impl Slices<'_> {
         let (source, file) = match self.files.get(&slice.file) {
             Some((source, file)) => (source.clone(), *file),
             None => {
-                let source = open_file(&self.folder.join(&slice.file)).map_err(|error| {
+                let source = FileSource::open(&self.folder.join(&slice.file)).map_err(|error| {
                     error.inside(&format!(
                         "the file {:?} with a part of {name:?} is missing or cannot be read",
                         slice.file

@@ -4,11 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::open::open_file;
 use super::zero;
 use crate::container::shards::Index;
 use crate::error::{Error, Result};
-use crate::read_at::ReadAt;
+use crate::read_at::{FileSource, ReadAt};
 
 /// Which files a checkpoint consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +46,7 @@ fn of_file(path: &Path) -> Result<Layout> {
     if is_metadata(&name) {
         return Ok(Layout::Distributed(path.to_path_buf()));
     }
-    match read_index(&open_file(path)?)? {
+    match read_index(&FileSource::open(path)?)? {
         Some(_) => Ok(Layout::Shards(path.to_path_buf())),
         None if is_index(&name) => Err(Error::corrupt(
             "the index of shards has no weight_map; get it again",

@@ -1,6 +1,5 @@
 //! Opening a checkpoint: which files it consists of, and what is meant of what they hold.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -77,7 +76,7 @@ impl Checkpoint {
             let mut gathered = gathered(options);
             let tree = match Layout::of(path)? {
                 Some(Layout::File) => {
-                    let tree = gathered.file(Arc::new(open_file(path)?), "")?;
+                    let tree = gathered.file(Arc::new(FileSource::open(path)?), "")?;
                     zero::refuse_alone(&tree)?;
                     tree
                 }
@@ -107,7 +106,7 @@ impl Checkpoint {
     }
 
     fn from_shards(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
-        let index = read_index(&open_file(path)?)?;
+        let index = read_index(&FileSource::open(path)?)?;
         let index = index.ok_or_else(|| Error::corrupt("the index of shards has changed"))?;
         let mut gathered = gathered(options);
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -211,14 +210,4 @@ fn gathered(options: &OpenOptions) -> Gathered<'_> {
         unknown_globals: Vec::new(),
         file_bytes: 0,
     }
-}
-
-/// Opens a regular file.
-pub fn open_file(path: &Path) -> Result<FileSource> {
-    let failed = |e| Error::io("cannot open the file", e);
-    // Looked at before it is opened: opening a FIFO would wait for somebody to write into it.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(Error::usage("not a regular file"));
-    }
-    File::open(path).and_then(FileSource::new).map_err(failed)
 }

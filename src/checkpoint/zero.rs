@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::gather::Gathered;
-use super::open::open_file;
 use super::stores::Source;
 use super::tree::Tree;
-use super::zero_merge::{Model, States, merge};
+use super::zero_merge::{Model, States, malformed, merge};
 use crate::container::Archive;
 use crate::container::shards::check_bare;
 use crate::error::{Error, Result};
 use crate::pickle::{Value, ValueId};
+use crate::read_at::FileSource;
 use crate::torch::{self, Key, Leaf, Reader, Tensor, TensorInfo};
 
 const MODEL: &str = "_model_states.pt";
@@ -133,7 +133,7 @@ struct OpenFile {
 
 impl OpenFile {
     fn open(gathered: &mut Gathered, path: &Path, name: &str) -> Result<OpenFile> {
-        let source = open_file(path)?;
+        let source = FileSource::open(path)?;
         let (archive, file) = gathered.archive(Arc::new(source), name)?;
         Ok(OpenFile { archive, file })
     }
@@ -321,10 +321,4 @@ pub fn refuse_alone(tree: &Tree) -> Result<()> {
         )),
         false => Ok(()),
     }
-}
-
-pub fn malformed(what: &str) -> Error {
-    Error::corrupt(format!(
-        "the DeepSpeed states hold {what}; get the whole folder again"
-    ))
 }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::tree::{Name, Tree};
-use super::zero::malformed;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::torch::{Assembled, Leaf, Part, Refusal, Tensor, TensorInfo};
@@ -302,4 +301,11 @@ fn numel(shape: &[u64]) -> Result<u64> {
 
 fn total(numbers: impl IntoIterator<Item = u64>) -> u64 {
     numbers.into_iter().fold(0, u64::saturating_add)
+}
+
+/// The error for states that contradict themselves; `what` is what they hold.
+pub fn malformed(what: &str) -> Error {
+    Error::corrupt(format!(
+        "the DeepSpeed states hold {what}; get the whole folder again"
+    ))
 }

@@ -1,8 +1,8 @@
 //! `DTensor`: a wrapper that holds the local part of a tensor that is spread over a mesh of processes.
 
 use super::dense;
+use super::keys::field;
 use super::leaf::Refusal;
-use super::mapping::field;
 use crate::pickle::{Graph, Value, ValueId};
 
 /// What a file has of a DTensor.

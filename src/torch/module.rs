@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::mapping::{Children, Key, key};
+use super::keys::{Children, Key, key};
 use crate::pickle::{Graph, Object, Value, ValueId};
 
 /// The parameters, buffers and sub-modules of a pickled `nn.Module`; `None` for any other object.
