@@ -20,6 +20,9 @@ pub struct Limits {
     /// Values visited while names are collected, shared values counted each time they are reached.
     /// Default: 50 million. This is what stops a small pickle that shares its way to exponential size.
     pub visits: u64,
+    /// Tensors of one file, shared ones counted each time they are reached. Default: 2 million; a safetensors
+    /// header, at most 100 MB, has room for about one million.
+    pub tensors: u64,
 }
 
 impl Default for Limits {
@@ -30,6 +33,7 @@ impl Default for Limits {
             memo: 32_000_000,
             depth: 4_000_000,
             visits: 50_000_000,
+            tensors: 2_000_000,
         }
     }
 }

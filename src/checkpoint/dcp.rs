@@ -1,6 +1,7 @@
 //! A distributed checkpoint (torch.distributed.checkpoint): tensors are put together from chunks.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,8 +16,7 @@ use crate::torch::{Assembled, Leaf, Part, Refusal, Tensor};
 pub fn gather(gathered: &mut Gathered, metadata: &Path) -> Result<Tree> {
     let source = FileSource::open(metadata)?;
     gathered.file_bytes = gathered.file_bytes.saturating_add(source.len());
-    let layout = dcp::read(&source, gathered.limits)?;
-    gathered.judge(layout.dangerous, layout.unknown_globals)?;
+    let layout = dcp::read(&source, &mut gathered.guard)?;
     let mut slices = Slices {
         folder: metadata.parent().unwrap_or(Path::new("")),
         files: HashMap::new(),
@@ -51,6 +51,15 @@ fn assemble(
     name: &str,
 ) -> Result<Leaf> {
     let refused = |refusal| Ok(Leaf::Refused(refusal));
+    // Every slice is read, and so judged, whatever is wrong with the tensor.
+    let mut chunks = Vec::with_capacity(tensor.chunks.len());
+    for chunk in tensor.chunks {
+        let found = match &chunk.slice {
+            Some(slice) => Some(slices.read(gathered, slice, name)?),
+            None => None,
+        };
+        chunks.push((chunk.offsets, chunk.sizes, found));
+    }
     let dtype = match tensor.dtype {
         Ok(dtype) => dtype,
         Err(dtype) => {
@@ -59,18 +68,14 @@ fn assemble(
             )));
         }
     };
-    let mut parts = Vec::with_capacity(tensor.chunks.len());
-    for chunk in tensor.chunks {
-        let Some(slice) = chunk.slice else {
+    let mut parts = Vec::with_capacity(chunks.len());
+    for (offsets, sizes, found) in chunks {
+        let Some(found) = found else {
             return refused(Refusal::corrupt(format!(
-                "is incomplete: the metadata does not say where its chunk at {:?} is, so it is missing",
-                chunk.offsets
+                "is incomplete: the metadata does not say where its chunk at {offsets:?} is, so it is missing"
             )));
         };
-        if chunk.sizes.contains(&0) {
-            continue;
-        }
-        let mut found = slices.read(gathered, &slice, name)?.found.into_iter();
+        let mut found = found.found.into_iter();
         let elements = match (found.next(), found.next()) {
             (Some(only), None) if only.name.keys() == 0 => match only.leaf {
                 Leaf::Tensor(Tensor::View(info)) => info,
@@ -79,16 +84,15 @@ fn assemble(
             },
             _ => return refused(Refusal::corrupt("has a chunk that is no tensor")),
         };
-        if elements.shape() != chunk.sizes {
+        if elements.shape() != sizes {
             return refused(Refusal::corrupt(format!(
-                "has a chunk of shape {:?} where the metadata says {:?}",
-                elements.shape(),
-                chunk.sizes
+                "has a chunk of shape {:?} where the metadata says {sizes:?}",
+                elements.shape()
             )));
         }
         parts.push(Part {
-            offsets: chunk.offsets,
-            sizes: chunk.sizes,
+            offsets,
+            sizes,
             elements,
         });
     }
@@ -102,16 +106,23 @@ fn assemble(
 /// The `.distcp` files, each opened once.
 struct Slices<'f> {
     folder: &'f Path,
-    /// Source and place in the list of files.
-    files: HashMap<String, (Arc<dyn ReadAt>, usize)>,
+    files: HashMap<String, ChunkFile>,
+}
+
+struct ChunkFile {
+    source: Arc<dyn ReadAt>,
+    /// Its place in the list of files.
+    number: usize,
+    /// The slices that were read, each from its start to its end in bytes.
+    read: BTreeMap<u64, u64>,
 }
 
 impl Slices<'_> {
     /// What a slice holds; `name` is what it was saved as.
     fn read(&mut self, gathered: &mut Gathered, slice: &Slice, name: &str) -> Result<Tree> {
-        let (source, file) = match self.files.get(&slice.file) {
-            Some((source, file)) => (source.clone(), *file),
-            None => {
+        let file = match self.files.entry(slice.file.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
                 let source = FileSource::open(&self.folder.join(&slice.file)).map_err(|error| {
                     error.inside(&format!(
                         "the file {:?} with a part of {name:?} is missing or cannot be read",
@@ -119,24 +130,34 @@ impl Slices<'_> {
                     ))
                 })?;
                 gathered.file_bytes = gathered.file_bytes.saturating_add(source.len());
-                let source: Arc<dyn ReadAt> = Arc::new(source);
-                let file = gathered.stores.file(&slice.file);
-                self.files
-                    .insert(slice.file.clone(), (source.clone(), file));
-                (source, file)
+                new.insert(ChunkFile {
+                    source: Arc::new(source),
+                    number: gathered.stores.file(&slice.file),
+                    read: BTreeMap::new(),
+                })
             }
         };
-        let len = source.len();
-        let Some(range) = SubRange::new(source, slice.start, slice.len) else {
+        let Some(range) = SubRange::new(file.source.clone(), slice.start, slice.len) else {
             return Err(Error::corrupt(format!(
-                "the file {:?} is truncated: the chunk of {name:?} should end at byte {}, the file has {len}; \
+                "the file {:?} is truncated: the chunk of {name:?} should end at byte {}, the file has {}; \
                  get it again",
                 slice.file,
-                slice.start.saturating_add(slice.len)
+                slice.start.saturating_add(slice.len),
+                file.source.len()
             )));
         };
+        // A small file could ask for its slices to be read over and over.
+        let end = slice.start.saturating_add(slice.len);
+        let before = file.read.range(..end).next_back();
+        if before.is_some_and(|(_, read)| *read > slice.start) {
+            return Err(Error::corrupt(format!(
+                "the chunk of {name:?} overlaps another one in the file {:?}; get the checkpoint again",
+                slice.file
+            )));
+        }
+        file.read.insert(slice.start, end);
         gathered
-            .nested(Arc::new(range), file)
+            .nested(Arc::new(range), file.number)
             .map_err(|error| error.inside(&format!("{}, the chunk of {name:?}", slice.file)))
     }
 }

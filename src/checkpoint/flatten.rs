@@ -20,6 +20,7 @@ pub struct Walker<'g> {
     graph: &'g Graph,
     pub reader: Reader<'g>,
     visits: Budget,
+    tensors: Budget,
     /// Containers between the root and the value being visited.
     on_path: HashSet<ValueId>,
     /// Values known to hold no tensor.
@@ -42,6 +43,7 @@ impl<'g> Walker<'g> {
             graph,
             reader,
             visits: Budget::new("values while names are collected", limits.visits),
+            tensors: Budget::new("tensors in a file", limits.tensors),
             on_path: HashSet::new(),
             barren: HashSet::new(),
         }
@@ -107,6 +109,7 @@ impl<'g> Walker<'g> {
         self.charge(1, name.text().len())?;
         let module_at = level_module(path);
         if let Some(leaf) = self.reader.tensor(id) {
+            self.tensors.charge(1)?;
             tree.push(name, module_at, leaf);
             return Ok(());
         }

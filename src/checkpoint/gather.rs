@@ -6,23 +6,21 @@ use std::sync::Arc;
 use super::flatten::Walker;
 use super::stores::{Source, Stores};
 use super::tree::{Found, Name, Tree};
-use crate::container::{self, Archive, Contents, Exported};
+use crate::container::{self, Archive, Contents, Exported, Guard};
 use crate::dtype::ByteOrder;
-use crate::error::{Error, ErrorKind, Result};
-use crate::limits::Limits;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::read_at::ReadAt;
-use crate::torch::{self, Finding, Geometry, Leaf, Reader, Refusal, Tensor, TensorInfo};
+use crate::torch::{Geometry, Leaf, Reader, Refusal, Tensor, TensorInfo};
 
 /// What was read so far.
 pub struct Gathered<'o> {
-    pub limits: &'o Limits,
-    /// Open dangerous files too.
-    pub allow_dangerous: bool,
+    pub guard: Guard<'o>,
     /// Where temporary files go.
     pub scratch: PathBuf,
+    /// Asked whether to go on while something is unpacked.
+    pub progress: &'o dyn Progress,
     pub stores: Stores,
-    pub dangerous: Vec<Finding>,
-    pub unknown_globals: Vec<String>,
     /// Size of all files in bytes.
     pub file_bytes: u64,
 }
@@ -31,7 +29,7 @@ impl Gathered<'_> {
     /// Reads a file that messages call `name`; empty for the only one.
     pub fn file(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<Tree> {
         self.file_bytes = self.file_bytes.saturating_add(source.len());
-        let contents = container::open(source, self.limits, &self.scratch)?;
+        let contents = container::open(source, &mut self.guard, &self.scratch, self.progress)?;
         let file = self.stores.file(name);
         match contents {
             Contents::Pickled(archive) => self.pickled(*archive, file),
@@ -42,55 +40,23 @@ impl Gathered<'_> {
     /// Opens a file of `torch.save` to be read value by value: its parts, and its place in the list of files.
     pub fn archive(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<(Archive, usize)> {
         self.file_bytes = self.file_bytes.saturating_add(source.len());
-        let mut archive = container::open_nested(source, self.limits)?;
-        self.judge_archive(&mut archive)?;
+        let archive = container::open_nested(source, &mut self.guard)?;
         Ok((*archive, self.stores.file(name)))
     }
 
     /// Reads a file of `torch.save` inside another file, which was added as `file`.
     pub fn nested(&mut self, source: Arc<dyn ReadAt>, file: usize) -> Result<Tree> {
-        let archive = container::open_nested(source, self.limits)?;
+        let archive = container::open_nested(source, &mut self.guard)?;
         self.pickled(*archive, file)
     }
 
-    /// Notes what a pickle would call, and refuses it unless that is allowed.
-    pub fn judge(&mut self, dangerous: Vec<Finding>, unknown_globals: Vec<String>) -> Result<()> {
-        if let Some(finding) = dangerous.first()
-            && !self.allow_dangerous
-        {
-            return Err(Error::new(
-                ErrorKind::Dangerous,
-                format!(
-                    "refused, because unpickling this file would call {} (named at byte {} of its pickle); \
-                     nothing was executed; --allow-dangerous converts the tensors all the same",
-                    finding.call, finding.offset
-                ),
-            ));
-        }
-        self.dangerous.extend(dangerous);
-        for global in unknown_globals {
-            if !self.unknown_globals.contains(&global) {
-                self.unknown_globals.push(global);
-            }
-        }
-        Ok(())
-    }
-
-    fn judge_archive(&mut self, archive: &mut Archive) -> Result<()> {
-        let graph = &archive.pickle.graph;
-        let mut dangerous = std::mem::take(&mut archive.dangerous);
-        dangerous.extend(torch::dangerous_calls(graph));
-        self.judge(dangerous, torch::unknown_globals(graph))
-    }
-
-    fn pickled(&mut self, mut archive: Archive, file: usize) -> Result<Tree> {
-        self.judge_archive(&mut archive)?;
+    fn pickled(&mut self, archive: Archive, file: usize) -> Result<Tree> {
         let graph = &archive.pickle.graph;
         let mut reader = Reader::new(graph, archive.scripts.as_ref());
         for tensor in archive.named {
             reader.name(tensor);
         }
-        let mut walker = Walker::new(graph, reader, self.limits);
+        let mut walker = Walker::new(graph, reader, self.guard.limits);
         let mut tree = walker.tree(archive.pickle.root)?;
         let source = Source {
             pickle: &archive.source,
@@ -102,8 +68,8 @@ impl Gathered<'_> {
             .add(walker.reader.into_storages(), &source, file, leaves)?;
         if tree.found.is_empty() && archive.scripts.is_some() {
             return Err(Error::unsupported(
-                "this TorchScript archive is frozen: its weights are constants without names; \
-                 convert the checkpoint that it was made from",
+                "the state_dict() of this TorchScript archive is empty: it is frozen or quantized, and its weights \
+                 have no names; convert the checkpoint that it was made from",
             ));
         }
         Ok(tree)

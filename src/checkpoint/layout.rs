@@ -77,29 +77,44 @@ fn of_folder(path: &Path) -> Result<Option<Layout>> {
              get the whole checkpoint",
         ));
     }
-    if let Some(states) = zero::find(path)? {
+    // Where whole weights lie beside the states of the training, they are what is meant.
+    if found.is_empty()
+        && let Some(states) = zero::find(path)?
+    {
         found.push(Layout::DeepSpeed(states));
     }
+    let is_distributed = |layout: &Layout| matches!(layout, Layout::Distributed(_));
+    if found.len() > 1 && found.iter().all(is_distributed) {
+        return Err(Error::unsupported(format!(
+            "each process has saved a part of this distributed checkpoint for itself ({}), which no program puts \
+             together; save it again with collectives",
+            names(&found)
+        )));
+    }
     if found.len() > 1 {
-        let mut names: Vec<String> = found.iter().map(Layout::name).collect();
-        names.sort_unstable();
         return Err(Error::usage(format!(
             "the folder holds several checkpoints ({}); name the one that is meant",
-            names.join(", ")
+            names(&found)
         )));
     }
     Ok(found.pop())
 }
 
-impl Layout {
-    fn name(&self) -> String {
-        let path = match self {
+/// The names of the files that make a folder a checkpoint.
+fn names(found: &[Layout]) -> String {
+    let name = |layout: &Layout| {
+        let path = match layout {
             Layout::File => return String::new(),
             Layout::Shards(path) | Layout::Distributed(path) | Layout::DeepSpeed(path) => path,
         };
-        let name = path.file_name().unwrap_or_default();
-        name.to_string_lossy().into_owned()
-    }
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let mut names: Vec<String> = found.iter().map(name).collect();
+    names.sort_unstable();
+    names.join(", ")
 }
 
 /// `pytorch_model.bin.index.json`, `pytorch_model.bin.index.fp16.json`.

@@ -11,10 +11,11 @@ use super::shards;
 use super::stores::{Store, Stores};
 use super::tree::Tree;
 use super::zero;
-use crate::container::Record;
+use crate::container::{Guard, Record};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::progress::Progress;
 use crate::read_at::{FileSource, ReadAt};
 use crate::torch::{Finding, Storage, StorageId};
 
@@ -72,15 +73,29 @@ impl Checkpoint {
     /// [`Dangerous`](crate::ErrorKind::Dangerous) for a pickle that would run code, unless allowed;
     /// [`Usage`](crate::ErrorKind::Usage) when the chosen root does not exist or holds no tensors.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
+        Checkpoint::open_with(path, options, &())
+    }
+
+    /// As [`open`](Checkpoint::open); `progress` is asked whether to go on while a gzip file is unpacked.
+    ///
+    /// # Errors
+    /// As [`open`](Checkpoint::open), and [`Cancelled`](crate::ErrorKind::Cancelled).
+    pub fn open_with(
+        path: &Path,
+        options: &OpenOptions,
+        progress: &dyn Progress,
+    ) -> Result<Checkpoint> {
         let open = || {
-            let mut gathered = gathered(options);
+            let mut gathered = gathered(options, progress);
             let tree = match Layout::of(path)? {
                 Some(Layout::File) => {
                     let tree = gathered.file(Arc::new(FileSource::open(path)?), "")?;
                     zero::refuse_alone(&tree)?;
                     tree
                 }
-                Some(Layout::Shards(index)) => return Checkpoint::from_shards(&index, options),
+                Some(Layout::Shards(index)) => {
+                    return Checkpoint::from_shards(&index, options, progress);
+                }
                 Some(Layout::Distributed(metadata)) => dcp::gather(&mut gathered, &metadata)?,
                 Some(Layout::DeepSpeed(folder)) => zero::gather(&mut gathered, &folder)?,
                 None => {
@@ -100,15 +115,20 @@ impl Checkpoint {
     /// # Errors
     /// As [`open`](Checkpoint::open).
     pub fn from_source(source: Arc<dyn ReadAt>, options: &OpenOptions) -> Result<Checkpoint> {
-        let mut gathered = gathered(options);
+        let mut gathered = gathered(options, &());
         let tree = gathered.file(source, "")?;
+        zero::refuse_alone(&tree)?;
         Checkpoint::of(gathered, tree, options)
     }
 
-    fn from_shards(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
+    fn from_shards(
+        path: &Path,
+        options: &OpenOptions,
+        progress: &dyn Progress,
+    ) -> Result<Checkpoint> {
         let index = read_index(&FileSource::open(path)?)?;
         let index = index.ok_or_else(|| Error::corrupt("the index of shards has changed"))?;
-        let mut gathered = gathered(options);
+        let mut gathered = gathered(options, progress);
         let folder = path.parent().unwrap_or(Path::new(""));
         let tree = shards::gather(&mut gathered, &index, folder)?;
         let mut checkpoint = Checkpoint::of(gathered, tree, options)?;
@@ -135,9 +155,8 @@ impl Checkpoint {
             }));
         }
         let Gathered {
+            guard,
             mut stores,
-            dangerous,
-            unknown_globals,
             file_bytes,
             ..
         } = gathered;
@@ -148,8 +167,8 @@ impl Checkpoint {
             left_out: choice.left_out,
             averages: choice.averages,
             swapped: choice.swapped,
-            dangerous,
-            unknown_globals,
+            dangerous: guard.dangerous,
+            unknown_globals: guard.unknown_globals,
             warnings: std::mem::take(&mut stores.warnings),
             file_bytes,
             shard_metadata: None,
@@ -200,14 +219,12 @@ impl Checkpoint {
     }
 }
 
-fn gathered(options: &OpenOptions) -> Gathered<'_> {
+fn gathered<'o>(options: &'o OpenOptions, progress: &'o dyn Progress) -> Gathered<'o> {
     Gathered {
-        limits: &options.limits,
-        allow_dangerous: options.allow_dangerous,
+        guard: Guard::new(&options.limits, options.allow_dangerous),
         scratch: options.scratch.clone().unwrap_or_else(std::env::temp_dir),
+        progress,
         stores: Stores::default(),
-        dangerous: Vec::new(),
-        unknown_globals: Vec::new(),
         file_bytes: 0,
     }
 }

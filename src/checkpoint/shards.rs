@@ -44,14 +44,14 @@ pub fn gather(gathered: &mut Gathered, index: &Index, folder: &Path) -> Result<T
         }
         if elsewhere > 0 {
             gathered.stores.warnings.push(format!(
-                "{file} holds {elsewhere} tensors that the index gives to other shards; they are taken from there"
+                "{file} also holds what the index gives to other shards (tensors: {elsewhere}), and it is taken from there"
             ));
         }
     }
     match missing.first_key_value() {
         Some((name, file)) => Err(Error::corrupt(format!(
-            "the shard {file:?} does not hold {name:?}, which the index says it does ({} tensors are missing \
-             in all); get the whole checkpoint",
+            "the shard {file:?} does not hold {name:?}, which the index says it does (tensors missing in all: {}); \
+             get the whole checkpoint",
             missing.len()
         ))),
         None => Ok(whole),

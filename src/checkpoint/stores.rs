@@ -156,9 +156,11 @@ fn locate(storage: &Storage, source: &Source) -> Result<Record, String> {
                 .ok_or_else(|| "a numpy array is shorter than its shape says".to_owned())
         }
         Place::Record | Place::Part { .. } => {
-            let Some(record) = source.records.get(&key.to_lowercase()) else {
+            // torch looks records of a zip archive up without regard to case; legacy keys are exact.
+            let exact = source.records.get(key);
+            let Some(record) = exact.or_else(|| source.records.get(&key.to_lowercase())) else {
                 return Err(format!(
-                    "the record data/{key} is missing from the archive; get the file again"
+                    "the record data/{key} is missing from the file; get it again"
                 ));
             };
             let found = match storage.place {

@@ -163,7 +163,8 @@ impl OpenFile {
         named.collect()
     }
 
-    fn numbers(&self, id: ValueId) -> Vec<u64> {
+    /// A number, or a list of them; `None` when anything else is among them.
+    fn numbers(&self, id: ValueId) -> Option<Vec<u64>> {
         let graph = &self.archive.pickle.graph;
         let number = |id: ValueId| match graph.get(id) {
             Value::Int(number) => u64::try_from(number).ok(),
@@ -176,9 +177,9 @@ impl OpenFile {
         };
         match graph.get(id) {
             Value::List(items) | Value::Tuple(items) => {
-                items.iter().filter_map(|id| number(*id)).collect()
+                items.iter().map(|id| number(*id)).collect()
             }
-            _ => number(id).into_iter().collect(),
+            _ => number(id).map(|number| vec![number]),
         }
     }
 
@@ -231,13 +232,15 @@ fn optimizer_states(gathered: &mut Gathered, path: &Path, name: &str) -> Result<
     let file = OpenFile::open(gathered, path, name)?;
     let state = file.field(file.root(), "optimizer_state_dict");
     let state = state.ok_or_else(|| malformed("no optimizer_state_dict"))?;
-    let stage = file.field(state, "zero_stage").map(|id| file.numbers(id));
+    let stage = file
+        .field(state, "zero_stage")
+        .and_then(|id| file.numbers(id));
     let stage = match stage.as_deref() {
         Some([stage @ 1..=3]) => *stage,
         _ => return Err(malformed("no zero_stage of 1, 2 or 3")),
     };
     let counts = file.field(state, "partition_count");
-    let counts = counts.map(|id| file.numbers(id)).unwrap_or_default();
+    let counts = counts.and_then(|id| file.numbers(id)).unwrap_or_default();
     let groups = match stage {
         3 => "fp32_flat_groups",
         _ => "single_partition_of_fp32_groups",
@@ -248,10 +251,15 @@ fn optimizer_states(gathered: &mut Gathered, path: &Path, name: &str) -> Result<
         Leaf::Tensor(Tensor::View(info)) if info.shape().len() == 1 => Ok(info),
         _ => Err(malformed("fp32 weights that are no flat tensor")),
     };
-    let paddings = file.field(state, "param_alignment_paddings").map(|id| {
-        let groups = file.items(Some(id)).into_iter();
-        groups.map(|(_, group)| file.numbers(group)).collect()
-    });
+    let paddings = match file.field(state, "param_alignment_paddings") {
+        None => None,
+        Some(id) => {
+            let groups = file.items(Some(id)).into_iter();
+            let groups: Option<Vec<Vec<u64>>> =
+                groups.map(|(_, group)| file.numbers(group)).collect();
+            Some(groups.ok_or_else(|| malformed("paddings that are no numbers"))?)
+        }
+    };
     Ok(States {
         stage,
         world: counts.into_iter().max().unwrap_or(0),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::tree::{Name, Tree};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::torch::{Assembled, Leaf, Part, Refusal, Tensor, TensorInfo};
+use crate::torch::{self, Assembled, Leaf, Part, Refusal, Tensor, TensorInfo};
 
 /// The optimizer's states of one process.
 pub struct States {
@@ -45,7 +45,7 @@ pub fn merge(states: &[States], models: Vec<Model>) -> Result<Tree> {
     let (stage, world) = (first.stage, first.world);
     if u64::try_from(states.len()) != Ok(world) || states.iter().any(|s| s.stage != stage) {
         return Err(Error::corrupt(format!(
-            "the DeepSpeed states are of {world} processes, but there are {} *_optim_states.pt files, so some \
+            "the DeepSpeed states are of {world} processes, but the number of *_optim_states.pt files is {}, so some \
              are missing or of another run (tensor and pipeline parallel states are not read); get the whole \
              folder",
             states.len()
@@ -53,7 +53,7 @@ pub fn merge(states: &[States], models: Vec<Model>) -> Result<Tree> {
     }
     if stage == 3 && models.len() != states.len() {
         return Err(Error::corrupt(format!(
-            "the DeepSpeed states are of {world} processes, but there are {} *_model_states.pt files, so some \
+            "the DeepSpeed states are of {world} processes, but the number of *_model_states.pt files is {}, so some \
              are missing; get the whole folder",
             models.len()
         )));
@@ -77,17 +77,10 @@ pub fn merge(states: &[States], models: Vec<Model>) -> Result<Tree> {
         3 => trained_3(&mut whole, states, &model.shapes)?,
         _ => trained_2(&mut whole, states, &model.shapes)?,
     }
-    for (name, kept) in &model.shared {
-        let Some(leaf) = whole.leaves.get(kept).cloned() else {
-            return Err(malformed(&format!(
-                "a {name:?} that is the same as {kept:?}, which is missing"
-            )));
-        };
-        whole.put(name, leaf);
-    }
     // zero_to_fp32.py drops frozen parameters at stage 1; they are whole in the module.
     for (name, leaf) in &model.module {
-        if !whole.leaves.contains_key(name) {
+        let is_shared = || model.shared.iter().any(|(shared, _)| shared == name);
+        if !whole.leaves.contains_key(name) && !is_shared() {
             if stage == 3 && leaf.bytes() == 0 {
                 return Err(malformed(&format!(
                     "a {name:?} of which no process has a part"
@@ -95,6 +88,14 @@ pub fn merge(states: &[States], models: Vec<Model>) -> Result<Tree> {
             }
             whole.put(name, leaf.clone());
         }
+    }
+    for (name, kept) in &model.shared {
+        let Some(leaf) = whole.leaves.get(kept).cloned() else {
+            return Err(malformed(&format!(
+                "a {name:?} that is the same as {kept:?}, which is missing"
+            )));
+        };
+        whole.put(name, leaf);
     }
     Ok(whole.into_tree())
 }
@@ -186,6 +187,9 @@ fn trained_2(
             .collect();
         let held = total(parts.iter().map(|part| part.numel()));
         let padding = paddings.and_then(|groups| groups.get(index));
+        if padding.is_some_and(|padding| padding.len() != shapes.len()) {
+            return Err(malformed("another number of paddings than of parameters"));
+        }
         let mut offset = 0u64;
         for (number, (name, shape)) in shapes.iter().enumerate() {
             let numel = numel(shape)?;
@@ -293,10 +297,7 @@ fn assemble<'t>(
 }
 
 fn numel(shape: &[u64]) -> Result<u64> {
-    shape
-        .iter()
-        .try_fold(1u64, |n, size| n.checked_mul(*size))
-        .ok_or_else(|| malformed("a shape of more elements than can be counted"))
+    torch::numel(shape).ok_or_else(|| malformed("a shape of more elements than can be counted"))
 }
 
 fn total(numbers: impl IntoIterator<Item = u64>) -> u64 {

@@ -4,33 +4,54 @@
 use std::sync::Arc;
 
 use super::zip::{self, Records};
-use super::{Archive, Contents, Record, exported, truncated};
+use super::{Archive, Contents, Guard, Record, exported, truncated};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::pickle;
 use crate::read_at::ReadAt;
 use crate::torch::ScriptClasses;
 
 /// The source of a TorchScript class is a few kilobytes; all of it together at most this many bytes.
 const MAX_CODE: u64 = 64 << 20;
 
-/// Takes a zip archive apart.
-pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Contents> {
-    let mut records = match zip::directory(&source)? {
-        Some(records) => records,
-        None => return Err(truncated::diagnose(&source, limits)),
-    };
-    let Some(prefix) = find_prefix(&records)? else {
-        return match exported::find(&records, limits)? {
+/// Takes a zip archive apart, whatever it is.
+pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Contents> {
+    let records = directory(&source, guard)?;
+    match find_prefix(&records)? {
+        Some(prefix) => {
+            pickled(records, &prefix, guard).map(|archive| Contents::Pickled(Box::new(archive)))
+        }
+        None => match exported::find(&records, guard)? {
             Some(contents) => Ok(contents),
             None => Err(diagnose(&records)),
-        };
-    };
+        },
+    }
+}
+
+/// Takes an archive of `torch.save` apart.
+pub fn open_pickled(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
+    let records = directory(&source, guard)?;
+    match find_prefix(&records)? {
+        Some(prefix) => pickled(records, &prefix, guard),
+        None => Err(diagnose(&records)),
+    }
+}
+
+fn directory(source: &Arc<dyn ReadAt>, guard: &Guard) -> Result<Records> {
+    match zip::directory(source)? {
+        Some(records) => Ok(records),
+        None => Err(truncated::diagnose(source, guard.limits)),
+    }
+}
+
+fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Archive> {
     let mut take = |name: &str| records.remove(&format!("{prefix}{name}"));
     let Some(pickle) = take("data.pkl") else {
         return Err(diagnose(&records));
     };
+    if pickle.is_encrypted() {
+        return Err(encrypted());
+    }
     let is_script = take("constants.pkl").is_some();
     let byte_order = match take("byteorder") {
         None => ByteOrder::Little,
@@ -41,8 +62,8 @@ pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Contents> {
             _ => return Err(bad_byte_order()),
         },
     };
-    let source = pickle_source(&pickle, limits)?;
-    let loaded = pickle::load(&*source, 0, limits)?;
+    let source = pickle_source(&pickle, guard.limits)?;
+    let loaded = guard.load(&*source, 0)?;
     let scripts = match is_script {
         true => Some(script_classes(&records, &format!("{prefix}code/"))?),
         false => None,
@@ -52,11 +73,11 @@ pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Contents> {
         .into_iter()
         .filter_map(|(name, record)| Some((name.strip_prefix(&data)?.to_owned(), record)))
         .collect();
-    Ok(Contents::Pickled(Box::new(Archive {
+    Ok(Archive {
         byte_order,
         scripts,
         ..Archive::new(loaded, source, storages)
-    })))
+    })
 }
 
 /// The pickle, checked: in place where that is possible, since a pickle can be as large as the numpy arrays
@@ -65,11 +86,6 @@ fn pickle_source(record: &Record, limits: &Limits) -> Result<Arc<dyn ReadAt>> {
     if let Some(direct) = record.direct() {
         record.read_pieces(|_| Ok(()))?;
         return Ok(direct);
-    }
-    if record.is_encrypted() {
-        return Err(Error::not_a_checkpoint(
-            "not a checkpoint: a password-protected zip archive; unpack it with its password first",
-        ));
     }
     if record.len > limits.pickle_bytes {
         return Err(Error::limit(format!(
@@ -140,7 +156,7 @@ const OTHERS: &[(&str, &str)] = &[
         "a Keras model, which is no PyTorch file",
     ),
     (
-        "model.json",
+        "attributes.pkl",
         "a TorchScript archive of torch 1.0 or older; load it with torch.jit.load and save its state_dict()",
     ),
     (".npy", "a numpy archive (.npz), which is no PyTorch file"),
@@ -157,14 +173,21 @@ const OTHERS: &[(&str, &str)] = &[
     ),
 ];
 
+fn encrypted() -> Error {
+    Error::not_a_checkpoint(
+        "not a checkpoint: a password-protected zip archive; unpack it with its password first",
+    )
+}
+
 /// What an archive is that holds no `data.pkl`.
 fn diagnose(records: &Records) -> Error {
-    let encrypted = records.values().any(Record::is_encrypted);
+    if records.values().any(Record::is_encrypted) {
+        return encrypted();
+    }
     let what = match OTHERS
         .iter()
         .find(|(end, _)| records.keys().any(|name| name.ends_with(end)))
     {
-        _ if encrypted => "a password-protected zip archive; unpack it with its password first",
         Some((_, what)) => what,
         None => "a zip archive without a data.pkl record; check the path or the download",
     };

@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 
+use super::Guard;
 use super::shards::check_bare;
-use super::side_pickle;
+
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::limits::Limits;
 use crate::pickle::{Graph, Value, ValueId};
 use crate::read_at::ReadAt;
-use crate::torch::{self, Finding};
+use crate::torch;
 
 /// What a distributed checkpoint consists of.
 pub struct Layout {
@@ -18,8 +18,6 @@ pub struct Layout {
     pub tensors: Vec<DistributedTensor>,
     /// Values that are no tensors, or hold them inside, each saved whole.
     pub objects: Vec<(Vec<String>, Slice)>,
-    pub dangerous: Vec<Finding>,
-    pub unknown_globals: Vec<String>,
 }
 
 /// A tensor that is cut into chunks. Sizes count elements.
@@ -58,9 +56,8 @@ type Index = (String, Option<Vec<u64>>);
 /// # Errors
 /// [`Corrupt`](crate::ErrorKind::Corrupt) for another pickle, or one that contradicts itself,
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for compressed chunks.
-pub fn read(source: &dyn ReadAt, limits: &Limits) -> Result<Layout> {
-    let mut dangerous = Vec::new();
-    let loaded = side_pickle(source, 0, limits, &mut dangerous)?;
+pub fn read(source: &dyn ReadAt, guard: &mut Guard) -> Result<Layout> {
+    let loaded = guard.load(source, 0)?;
     let graph = &loaded.graph;
     let metadata = Object::of(graph, loaded.root, "Metadata")?;
     let slices = slices(graph, metadata.dict("storage_data")?)?;
@@ -68,8 +65,6 @@ pub fn read(source: &dyn ReadAt, limits: &Limits) -> Result<Layout> {
     let mut layout = Layout {
         tensors: Vec::new(),
         objects: Vec::new(),
-        dangerous,
-        unknown_globals: torch::unknown_globals(graph),
     };
     for (key, value) in metadata.dict("state_dict_metadata")? {
         let Some(name) = graph.str(*key) else {

@@ -4,10 +4,9 @@
 use serde_json::Value;
 
 use super::zip::Records;
-use super::{Contents, Record, open_nested};
+use super::{Contents, Guard, Record, open_nested};
 use crate::dtype::Dtype;
-use crate::error::{Error, Result};
-use crate::limits::Limits;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A tensor of an exported program. Sizes, strides and offset count elements.
 pub struct Exported {
@@ -46,19 +45,30 @@ const SCALAR_TYPES: &[(u64, Dtype)] = &[
     (35, Dtype::UInt64),
 ];
 
-/// A description of 100 000 tensors has about 30 MB.
-const MAX_CONFIG: u64 = 256 << 20;
+/// A description of 100 000 tensors has about 30 MB, and takes twenty times as much in memory.
+const MAX_CONFIG: u64 = 32 << 20;
 
 const CONFIG: &str = "_weights_config.json";
 
 /// The state dict of an exported program; `None` when the archive is none.
-pub fn find(records: &Records, limits: &Limits) -> Result<Option<Contents>> {
-    // The first generation keeps the state dict in a file of torch.save, whatever it is called.
-    let earlier = ["serialized_state_dict.pt", "serialized_state_dict.json"];
-    if let Some(record) = earlier.iter().find_map(|name| records.get(*name))
+pub fn find(records: &Records, guard: &mut Guard) -> Result<Option<Contents>> {
+    let is_first_generation = records.contains_key("serialized_exported_program.json");
+    let is_archive = records.keys().any(|name| name.ends_with("archive_format"));
+    if !is_first_generation && !is_archive {
+        return Ok(None);
+    }
+    judge_all(records, guard)?;
+    // Pickled state dicts: the first generation's, whatever it is called, and an early one of the second.
+    let is_pickled = |name: &str| match is_first_generation {
+        true => name.starts_with("serialized_state_dict."),
+        false => name.contains("data/weights/") && name.ends_with(".pt"),
+    };
+    let mut pickled = records.iter().filter(|(name, _)| is_pickled(name));
+    if let (Some((_, record)), None) = (pickled.next(), pickled.next())
         && let Some(nested) = record.direct()
     {
-        return open_nested(nested, limits).map(|archive| Some(Contents::Pickled(archive)));
+        let archive = open_nested(nested, guard)?;
+        return Ok(Some(Contents::Pickled(archive)));
     }
     let mut configs: Vec<(&str, &Record)> = records
         .iter()
@@ -67,16 +77,11 @@ pub fn find(records: &Records, limits: &Limits) -> Result<Option<Contents>> {
             Some((file.strip_suffix(CONFIG)?, record))
         })
         .collect();
-    if configs.is_empty() {
-        return Ok(None);
-    }
     configs.sort_by_key(|(model, _)| *model);
     let mut tensors = Vec::new();
     for (model, record) in &configs {
-        let folder = record
-            .name
-            .get(..record.name.rfind('/').map_or(0, |at| at.saturating_add(1)))
-            .unwrap_or_default();
+        let folder = record.name.rfind('/').map_or(0, |at| at.saturating_add(1));
+        let folder = record.name.get(..folder).unwrap_or_default();
         for (name, described) in read_config(record)? {
             let mut tensor = tensor(records, folder, &name, &described)?;
             if configs.len() > 1 {
@@ -86,6 +91,22 @@ pub fn find(records: &Records, limits: &Limits) -> Result<Option<Contents>> {
         }
     }
     Ok(Some(Contents::Exported(tensors)))
+}
+
+/// Judges the files of `torch.save` in the archive, sample inputs and constants: `torch.export.load` unpickles
+/// them too.
+fn judge_all(records: &Records, guard: &mut Guard) -> Result<()> {
+    for record in records.values() {
+        let Some(nested) = record.direct() else {
+            continue;
+        };
+        if let Err(error) = open_nested(nested, guard)
+            && error.kind() == ErrorKind::Dangerous
+        {
+            return Err(error.inside(&record.name));
+        }
+    }
+    Ok(())
 }
 
 fn read_config(record: &Record) -> Result<serde_json::Map<String, Value>> {
@@ -149,9 +170,11 @@ fn tensor(records: &Records, folder: &str, name: &str, described: &Value) -> Res
         dtype: dtype.map(|(_, dtype)| *dtype),
         shape: numbers("sizes")?,
         strides: numbers("strides")?,
-        offset: meta
-            .pointer("/storage_offset/as_int")
-            .and_then(Value::as_u64)
-            .unwrap_or(0),
+        offset: match meta.pointer("/storage_offset/as_int") {
+            Some(offset) => offset.as_u64(),
+            None if is_pickled => Some(0),
+            None => None,
+        }
+        .ok_or_else(|| bad("has an offset that is no number"))?,
     })
 }

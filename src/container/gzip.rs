@@ -1,31 +1,46 @@
 //! gzip around a whole file: `torch.load` takes an open gzip file, and people compress `.pth` files.
 
-use std::io::{BufReader, Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
+use super::sniff;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::read_at::{FileSource, ReadAt, Sequential};
 
-/// Unpacks into an unnamed temporary file in `scratch`.
-pub fn unpack(source: Arc<dyn ReadAt>, scratch: &Path) -> Result<Arc<dyn ReadAt>> {
+/// Unpacks into an unnamed temporary file in `scratch`, if what is inside starts like a checkpoint; else gives
+/// its first bytes only.
+pub fn unpack(
+    source: Arc<dyn ReadAt>,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<Arc<dyn ReadAt>> {
     let failed = |e| {
         Error::io(
             "cannot write a temporary file for the unpacked checkpoint",
             e,
         )
     };
-    let mut file = tempfile::tempfile_in(scratch).map_err(failed)?;
-    let mut reader = MultiGzDecoder::new(BufReader::new(Sequential::new(source)));
+    let mut members = Members {
+        decoder: Some(GzDecoder::new(BufReader::new(Sequential::new(source)))),
+    };
     let mut buffer = vec![0; 256 * 1024];
+    let first = members.read(&mut buffer)?;
+    let head = buffer.get(..first).unwrap_or_default().to_vec();
+    if let sniff::Kind::Foreign(_) | sniff::Kind::Gzip = sniff::kind(&head)? {
+        return Ok(Arc::new(head));
+    }
+    let mut file: File = tempfile::tempfile_in(scratch).map_err(failed)?;
+    file.write_all(&head).map_err(failed)?;
     loop {
-        let n = reader.read(&mut buffer).map_err(|e| {
-            Error::corrupt(format!(
-                "the gzip file cannot be unpacked ({e}); it is truncated or corrupt, get it again"
-            ))
-        })?;
+        if progress.cancelled() {
+            return Err(Error::cancelled());
+        }
+        let n = members.read(&mut buffer)?;
         match buffer.get(..n) {
             Some(bytes) if n > 0 => file.write_all(bytes).map_err(failed)?,
             _ => break,
@@ -33,4 +48,54 @@ pub fn unpack(source: Arc<dyn ReadAt>, scratch: &Path) -> Result<Arc<dyn ReadAt>
     }
     let unpacked = FileSource::new(file).map_err(failed)?;
     Ok(Arc::new(unpacked))
+}
+
+/// The members of a gzip file one behind the other; zeros behind the last one are padding, as for Python.
+struct Members<R> {
+    /// `None` behind the last one.
+    decoder: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Members<R> {
+    /// Fills `buffer` as far as there is anything.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let broken = |e: std::io::Error| {
+            Error::corrupt(format!(
+                "the gzip file cannot be unpacked ({e}); it is truncated or corrupt, get it again"
+            ))
+        };
+        let mut filled = 0usize;
+        while let Some(decoder) = &mut self.decoder {
+            let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) else {
+                break;
+            };
+            let n = decoder.read(rest).map_err(broken)?;
+            filled = filled.saturating_add(n);
+            if n > 0 {
+                continue;
+            }
+            let mut rest = match self.decoder.take() {
+                Some(decoder) => decoder.into_inner(),
+                None => break,
+            };
+            if skip_zeros(&mut rest).map_err(broken)? {
+                self.decoder = Some(GzDecoder::new(rest));
+            }
+        }
+        Ok(filled)
+    }
+}
+
+/// Passes over zeros, and tells whether anything else follows.
+fn skip_zeros(reader: &mut impl BufRead) -> std::io::Result<bool> {
+    loop {
+        let bytes = reader.fill_buf()?;
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        if bytes.is_empty() || zeros < bytes.len() {
+            let more = zeros < bytes.len();
+            reader.consume(zeros);
+            return Ok(more);
+        }
+        reader.consume(zeros);
+    }
 }

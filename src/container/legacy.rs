@@ -7,29 +7,27 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Archive, Record, side_pickle};
+use super::{Archive, Guard, Record};
 use crate::error::{Error, Result};
-use crate::limits::Limits;
-use crate::pickle::{self, Graph, Value};
+use crate::pickle::{Graph, Value};
 use crate::read_at::{ReadAt, SubRange};
-use crate::torch::StorageRef;
+use crate::torch::{BadStorage, StorageRef, text_of};
 
 const PROTOCOL: i64 = 1001;
 
 /// Takes a legacy stream apart. The caller has seen the magic number.
-pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Archive> {
-    let mut dangerous = Vec::new();
-    let magic = side_pickle(&*source, 0, limits, &mut dangerous)?;
-    let protocol = side_pickle(&*source, magic.end, limits, &mut dangerous)?;
+pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
+    let magic = guard.load(&*source, 0)?;
+    let protocol = guard.load(&*source, magic.end)?;
     if protocol.graph.get(protocol.root) != Value::Int(PROTOCOL) {
         return Err(Error::unsupported(format!(
             "the legacy stream is not of protocol {PROTOCOL}, the only one that torch reads"
         )));
     }
     // The saver's byte order and sizes of C types: the data is little-endian all the same.
-    let system = side_pickle(&*source, protocol.end, limits, &mut dangerous)?;
-    let object = pickle::load(&*source, system.end, limits)?;
-    let keys = side_pickle(&*source, object.end, limits, &mut dangerous)?;
+    let system = guard.load(&*source, protocol.end)?;
+    let object = guard.load(&*source, system.end)?;
+    let keys = guard.load(&*source, object.end)?;
 
     let sizes = sizes(&object.graph);
     let Value::List(listed) = keys.graph.get(keys.root) else {
@@ -40,21 +38,30 @@ pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Archive> {
     let mut storages = HashMap::with_capacity(listed.len());
     let mut position = keys.end;
     for id in listed {
-        let key = keys.graph.str(*id);
-        let known = key.and_then(|key| Some((key, sizes.get(key)?)));
-        let Some((key, &(unit, bytes))) = known else {
-            return Err(Error::corrupt(format!(
-                "the legacy stream lists the storage {key:?}, which no tensor names; get the file again"
-            )));
+        let key = text_of(&keys.graph, *id).unwrap_or_default();
+        let (unit, bytes) = match sizes.get(&key) {
+            Some(Ok(size)) => *size,
+            Some(Err(what)) => {
+                return Err(Error::unsupported(format!(
+                    "the storage {key:?} {what}, so where the next one starts cannot be told; load the file \
+                     with torch and save it again"
+                )));
+            }
+            None => {
+                return Err(Error::corrupt(format!(
+                    "the legacy stream lists the storage {key:?}, which no tensor names; get the file again"
+                )));
+            }
         };
-        let record = storage(&source, key, position, unit, bytes)?;
+        let record = storage(&source, &key, position, unit, bytes)?;
         position = position.saturating_add(COUNT).saturating_add(record.len);
-        storages.insert(key.to_lowercase(), record);
+        if storages.insert(key.clone(), record).is_some() {
+            return Err(Error::corrupt(format!(
+                "the legacy stream lists the storage {key:?} twice; get the file again"
+            )));
+        }
     }
-    Ok(Archive {
-        dangerous,
-        ..Archive::new(object, source, storages)
-    })
+    Ok(Archive::new(object, source, storages))
 }
 
 /// Bytes of the element count before each storage.
@@ -82,8 +89,8 @@ fn storage(
     };
     if count.checked_mul(unit) != Some(bytes) {
         return Err(Error::corrupt(format!(
-            "the storage {key:?} at byte {position} has {count} elements where its tensors name {}; \
-             get the file again",
+            "the storage {key:?} at byte {position} has {} elements where its tensors name {}; get the file again",
+            count.cast_signed(),
             bytes.checked_div(unit).unwrap_or(0)
         )));
     }
@@ -105,14 +112,24 @@ pub fn count(source: &dyn ReadAt, position: u64) -> Result<Option<u64>> {
     Ok(Some(u64::from_le_bytes(bytes)))
 }
 
-/// Of every storage that a pickle names, by key: bytes of an element and of the whole. As torch does, the
-/// first persistent id with that key decides.
-fn sizes(graph: &Graph) -> HashMap<String, (u64, u64)> {
+/// Bytes of an element and of the whole, or what is wrong with the persistent id.
+type Size = Result<(u64, u64), String>;
+
+/// The size of every storage that a pickle names, by key. As torch does, the first persistent id with that key
+/// decides.
+fn sizes(graph: &Graph) -> HashMap<String, Size> {
     let mut sizes = HashMap::new();
     for pid in graph.persistent_ids() {
-        if let Ok(found) = StorageRef::read(graph, pid) {
-            let size = (found.class.unit(), found.bytes);
-            sizes.entry(found.key).or_insert(size);
+        let (key, size) = match StorageRef::read(graph, pid) {
+            Ok(found) => (Some(found.key), Ok((found.class.unit(), found.bytes))),
+            Err(BadStorage::Meta) => continue,
+            Err(BadStorage::Malformed(what)) => {
+                let key = graph.tuple(pid).and_then(|items| items.get(2));
+                (key.and_then(|key| text_of(graph, *key)), Err(what))
+            }
+        };
+        if let Some(key) = key {
+            sizes.entry(key).or_insert(size);
         }
     }
     sizes

@@ -15,6 +15,7 @@
 mod archive;
 pub mod dcp;
 mod exported;
+mod guard;
 mod gzip;
 mod legacy;
 mod record;
@@ -31,11 +32,12 @@ use std::sync::Arc;
 
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
-use crate::limits::Limits;
-use crate::pickle::{self, Loaded};
+use crate::pickle::Loaded;
+use crate::progress::Progress;
 use crate::read_at::ReadAt;
-use crate::torch::{self, Finding, NamedTensor, ScriptClasses};
+use crate::torch::{NamedTensor, ScriptClasses};
 pub use exported::Exported;
+pub use guard::Guard;
 pub use record::Record;
 
 /// What a file holds.
@@ -60,8 +62,6 @@ pub struct Archive {
     pub scripts: Option<ScriptClasses>,
     /// Tensors that the pickle only refers to (torch 0.1).
     pub named: Vec<NamedTensor>,
-    /// Calls that the container's other pickles would make.
-    pub dangerous: Vec<Finding>,
 }
 
 impl Archive {
@@ -74,7 +74,6 @@ impl Archive {
             byte_order: ByteOrder::Little,
             scripts: None,
             named: Vec::new(),
-            dangerous: Vec::new(),
         }
     }
 }
@@ -83,61 +82,47 @@ impl Archive {
 /// file in `scratch`.
 ///
 /// # Errors
+/// [`Dangerous`](crate::ErrorKind::Dangerous) by what any pickle would call,
 /// [`NotACheckpoint`](crate::ErrorKind::NotACheckpoint) with what the content looks like,
 /// [`Corrupt`](crate::ErrorKind::Corrupt) for a broken file, [`Limit`](crate::ErrorKind::Limit),
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for what torch itself does not read.
-pub fn open(source: Arc<dyn ReadAt>, limits: &Limits, scratch: &Path) -> Result<Contents> {
+pub fn open(
+    source: Arc<dyn ReadAt>,
+    guard: &mut Guard,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<Contents> {
     match sniff::kind(&*source)? {
         sniff::Kind::Gzip => {
-            let unpacked = gzip::unpack(source, scratch)?;
-            match sniff::kind(&*unpacked)? {
-                sniff::Kind::Gzip => Err(Error::not_a_checkpoint(
-                    "not a checkpoint: a gzip file inside a gzip file; unpack it first",
-                )),
-                kind => of_kind(kind, unpacked, limits),
-            }
+            let unpacked = gzip::unpack(source, scratch, progress)?;
+            of_kind(sniff::kind(&*unpacked)?, unpacked, guard)
         }
-        kind => of_kind(kind, source, limits),
+        kind => of_kind(kind, source, guard),
     }
 }
 
-fn of_kind(kind: sniff::Kind, source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Contents> {
+fn of_kind(kind: sniff::Kind, source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Contents> {
     let pickled = |archive: Archive| Contents::Pickled(Box::new(archive));
     match kind {
-        sniff::Kind::Zip => archive::open(source, limits),
-        sniff::Kind::Legacy => legacy::open(source, limits).map(pickled),
-        sniff::Kind::Tar => tar::open(source, limits).map(pickled),
-        sniff::Kind::Gzip | sniff::Kind::Foreign(_) => {
-            let what = match kind {
-                sniff::Kind::Foreign(what) => what,
-                _ => "it is a gzip file",
-            };
+        sniff::Kind::Zip => archive::open(source, guard),
+        sniff::Kind::Legacy => legacy::open(source, guard).map(pickled),
+        sniff::Kind::Tar => tar::open(source, guard).map(pickled),
+        sniff::Kind::Foreign(what) => {
+            // torch.load would unpickle whatever it does not recognise.
+            guard.judge(&*source)?;
             Err(Error::not_a_checkpoint(format!("not a checkpoint: {what}")))
         }
+        sniff::Kind::Gzip => Err(Error::not_a_checkpoint(
+            "not a checkpoint: a gzip file inside a gzip file; unpack it first",
+        )),
     }
 }
 
-/// Opens a file inside another one, as the slices of a distributed checkpoint are.
-pub fn open_nested(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Box<Archive>> {
-    let contents = match sniff::kind(&*source)? {
-        sniff::Kind::Zip => archive::open(source, limits)?,
-        sniff::Kind::Legacy => return legacy::open(source, limits).map(Box::new),
-        _ => return Err(Error::corrupt("what should be a torch file is none")),
-    };
-    match contents {
-        Contents::Pickled(archive) => Ok(archive),
-        Contents::Exported(_) => Err(Error::corrupt("what should be one tensor is a program")),
+/// Opens a file of `torch.save` inside another one, as the slices of a distributed checkpoint are.
+pub fn open_nested(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Box<Archive>> {
+    match sniff::kind(&*source)? {
+        sniff::Kind::Zip => archive::open_pickled(source, guard).map(Box::new),
+        sniff::Kind::Legacy => legacy::open(source, guard).map(Box::new),
+        _ => Err(Error::corrupt("what should be a torch file is none")),
     }
-}
-
-/// Reads a pickle beside the main one, and notes what it would call.
-fn side_pickle(
-    source: &dyn ReadAt,
-    offset: u64,
-    limits: &Limits,
-    dangerous: &mut Vec<Finding>,
-) -> Result<Loaded> {
-    let loaded = pickle::load(source, offset, limits)?;
-    dangerous.extend(torch::dangerous_calls(&loaded.graph));
-    Ok(loaded)
 }

@@ -5,18 +5,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::legacy::{COUNT, count};
-use super::{Archive, Record, side_pickle};
+use super::{Archive, Guard, Record};
 use crate::error::{Error, Result};
-use crate::limits::Limits;
-use crate::pickle::{self, Graph, Value, ValueId};
+use crate::pickle::{Graph, Value, ValueId};
 use crate::read_at::{ReadAt, Sequential, SubRange};
-use crate::torch::{Finding, NamedTensor, StorageClass, text_of};
+use crate::torch::{NamedTensor, StorageClass, text_of};
 
 /// No tensor has more dimensions (ATen/native/TensorIterator.h allows 64).
 const MAX_RANK: u64 = 64;
 
 /// Takes a tar checkpoint apart.
-pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Archive> {
+pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
     let members = members(&source)?;
     let member = |name: &str| match members.get(name) {
         Some(member) => Ok(Arc::new(member.clone())),
@@ -25,20 +24,19 @@ pub fn open(source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Archive> {
         )),
     };
     let (storages, tensors, object) = (member("storages")?, member("tensors")?, member("pickle")?);
-    let mut reader = Side {
-        limits,
-        dangerous: Vec::new(),
-    };
+    if let Ok(system) = member("sys_info") {
+        guard.judge(&*system)?;
+    }
+    let mut reader = Side { guard };
     let known = reader.storages(&storages)?;
     let named = reader.tensors(&*tensors, &known)?;
-    let loaded = pickle::load(&*object, 0, limits)?;
+    let loaded = guard.load(&*object, 0)?;
     let records = HashMap::from([(
         STORAGES.to_owned(),
         Record::plain(STORAGES, (*storages).clone()),
     )]);
     Ok(Archive {
         named,
-        dangerous: reader.dangerous,
         ..Archive::new(loaded, object, records)
     })
 }
@@ -56,6 +54,9 @@ fn members(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, SubRange>> {
     let mut members = HashMap::new();
     for entry in archive.entries_with_seek().map_err(broken)? {
         let entry = entry.map_err(broken)?;
+        if entry.header().entry_type() != ::tar::EntryType::Regular {
+            continue;
+        }
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let range = SubRange::new(source.clone(), entry.raw_file_position(), entry.size());
         let Some(range) = range else {
@@ -80,15 +81,14 @@ struct Stored {
 }
 
 /// Reads the small pickles of the members.
-struct Side<'l> {
-    limits: &'l Limits,
-    dangerous: Vec<Finding>,
+struct Side<'g, 'o> {
+    guard: &'g mut Guard<'o>,
 }
 
-impl Side<'_> {
+impl Side<'_, '_> {
     /// The number in the pickle at `offset`, and where it ends.
     fn number(&mut self, member: &dyn ReadAt, offset: u64) -> Result<(u64, u64)> {
-        let loaded = side_pickle(member, offset, self.limits, &mut self.dangerous)?;
+        let loaded = self.guard.load(member, offset)?;
         match loaded.graph.get(loaded.root) {
             Value::Int(number) if number >= 0 => Ok((number.unsigned_abs(), loaded.end)),
             _ => Err(malformed("a count", offset)),
@@ -102,7 +102,7 @@ impl Side<'_> {
         let (number, mut position) = self.number(&**member, 0)?;
         for _ in 0..number {
             let at = position;
-            let head = side_pickle(&**member, at, self.limits, &mut self.dangerous)?;
+            let head = self.guard.load(&**member, at)?;
             let graph = &head.graph;
             let items = graph.tuple(head.root).unwrap_or_default();
             // The earliest files have no location: (key, class).
@@ -116,7 +116,9 @@ impl Side<'_> {
             let bytes = count(&**member, head.end)?.and_then(|n| n.checked_mul(class.unit()));
             let end = bytes.and_then(|bytes| start.checked_add(bytes));
             let (Some(bytes), Some(end)) = (bytes, end.filter(|end| *end <= member.len())) else {
-                return Err(malformed("a storage that is not complete", at));
+                return Err(Error::corrupt(format!(
+                    "the tar archive is truncated: its storage {key:?} is not complete; get the file again"
+                )));
             };
             let stored = Stored {
                 class,
@@ -138,7 +140,7 @@ impl Side<'_> {
         at: u64,
         storages: &mut HashMap<String, Stored>,
     ) -> Result<()> {
-        let loaded = side_pickle(member, at, self.limits, &mut self.dangerous)?;
+        let loaded = self.guard.load(member, at)?;
         let graph = &loaded.graph;
         let Value::List(views) = graph.get(loaded.root) else {
             return Err(malformed("a list of views", at));
@@ -186,7 +188,7 @@ impl Side<'_> {
         let mut tensors = Vec::new();
         for _ in 0..number {
             let at = position;
-            let head = side_pickle(member, at, self.limits, &mut self.dangerous)?;
+            let head = self.guard.load(member, at)?;
             let graph = &head.graph;
             let items = graph.tuple(head.root).unwrap_or_default();
             let mut keys = items.iter().filter_map(|id| text_of(graph, *id));

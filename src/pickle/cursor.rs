@@ -4,8 +4,10 @@ use crate::error::{Error, Result};
 use crate::limits::Budget;
 use crate::read_at::ReadAt;
 
-/// How much is read ahead. A pickle inside a larger file is not read to the file's end.
+/// How much is read ahead at the most. A pickle inside a larger file is not read to the file's end.
 const WINDOW: usize = 64 * 1024;
+/// How much is read at first: many pickles, of a number or a key, are no longer.
+const FIRST_WINDOW: usize = 512;
 
 pub struct Cursor<'a> {
     source: &'a dyn ReadAt,
@@ -14,6 +16,8 @@ pub struct Cursor<'a> {
     window_start: u64,
     /// The next byte, as an index into the window.
     next: usize,
+    /// How much the next read brings in.
+    ahead: usize,
     budget: Budget,
 }
 
@@ -25,6 +29,7 @@ impl<'a> Cursor<'a> {
             window: Vec::new(),
             window_start: offset,
             next: 0,
+            ahead: FIRST_WINDOW,
             budget,
         }
     }
@@ -134,11 +139,12 @@ impl<'a> Cursor<'a> {
 
         let have = self.window.len();
         let len = wanted
-            .max(WINDOW)
+            .max(self.ahead)
             .min(usize::try_from(self.remaining()).unwrap_or(usize::MAX));
         if len < wanted {
             return Err(self.ended());
         }
+        self.ahead = self.ahead.saturating_mul(4).min(WINDOW);
         let more = u64::try_from(len.saturating_sub(have)).unwrap_or(u64::MAX);
         self.budget.charge(more)?;
         self.window.resize(len, 0);

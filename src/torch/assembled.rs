@@ -1,6 +1,8 @@
 //! [`Assembled`]: a tensor whose parts lie in several storages, and the check that they make a whole.
 
-use super::tensor::TensorInfo;
+use std::collections::HashSet;
+
+use super::tensor::{self, TensorInfo};
 use crate::dtype::Dtype;
 
 /// A tensor put together from parts.
@@ -37,11 +39,7 @@ impl Assembled {
         grid: Vec<u64>,
         mut parts: Vec<Part>,
     ) -> Result<Assembled, String> {
-        let count = |sizes: &[u64]| match sizes.contains(&0) {
-            true => Some(0),
-            false => sizes.iter().try_fold(1u64, |n, size| n.checked_mul(*size)),
-        };
-        let numel = count(&grid).filter(|numel| count(&shape) == Some(*numel));
+        let numel = tensor::numel(&grid).filter(|numel| tensor::numel(&shape) == Some(*numel));
         let bytes = numel.and_then(|numel| numel.checked_mul(dtype.size()));
         let (Some(numel), Some(_)) = (numel, bytes) else {
             return Err("has more elements than can be counted".to_owned());
@@ -56,7 +54,7 @@ impl Assembled {
                     part.elements.dtype()
                 ));
             }
-            let size = count(&part.sizes);
+            let size = tensor::numel(&part.sizes);
             if size != Some(part.elements.numel()) {
                 return Err("has a part that is not of the size it should be".to_owned());
             }
@@ -66,7 +64,7 @@ impl Assembled {
             held = held.saturating_add(size.unwrap_or(0));
         }
         parts.sort_by(|a, b| a.offsets.cmp(&b.offsets));
-        if any_overlap(&parts) {
+        if any_overlap(&parts, grid.len()) {
             return Err("has parts that overlap".to_owned());
         }
         // Disjoint, inside, and as many elements as the whole: nothing is missing.
@@ -83,6 +81,13 @@ impl Assembled {
             numel,
             parts,
         })
+    }
+
+    /// Makes the storages of the parts those that come `base` places later in a longer list; `None` when there
+    /// are too many.
+    pub(super) fn rebase(&mut self, base: usize) -> Option<()> {
+        let mut parts = self.parts.iter_mut();
+        parts.try_for_each(|part| part.elements.rebase(base))
     }
 
     /// The element type.
@@ -136,14 +141,22 @@ impl Part {
     }
 }
 
-/// Whether any two of the parts, sorted by position, overlap. Sweeps along the first axis, so that the parts
-/// of a long row are not all compared with each other.
-fn any_overlap(sorted: &[Part]) -> bool {
+/// Whether any two of the parts overlap. Sweeps along the axis on which most parts start at places of their
+/// own, so that few are open at once.
+fn any_overlap(parts: &[Part], rank: usize) -> bool {
+    let starts = |axis: usize| {
+        let starts = parts.iter().map(|part| part.offsets.get(axis));
+        starts.collect::<HashSet<_>>().len()
+    };
+    let axis = (0..rank).max_by_key(|axis| starts(*axis)).unwrap_or(0);
+    // Rank 0 has no axis, and at most one part that is no second one.
+    let range = |part: &Part| part.range(axis).unwrap_or((0, 1));
+    let mut sorted: Vec<&Part> = parts.iter().collect();
+    sorted.sort_by_key(|part| range(part));
     let mut open: Vec<&Part> = Vec::new();
     for part in sorted {
-        let start = part.range(0).map_or(0, |(start, _)| start);
-        // Rank 0 has no axis: all parts stay open.
-        open.retain(|other| other.range(0).is_none_or(|(_, end)| end > start));
+        let (start, _) = range(part);
+        open.retain(|other| range(other).1 > start);
         if open.iter().any(|other| other.overlaps(part)) {
             return true;
         }

@@ -28,7 +28,8 @@ impl Leaf {
     pub(crate) fn rebase(&mut self, base: usize) -> Option<()> {
         match self {
             Leaf::Tensor(Tensor::View(info)) => info.rebase(base),
-            Leaf::Tensor(Tensor::Assembled(_)) | Leaf::Refused(_) => Some(()),
+            Leaf::Tensor(Tensor::Assembled(parts)) => parts.rebase(base),
+            Leaf::Refused(_) => Some(()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Pickled `nn.Module`s and TorchScript objects → the names that `state_dict()` would give, without the class.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::keys::{Children, Key, key};
 use crate::pickle::{Graph, Object, Value, ValueId};
@@ -16,7 +16,7 @@ pub fn of_module(graph: &Graph, object: &Object) -> Option<Children> {
         items(graph, found?.1)
     };
     let (parameters, modules) = (part("_parameters")?, part("_modules")?);
-    let transient: Vec<&str> = state
+    let transient: HashSet<&str> = state
         .iter()
         .find(|(k, _)| graph.str(*k) == Some("_non_persistent_buffers_set"))
         .and_then(|(_, set)| match graph.get(*set) {
@@ -26,7 +26,7 @@ pub fn of_module(graph: &Graph, object: &Object) -> Option<Children> {
         .unwrap_or_default();
     let buffers = part("_buffers").unwrap_or_default().into_iter();
     let buffers = buffers.filter(|(name, _)| match name {
-        Key::Name(name) => !transient.contains(&name.as_str()),
+        Key::Name(name) => !transient.contains(name.as_str()),
         Key::Unnamable(_) => true,
     });
     let entries = parameters.into_iter().chain(buffers).chain(modules);
@@ -72,10 +72,10 @@ pub struct ScriptClasses {
     by_name: HashMap<String, ScriptClass>,
 }
 
+/// The names of a class's parameters and buffers.
 #[derive(Debug, Default)]
 struct ScriptClass {
-    parameters: Vec<String>,
-    buffers: Vec<String>,
+    tensors: HashSet<String>,
 }
 
 impl ScriptClasses {
@@ -93,10 +93,10 @@ impl ScriptClasses {
             } else if let Some(class) = &mut class
                 && let Some((name, list)) = line.trim_start().split_once(" = [")
             {
-                match name {
-                    "__parameters__" => class.parameters = quoted(list),
-                    "__buffers__" => class.buffers = quoted(list),
-                    _ => {}
+                if matches!(name, "__parameters__" | "__buffers__") {
+                    // The texts of a Python list of string literals.
+                    let names = list.split('"').skip(1).step_by(2);
+                    class.tensors.extend(names.map(str::to_owned));
                 }
             }
         }
@@ -107,17 +107,14 @@ impl ScriptClasses {
         let class = self.class(graph, object)?;
         // A class with a __getstate__ of its own keeps anything; state_dict() shows nothing of it.
         let state = state_dict(graph, object).unwrap_or_default();
-        let is_tensor = |name: &str| {
-            let mut known = class.parameters.iter().chain(&class.buffers);
-            known.any(|known| known == name)
-        };
         let is_module = |id: ValueId| match graph.get(id) {
             Value::Object(inner) => self.class(graph, inner).is_some(),
             _ => false,
         };
         let entries = state.iter().filter_map(|(k, value)| {
             let name = graph.str(*k)?;
-            (is_tensor(name) || is_module(*value)).then(|| (Key::Name(name.to_owned()), *value))
+            (class.tensors.contains(name) || is_module(*value))
+                .then(|| (Key::Name(name.to_owned()), *value))
         });
         Some(Children {
             entries: entries.collect(),
@@ -131,10 +128,4 @@ impl ScriptClasses {
         let name = format!("{}.{}", global.module, global.name);
         self.by_name.get(&name)
     }
-}
-
-/// The texts of a Python list of string literals.
-fn quoted(list: &str) -> Vec<String> {
-    let parts = list.split('"').skip(1).step_by(2);
-    parts.map(str::to_owned).collect()
 }

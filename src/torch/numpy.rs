@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::leaf::Refusal;
 use super::storage::{Place, Storage, Storages};
-use super::tensor::{Geometry, TensorInfo};
+use super::tensor::{self, Geometry, TensorInfo};
 use crate::dtype::{ByteOrder, Dtype};
 use crate::pickle::{Blob, BlobKind, Graph, Object, Value, ValueId};
 
@@ -46,7 +46,11 @@ pub fn reconstructed(
         return Err(Refusal::corrupt("is a numpy array without a state"));
     };
     let shape = shape_of(graph, *shape)?;
-    let fortran = graph.get(*fortran) == Value::Bool(true);
+    let fortran = match graph.get(*fortran) {
+        Value::Bool(fortran) => fortran,
+        Value::Int(flag) => flag != 0,
+        _ => return Err(Refusal::corrupt("is a numpy array of an unknown order")),
+    };
     let array = Array {
         dtype: *dtype,
         strides: strides(&shape, fortran),
@@ -67,7 +71,12 @@ pub fn from_buffer(
         return Err(Refusal::corrupt("is a numpy array of too few arguments"));
     };
     let mut shape = shape_of(graph, *shape)?;
-    let mut strides = strides(&shape, graph.str(*order) == Some("F"));
+    let fortran = match graph.str(*order) {
+        Some("F") => true,
+        Some("C" | "K") => false,
+        _ => return Err(Refusal::corrupt("is a numpy array of an unknown order")),
+    };
+    let mut strides = strides(&shape, fortran);
     // Order K: the buffer's axes are yet to be transposed.
     let axes = rest.first().and_then(|axes| graph.tuple(*axes));
     if graph.str(*order) == Some("K")
@@ -125,8 +134,7 @@ impl Array {
         id: ValueId,
     ) -> Result<TensorInfo, Refusal> {
         let (dtype, byte_order) = dtype_of(graph, self.dtype)?;
-        let numel = self.shape.iter().try_fold(1u64, |n, s| n.checked_mul(*s));
-        let bytes = numel.and_then(|numel| numel.checked_mul(dtype.size()));
+        let bytes = tensor::numel(&self.shape).and_then(|numel| numel.checked_mul(dtype.size()));
         let Some(bytes) = bytes else {
             return Err(Refusal::corrupt("has more elements than can be counted"));
         };

@@ -25,6 +25,8 @@ pub struct Reader<'g> {
     scripts: Option<&'g ScriptClasses>,
     /// Tensors that the container itself names, by persistent id (torch 0.1).
     named: HashMap<String, Leaf>,
+    /// Whether a tensor inside a tensor that wraps it is being read.
+    inside_wrapper: bool,
 }
 
 /// A tensor that a container describes outside of its pickle. Sizes, strides and offset count elements.
@@ -50,6 +52,7 @@ impl<'g> Reader<'g> {
             storages: Storages::default(),
             scripts,
             named: HashMap::new(),
+            inside_wrapper: false,
         }
     }
 
@@ -64,7 +67,7 @@ impl<'g> Reader<'g> {
             byte_order: None,
             untyped: false,
         };
-        let name = format!("{} from {} on", tensor.record, tensor.start);
+        let name = format!("{}: {}, {}", tensor.record, tensor.start, tensor.bytes);
         let leaf = match self.storages.keyed(name, tensor.class, storage) {
             Ok((storage, StorageClass::Typed(Element::Known(dtype)))) => {
                 let geometry = Geometry {
@@ -261,18 +264,16 @@ impl<'g> Reader<'g> {
 
     /// A tensor inside another one, which is no such wrapper again.
     fn plain(&mut self, id: ValueId) -> Result<TensorInfo, Refusal> {
-        let is_plain = match self.graph.get(id) {
-            Value::Object(object) => self
-                .call(object)
-                .is_some_and(|(meaning, _)| meaning != Meaning::RebuildFromType),
-            _ => false,
-        };
-        match is_plain.then(|| self.tensor(id)).flatten() {
+        let again = "wraps a value that is no plain tensor";
+        if std::mem::replace(&mut self.inside_wrapper, true) {
+            return Err(Refusal::unsupported(again));
+        }
+        let found = self.tensor(id);
+        self.inside_wrapper = false;
+        match found {
             Some(Leaf::Tensor(Tensor::View(info))) => Ok(info),
             Some(Leaf::Refused(refusal)) => Err(refusal),
-            _ => Err(Refusal::unsupported(
-                "wraps a value that is no plain tensor",
-            )),
+            _ => Err(Refusal::unsupported(again)),
         }
     }
 

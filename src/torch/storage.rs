@@ -39,6 +39,12 @@ pub struct Storage {
     pub untyped: bool,
 }
 
+impl Storage {
+    fn is_same(&self, other: &Storage) -> bool {
+        self.key == other.key && self.bytes == other.bytes && self.place == other.place
+    }
+}
+
 /// Where the bytes of a storage are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -71,7 +77,7 @@ pub struct StorageRef {
 #[derive(Debug, Default)]
 pub struct Storages {
     list: Vec<Storage>,
-    by_key: HashMap<String, (StorageId, StorageClass)>,
+    by_key: HashMap<String, StorageId>,
     by_value: HashMap<ValueId, StorageId>,
 }
 
@@ -190,17 +196,21 @@ impl Storages {
         storage: Storage,
     ) -> Result<(StorageId, StorageClass), BadStorage> {
         if let Some(&known) = self.by_key.get(&name) {
-            return match self.get(known.0) {
-                Some(first) if *first == storage && known.1 == class => Ok(known),
+            // A view of another dtype may name it by another class: bytes as uint8, say.
+            return match self.list.get_mut(known.index()) {
+                Some(first) if first.is_same(&storage) => {
+                    first.untyped |= storage.untyped;
+                    Ok((known, class))
+                }
                 _ => Err(BadStorage::Malformed(format!(
-                    "{name:?} is named twice with different classes or sizes"
+                    "{name:?} is named twice with different sizes"
                 ))),
             };
         }
         let id = self
             .push(storage)
             .ok_or_else(|| malformed("is one too many"))?;
-        self.by_key.insert(name, (id, class));
+        self.by_key.insert(name, id);
         Ok((id, class))
     }
 

@@ -49,12 +49,7 @@ impl TensorInfo {
                 strides.len()
             ));
         }
-        // A zero anywhere makes the product zero, however large the other sizes are.
-        let numel = if shape.contains(&0) {
-            Some(0)
-        } else {
-            shape.iter().try_fold(1u64, |n, size| n.checked_mul(*size))
-        };
+        let numel = numel(&shape);
         let bytes = numel.and_then(|numel| numel.checked_mul(dtype.size()));
         let (Some(numel), Some(_)) = (numel, bytes) else {
             return Err("has more elements than can be counted".to_owned());
@@ -207,6 +202,17 @@ impl TensorInfo {
             self.offset.saturating_mul(size),
             self.offset.saturating_add(extent).saturating_mul(size),
         )
+    }
+}
+
+/// The number of elements of a shape; `None` when it cannot be counted.
+pub fn numel(shape: &[u64]) -> Option<u64> {
+    // A zero anywhere makes the product zero, however large the other sizes are.
+    match shape.contains(&0) {
+        true => Some(0),
+        false => shape
+            .iter()
+            .try_fold(1, |n: u64, size| n.checked_mul(*size)),
     }
 }
 

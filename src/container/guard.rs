@@ -1,0 +1,74 @@
+//! [`Guard`]: every pickle of a checkpoint goes through here, and is judged before anything else is made of it.
+
+use std::collections::HashSet;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::pickle::{self, Loaded};
+use crate::read_at::ReadAt;
+use crate::torch::{self, Finding};
+
+/// What is allowed, and what was found.
+pub struct Guard<'o> {
+    /// How much of each pickle is read.
+    pub limits: &'o Limits,
+    /// Go on with pickles that would run code if they were really unpickled; nothing is executed either way.
+    pub allow_dangerous: bool,
+    /// Calls that would run code.
+    pub dangerous: Vec<Finding>,
+    /// Globals that are not known, each once.
+    pub unknown_globals: Vec<String>,
+    /// The same, to be looked up.
+    seen: HashSet<String>,
+}
+
+impl<'o> Guard<'o> {
+    pub fn new(limits: &'o Limits, allow_dangerous: bool) -> Guard<'o> {
+        Guard {
+            limits,
+            allow_dangerous,
+            dangerous: Vec::new(),
+            unknown_globals: Vec::new(),
+            seen: HashSet::new(),
+        }
+    }
+
+    /// Reads the pickle that starts at `offset` (in bytes) of `source`.
+    ///
+    /// # Errors
+    /// [`Dangerous`](ErrorKind::Dangerous) unless that is allowed, and those of [`pickle::load`].
+    pub fn load(&mut self, source: &dyn ReadAt, offset: u64) -> Result<Loaded> {
+        let loaded = pickle::load(source, offset, self.limits)?;
+        let dangerous = torch::dangerous_calls(&loaded.graph);
+        if let Some(finding) = dangerous.first()
+            && !self.allow_dangerous
+        {
+            return Err(Error::new(
+                ErrorKind::Dangerous,
+                format!(
+                    "refused, because unpickling this file would call {} (named at byte {} of its pickle); \
+                     nothing was executed; --allow-dangerous converts the tensors all the same",
+                    finding.call, finding.offset
+                ),
+            ));
+        }
+        self.dangerous.extend(dangerous);
+        for global in torch::unknown_globals(&loaded.graph) {
+            if self.seen.insert(global.clone()) {
+                self.unknown_globals.push(global);
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Judges what may be a pickle, though nothing is to be made of it.
+    ///
+    /// # Errors
+    /// [`Dangerous`](ErrorKind::Dangerous) unless that is allowed.
+    pub fn judge(&mut self, source: &dyn ReadAt) -> Result<()> {
+        match self.load(source, 0) {
+            Err(error) if error.kind() == ErrorKind::Dangerous => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
