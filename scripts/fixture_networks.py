@@ -1,4 +1,4 @@
-"""Modules that the fixture scripts save, under torch 2.15 and 1.13.1 alike; it needs nothing but torch."""
+"""Modules and classes that the fixture scripts save, under torch 2.15 and 1.13.1 alike; needs nothing but torch."""
 
 import gc
 import pathlib
@@ -151,21 +151,21 @@ def exported(module):
 # --- whole modules of classes that exist nowhere else -----------------------------------------------------------
 
 
-def foreign_module(module, name):
-    """Make an nn.Module class that a pickle will name as module.name."""
+def foreign(module, name, base=object):
+    """Make a class that a pickle will name as module.name."""
     parts = module.split(".")
     for end in range(1, len(parts) + 1):
         path = ".".join(parts[:end])
         sys.modules.setdefault(path, types.ModuleType(path))
-    made = type(name, (nn.Module,), {"__module__": module})
+    made = type(name, (base,), {"__module__": module})
     setattr(sys.modules[module], name, made)
     return made
 
 
 def whole_model():
     """Make a module of foreign classes with all that a state dict keeps and leaves out."""
-    part_class = foreign_module("their_project.layers", "Part")
-    model_class = foreign_module("their_project.models", "Model")
+    part_class = foreign("their_project.layers", "Part", nn.Module)
+    model_class = foreign("their_project.models", "Model", nn.Module)
     part = part_class()
     part.conv, part.bn, part.act = nn.Conv2d(2, 3, 1, bias=False), nn.BatchNorm2d(3), nn.ReLU()
     part.bare = nn.BatchNorm1d(2, affine=False, track_running_stats=False)
@@ -203,8 +203,8 @@ def weight_norm_model():
 
 def detection_checkpoint():
     """Make a training checkpoint that holds a whole module of half precision, as ultralytics does."""
-    model = foreign_module("ultralytics.nn.tasks", "DetectionModel")()
-    conv = foreign_module("ultralytics.nn.modules.conv", "Conv")()
+    model = foreign("ultralytics.nn.tasks", "DetectionModel", nn.Module)()
+    conv = foreign("ultralytics.nn.modules.conv", "Conv", nn.Module)()
     conv.conv, conv.bn, conv.act = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.SiLU(inplace=True)
     conv.i, conv.f, conv.type = 0, -1, "ultralytics.nn.modules.conv.Conv"
     model.model = nn.Sequential(conv, nn.Upsample(None, 2, "nearest"))

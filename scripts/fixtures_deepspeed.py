@@ -12,7 +12,6 @@ written by safetensors; never ckpt2st's.
 """
 
 import os
-import platform
 import shutil
 import socket
 import subprocess
@@ -24,12 +23,11 @@ from collections import OrderedDict
 import torch
 import torch.multiprocessing as multiprocessing
 
-from fixture_book import (
-    FIXTURES, Book, cast, check_versions, empty_folder, normal, table_of_files, write_manifest,
-)
+from fixture_book import FIXTURES, Book, cast, cut, normal
+from fixture_run import PINNED as BASE, finish, start
 
 FOLDER = FIXTURES / "deepspeed"
-PINNED = {"torch": "2.15.0", "numpy": "2.4.6", "safetensors": "0.8.0", "deepspeed": "0.19.8"}
+PINNED = {**BASE, "deepspeed": "0.19.8"}
 TAG = "global_step1"
 
 
@@ -230,7 +228,7 @@ def damage_cases(book):
     remake(book, "zero3_fp32", "x_group_long", "a group of weights longer than its parameters",
            edit(optim.format(1), grow_group), [])
     remake(book, "zero3_fp32", "x_cut", "the optimizer file of rank 1 cut",
-           lambda folder: cut(folder / TAG / optim.format(1)), [])
+           lambda folder: cut_file(folder / TAG / optim.format(1)), [])
     remake(book, "zero2_fp32", "x_tensor_parallel", "files of two model-parallel ranks", other_model_rank,
            ["mp_rank_01"], "unsupported")
 
@@ -253,10 +251,9 @@ def universal_case(book):
         book.fail("a universal checkpoint: refused", place, "unsupported", ["universal"])
 
 
-def cut(path):
+def cut_file(path):
     """Cut a file."""
-    data = path.read_bytes()
-    path.write_bytes(data[:len(data) * 6 // 10])
+    path.write_bytes(cut(path.read_bytes()))
 
 
 # --- putting it together ----------------------------------------------------------------------------------
@@ -286,39 +283,22 @@ the dtype it is saved in, as stages 2 and 3 do.
 
 The format of `manifest.json` is described in `../README.md`; `input` may be a folder.
 
-| file | content |
-|---|---|
-{lines}
+{files}
 """
-
-
-def write_readme(book):
-    """Describe where the files come from and what each is for."""
-    text = README.format(
-        **PINNED, python=platform.python_version(), machine=f"{platform.system()} {platform.machine()}",
-        lines=table_of_files(book),
-    )
-    (FOLDER / "README.md").write_text(text, encoding="utf-8")
 
 
 def main():
     """Write the whole folder."""
-    check_versions(PINNED)
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    empty_folder(FOLDER)
-    os.chdir(FOLDER)
     book = Book(FOLDER)
+    start(book, PINNED)
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    os.chdir(FOLDER)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["TRITON_CACHE_DIR"] = scratch
         good_cases(book)
     damage_cases(book)
     universal_case(book)
-    write_manifest(book)
-    write_readme(book)
-    for path in FOLDER.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    finish(book, README, PINNED)
 
 
 if __name__ == "__main__":

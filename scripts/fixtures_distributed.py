@@ -12,7 +12,6 @@ folders, written by safetensors; never ckpt2st's.
 import json
 import logging
 import os
-import platform
 import tempfile
 import warnings
 
@@ -29,16 +28,14 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from fixture_book import (
-    FIXTURES, Book, adam_state, cast, check_versions, count, empty_folder, flatten, from_bits, network, normal,
-    raw_bytes, small_weights, table_of_files, write_manifest,
+    FIXTURES, Book, adam_state, cast, count, flatten, from_bits, network, normal, raw_bytes, small_weights,
 )
-from fixtures_distributed_damage import damage_cases
-from fixtures_sharded import sharded_cases
+from fixture_run import PINNED as BASE, commands, finish, start
+from cases_distributed_damage import damage_cases
+from cases_distributed_sharded import sharded_cases
 
 FOLDER = FIXTURES / "distributed"
-PINNED = {
-    "torch": "2.15.0", "numpy": "2.4.6", "safetensors": "0.8.0", "zstandard": "0.25.0", "huggingface_hub": "2.4.0",
-}
+PINNED = {**BASE, "zstandard": "0.25.0", "huggingface_hub": "2.4.0"}
 
 
 # --- saving and loading -----------------------------------------------------------------------------------
@@ -308,10 +305,7 @@ README = """# Distributed and sharded checkpoints
 Everything here is written by `scripts/fixtures_distributed.py` and the two modules it imports; edit those, not these
 files.
 
-    python3.11 -m venv venv
-    venv/bin/pip install torch=={torch} numpy=={numpy} safetensors=={safetensors} zstandard=={zstandard} \\
-        huggingface_hub=={huggingface_hub}
-    venv/bin/python scripts/fixtures_distributed.py
+{commands}
 
 Made with Python {python}, torch {torch}, numpy {numpy}, safetensors {safetensors}, on {machine}. Running the script
 twice gives the same bytes. For that, `save_id` in `.metadata` is a settled value, checkpoints are saved under relative
@@ -330,38 +324,21 @@ of a folder are what `save_file` makes of each shard, and the index as transform
 The format of `manifest.json` is described in `../README.md`. `expect_folder` names a folder whose files the output
 folder must equal; `input` may be a folder.
 
-| file | content |
-|---|---|
-{lines}
+{files}
 """
-
-
-def write_readme(book):
-    """Describe where the files come from and what each is for."""
-    text = README.format(
-        **PINNED, python=platform.python_version(), machine=f"{platform.system()} {platform.machine()}",
-        lines=table_of_files(book),
-    )
-    (FOLDER / "README.md").write_text(text, encoding="utf-8")
 
 
 def main():
     """Write the whole folder."""
-    check_versions(PINNED)
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
+    book = Book(FOLDER)
+    start(book, PINNED)
     logging.disable(logging.WARNING)
     settle()
-    empty_folder(FOLDER)
     os.chdir(FOLDER)
-    book = Book(FOLDER)
     for make in (model_and_optimizer, other_shapes, layouts, several_processes, safetensors_folder, damage_cases,
                  sharded_cases):
         make(book)
-    write_manifest(book)
-    write_readme(book)
-    for path in FOLDER.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    finish(book, README, PINNED, commands=commands("fixtures_distributed.py", PINNED))
 
 
 if __name__ == "__main__":

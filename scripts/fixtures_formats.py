@@ -12,7 +12,7 @@ import numpy
 import safetensors.torch
 import torch
 
-from fixture_book import normal, records, rezip, small_weights, zip_info
+from fixture_book import cut, normal, records, rezip, small_weights, zip_info
 from fixture_run import write_folder
 
 NOTES = """
@@ -110,7 +110,7 @@ def zip_failures(book):
         ("x_inside_zip.pt", "a plain zip that holds a checkpoint", outer.getvalue(), "not a checkpoint", ["unpack"]),
         ("x_password.pt", "a zip with a password", encrypted(rezip(records(book.folder / "zip.pt"))), "unsupported",
          ["password"]),
-        ("x_cut.pt", "a zip checkpoint cut at 60 %", good[:len(good) * 6 // 10], "corrupt", ["truncated", "missing"]),
+        ("x_cut.pt", "a zip checkpoint cut at 60 %", cut(good), "corrupt", ["truncated", "missing"]),
         ("x_keras.pt", "a Keras 3 archive", flat.getvalue(), "not a checkpoint", ["Keras"]),
         ("x_npz.pt", "a numpy archive", npz.getvalue(), "not a checkpoint", ["numpy"]),
     ]

@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import torch
 
-from fixture_book import adam_state, count, from_bits, normal, small_weights
+from fixture_book import LEGACY, Form, adam_state, count, from_bits, normal, small_weights
 from fixture_run import OLD, write_folder
 
 NOTES = """
@@ -20,7 +20,6 @@ called `hand_*` are written by this script in the layout of `torch.serialization
 writer no longer gives, and torch reads them (the tar with `weights_only=False`). In all other streams the keys of
 storages are memory addresses, so running the script again gives other keys there, and with them another order of
 storages; the reference outputs do not change. A stream with a whole module is among `fixtures/modules/`."""
-LEGACY = {"_use_new_zipfile_serialization": False}
 
 
 # --- streams that torch writes --------------------------------------------------------------------------------
@@ -84,16 +83,6 @@ class Storage:
     def tensor(self, offset, size, stride):
         """Give a tensor on this storage."""
         return Form(torch._utils._rebuild_tensor_v2, (self, offset, size, stride, False, OrderedDict()))
-
-
-class Form:
-    """A value that is pickled as a callable with arguments."""
-
-    def __init__(self, *form):
-        self.form = form
-
-    def __reduce__(self):
-        return self.form
 
 
 class Pickler(pickle._Pickler):

@@ -4,9 +4,9 @@
 import torch
 import torch.fx
 
-from fixture_book import normal
+from fixture_book import LEGACY, normal
 from fixture_networks import (
-    detection_checkpoint, foreign_module, sequential_model, settle, weight_norm_model, whole_model,
+    detection_checkpoint, foreign, sequential_model, settle, weight_norm_model, whole_model,
 )
 from fixture_run import OLD, write_folder
 
@@ -16,7 +16,6 @@ quote the source of every module class; here these quotes are cut to two lines, 
 is the same on every machine. The keys of storages in legacy files are memory addresses, so running the script again
 gives other keys there, and a storage that comes first in the order of keys may come second; the reference outputs do
 not change. All other files stay the same."""
-LEGACY = {"_use_new_zipfile_serialization": False}
 
 
 def save_forms(book, stem, about, make):
@@ -65,7 +64,7 @@ def wrapper_module_cases(book):
         loaded = book.load(file).state_dict()
         assert loaded.keys() == module.state_dict().keys()
         book.expect(f"whole module: {about}", file, loaded)
-    odd = foreign_module("their_project.odd", "Odd")()
+    odd = foreign("their_project.odd", "Odd", torch.nn.Module)()
     odd.state_dict_, odd.state, odd.ema = (torch.nn.Linear(1, 1) for _ in range(3))
     odd.add_module("module", torch.nn.Linear(2, 1))
     book.save("odd_names.pt", "whole module: submodules called module, ema and state", settle(odd))

@@ -11,7 +11,7 @@ from collections import OrderedDict
 import numpy
 import torch
 
-from fixture_book import count, normal, small_weights
+from fixture_book import LEGACY, Form, count, normal, small_weights
 from fixture_run import MIDDLE, OLD, write_folder
 
 NOTES = """
@@ -21,7 +21,6 @@ values in `hand_*.pt` are pickled in the forms of old versions by classes with a
 are saved by `scripts/fixtures_dtensor.py` on one process and by the first of two; hashes and thread numbers, which
 differ from run to run, are left out of them. Running the script again gives the same bytes, except for the keys of
 storages in files called `…_legacy.pt`, which are memory addresses."""
-LEGACY = {"_use_new_zipfile_serialization": False}
 DTENSORS = pathlib.Path(__file__).resolve().parent / "fixtures_dtensor.py"
 
 
@@ -114,16 +113,6 @@ def array_failures(book):
 
 
 # --- other ways to rebuild a tensor -------------------------------------------------------------------------
-
-
-class Form:
-    """A value that is pickled in a form given by hand: callable, arguments and perhaps state."""
-
-    def __init__(self, *form):
-        self.form = form
-
-    def __reduce__(self):
-        return self.form
 
 
 class NewForm(Form):

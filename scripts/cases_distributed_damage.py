@@ -13,17 +13,10 @@ from torch.distributed.checkpoint._extension import ZStandard
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
 
-from fixture_book import normal
+from fixture_book import Dangerous, cut, normal
 
 
 # --- changing a folder ------------------------------------------------------------------------------------
-
-
-class Danger:
-    """Something whose pickle calls os.system; it is never unpickled here."""
-
-    def __reduce__(self):
-        return os.system, ("echo ran",)
 
 
 def copy(book, folder, about, source="tiny"):
@@ -183,8 +176,7 @@ def file_cases(book):
     (path / "__1_0.distcp").unlink()
     book.fail("a file of chunks is missing: refused", path.name, "corrupt", ["__1_0.distcp"])
     path = copy(book, "x_file_cut", "a file of chunks is cut")
-    data = (path / "__1_0.distcp").read_bytes()
-    (path / "__1_0.distcp").write_bytes(data[:len(data) * 6 // 10])
+    (path / "__1_0.distcp").write_bytes(cut((path / "__1_0.distcp").read_bytes()))
     book.fail("a file of chunks is cut: refused", path.name, "corrupt", ["__1_0.distcp"])
     path = copy(book, "x_metadata_gone", "without .metadata")
     (path / ".metadata").unlink()
@@ -203,12 +195,12 @@ def dangerous_cases(book):
     """Folders whose pickles call os.system."""
     path = copy(book, "x_danger_metadata", ".metadata calls os.system (never unpickled here)")
     metadata = pickle.loads((path / ".metadata").read_bytes())
-    metadata.planner_data["weight"] = Danger()
+    metadata.planner_data["weight"] = Dangerous("echo ran")
     (path / ".metadata").write_bytes(pickle.dumps(metadata))
     book.fail("a dangerous .metadata: refused", path.name, "dangerous", ["posix.system"], status=3)
     path = copy(book, "x_danger_chunk", "the pickle of a chunk calls os.system (never unpickled here)")
     made = io.BytesIO()
-    torch.save({"weight": normal(2, 2), "x": Danger()}, made)
+    torch.save({"weight": normal(2, 2), "x": Dangerous("echo ran")}, made)
     data = (path / "__1_0.distcp").read_bytes()
     (path / "__1_0.distcp").write_bytes(data + made.getvalue())
     metadata = pickle.loads((path / ".metadata").read_bytes())

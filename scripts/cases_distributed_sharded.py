@@ -6,7 +6,8 @@ import re
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 
-from fixture_book import cast, foreign, normal, reference_bytes, with_state
+from fixture_book import cast, normal, reference_bytes, with_state
+from fixture_networks import foreign
 
 INDEX = "pytorch_model.bin.index.json"
 
