@@ -12,8 +12,7 @@ Every other folder X in fixtures/ is written by fixtures_X.py: deepspeed, distri
 legacy, modules, torchscript, values. These two are started by other scripts, in other environments:
 fixtures_old_torch.py for export, legacy, modules, torchscript and values; fixtures_dtensor.py for values.
 
-Only imported: cases_X_*.py, cases_distributed_damage.py and cases_distributed_sharded.py hold cases of one folder, the last
-two of distributed; fixture_*.py hold what the scripts share.
+Only imported: cases_X_*.py hold cases of one folder; fixture_*.py hold what the scripts share.
 """
 
 import shutil

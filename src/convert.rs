@@ -89,27 +89,23 @@ pub fn convert(
     progress: &dyn Progress,
 ) -> Result<Summary> {
     check_output(input, output, options.overwrite)?;
-    let checkpoint = open(input, output, options)?;
+    let checkpoint = open(input, output, options, progress)?;
     let write = || {
         let plan = Plan::new(&checkpoint, &options.plan)?;
         let mut summary = Summary::new(&checkpoint, &plan);
-        write_all(
-            &checkpoint,
-            &[(output.to_path_buf(), &plan)],
-            None,
-            options,
-            progress,
-            &mut summary,
-        )?;
+        let outputs = [(output.to_path_buf(), &plan)];
+        Batch::prepare(&checkpoint, outputs, options)?.write(options, progress, &mut summary)?;
         Ok(summary)
     };
     write().map_err(|error: Error| error.in_file(input))
 }
 
 /// Converts a checkpoint that is cut into shards, by its index, to as many safetensors files in `folder`, and
-/// an index beside them. Returns the path of that index with the summary.
+/// an index beside them, whose path is in the summary.
 ///
-/// All files appear together when all are complete, the index last.
+/// All files are complete before the first of them gets its name, and the index gets its own last: a folder with
+/// an index is whole. On any error before that, nothing is left behind; an index that is to be replaced goes
+/// first.
 ///
 /// # Errors
 /// As [`convert`]; [`Usage`](crate::ErrorKind::Usage) when any of the outputs exists.
@@ -122,27 +118,21 @@ pub fn convert_shards(
     let names = ShardNames::of_index(input);
     let index_path = folder.join(names.index());
     check_output(input, &index_path, options.overwrite)?;
-    let checkpoint = open(input, &index_path, options)?;
+    let checkpoint = open(input, &index_path, options, progress)?;
     let write = || {
         let plan = Plan::new(&checkpoint, &options.plan)?;
         let mut summary = Summary::new(&checkpoint, &plan);
         let (shards, index) = plan.into_shards(&checkpoint, &names)?;
-        let outputs: Vec<(PathBuf, &Plan)> = shards
+        let outputs = shards
             .iter()
-            .map(|shard| (folder.join(&shard.name), &shard.plan))
-            .collect();
-        for (path, _) in &outputs {
-            check_output(input, path, options.overwrite)?;
+            .map(|shard| (folder.join(&shard.name), &shard.plan));
+        let mut batch = Batch::prepare(&checkpoint, outputs, options)?;
+        batch.index = Some(Target::create(&index_path)?);
+        if let Some(target) = &batch.index {
+            target.write_at(&index, 0)?;
         }
-        let index = Some((index_path, index));
-        write_all(
-            &checkpoint,
-            &outputs,
-            index,
-            options,
-            progress,
-            &mut summary,
-        )?;
+        batch.write(options, progress, &mut summary)?;
+        summary.index = Some(index_path);
         Ok(summary)
     };
     write().map_err(|error: Error| error.in_file(input))
@@ -150,7 +140,12 @@ pub fn convert_shards(
 
 /// Opens the input; what has to be unpacked is unpacked where the output goes, since that is where there has to
 /// be space.
-fn open(input: &Path, output: &Path, options: &ConvertOptions) -> Result<Checkpoint> {
+fn open(
+    input: &Path,
+    output: &Path,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<Checkpoint> {
     let mut open = options.open.clone();
     if open.scratch.is_none() {
         let folders = output.ancestors().skip(1);
@@ -162,49 +157,65 @@ fn open(input: &Path, output: &Path, options: &ConvertOptions) -> Result<Checkpo
             .find(|folder| folder.is_dir())
             .map(Path::to_path_buf);
     }
-    Checkpoint::open(input, &open)
+    Checkpoint::open_with(input, &open, progress)
 }
 
-/// Writes all outputs, and only then gives them their names; the index comes last.
-fn write_all(
-    checkpoint: &Checkpoint,
-    outputs: &[(PathBuf, &Plan)],
-    index: Option<(PathBuf, Vec<u8>)>,
-    options: &ConvertOptions,
-    progress: &dyn Progress,
-    summary: &mut Summary,
-) -> Result<()> {
-    let mut prepared = Vec::with_capacity(outputs.len());
-    for (path, plan) in outputs {
-        prepared.push((path, Output::new(plan)?));
+/// Files that appear together.
+struct Batch<'c> {
+    checkpoint: &'c Checkpoint,
+    files: Vec<(Output<'c>, Target)>,
+    index: Option<Target>,
+}
+
+impl<'c> Batch<'c> {
+    /// Makes room for all files, so that a full disk fails before any work. No source is ever a target.
+    fn prepare(
+        checkpoint: &'c Checkpoint,
+        outputs: impl IntoIterator<Item = (PathBuf, &'c Plan)>,
+        options: &ConvertOptions,
+    ) -> Result<Batch<'c>> {
+        let mut files = Vec::new();
+        for (path, plan) in outputs {
+            for source in &checkpoint.paths {
+                check_output(source, &path, options.overwrite)?;
+            }
+            let output = Output::new(plan)?;
+            let target = Target::create(&path)?;
+            target.reserve(output.bytes())?;
+            files.push((output, target));
+        }
+        Ok(Batch {
+            checkpoint,
+            files,
+            index: None,
+        })
     }
-    progress.start(prepared.iter().map(|(_, output)| output.bytes()).sum());
-    let mut targets = Vec::with_capacity(prepared.len());
-    for (path, output) in &prepared {
-        let target = Target::create(path)?;
-        let written = writer::write(checkpoint, output, &target, options.threads, progress)?;
-        summary.bytes_out += written.bytes;
-        summary.overflows.extend(written.overflows);
-        targets.push(target);
+
+    fn write(
+        self,
+        options: &ConvertOptions,
+        progress: &dyn Progress,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        progress.start(self.files.iter().map(|(output, _)| output.bytes()).sum());
+        for (output, target) in &self.files {
+            let written =
+                writer::write(self.checkpoint, output, target, options.threads, progress)?;
+            summary.bytes_out += written.bytes;
+            summary.overflows.extend(written.overflows);
+            summary.files += 1;
+        }
+        let targets = self.files.into_iter().map(|(_, target)| target);
+        let targets: Vec<Target> = targets.chain(self.index).collect();
+        if options.sync {
+            progress.syncing();
+            targets.iter().try_for_each(Target::sync)?;
+        }
+        if progress.cancelled() {
+            return Err(Error::cancelled());
+        }
+        writer::commit(targets, options.overwrite, options.sync)
     }
-    if let Some((path, text)) = index {
-        let target = Target::create(&path)?;
-        target.write_at(&text, 0)?;
-        summary.index = Some(path);
-        targets.push(target);
-    }
-    if options.sync {
-        progress.syncing();
-        targets.iter().try_for_each(Target::sync)?;
-    }
-    if progress.cancelled() {
-        return Err(Error::cancelled());
-    }
-    for target in targets {
-        target.commit(options.overwrite, options.sync)?;
-    }
-    summary.files = outputs.len();
-    Ok(())
 }
 
 impl Summary {

@@ -148,6 +148,8 @@ fn a_walk_takes_each_folder_that_is_a_checkpoint_as_one() {
     let folder = tempfile::tempdir().unwrap();
     let tree = folder.path().join("tree");
     copy(&fixtures().join("distributed/three"), &tree.join("sharded"));
+    // Settings, which hold no tensors.
+    fs::remove_file(tree.join("sharded/training_args.bin")).unwrap();
     copy(&fixtures().join("distributed/nested"), &tree.join("a/dcp"));
     copy(&fixtures().join("deepspeed/zero2_fp32"), &tree.join("zero"));
     fs::copy(fixtures().join("zip.pt"), tree.join("plain.pt")).unwrap();
@@ -182,4 +184,142 @@ fn a_folder_that_is_two_checkpoints_is_refused_until_one_is_named() {
         assert!(stderr(&output).contains(name), "{}", stderr(&output));
     }
     assert!(run(&model.join(".metadata"), &[]).status.success());
+}
+
+#[test]
+fn no_file_of_the_input_is_ever_a_target() {
+    for (fixture, target) in [
+        ("distributed/grid", "__0_0.distcp"),
+        ("distributed/grid", ".metadata"),
+        ("distributed/legacy", "pytorch_model-00001-of-00002.bin"),
+        (
+            "deepspeed/zero2_fp32",
+            "global_step1/mp_rank_00_model_states.pt",
+        ),
+    ] {
+        let (_folder, model) = copy_of(fixture);
+        let target = model.join(target);
+        let before = fs::read(&target).unwrap();
+        let args = ["--overwrite", "-o", target.to_str().unwrap()];
+        let output = run(&model, &args);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("input itself"),
+            "{}",
+            stderr(&output)
+        );
+        assert_eq!(fs::read(&target).unwrap(), before);
+    }
+    // Shards that are called as their own outputs would be.
+    let (_folder, model) = copy_of("distributed/three");
+    let index = model.join("pytorch_model.bin.index.json");
+    let mut text = fs::read_to_string(&index).unwrap();
+    for (number, output) in SHARDS.iter().enumerate() {
+        let name = format!("pytorch_model-0000{}-of-00003.bin", number + 1);
+        fs::rename(model.join(&name), model.join(output)).unwrap();
+        text = text.replace(&name, output);
+    }
+    fs::write(&index, text).unwrap();
+    let before = fs::read(model.join(SHARDS[0])).unwrap();
+    let output = run(&index, &["--overwrite"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(fs::read(model.join(SHARDS[0])).unwrap(), before);
+}
+
+#[test]
+fn one_bad_folder_does_not_stop_a_walk() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    copy(
+        &fixtures().join("distributed/x_metadata_gone"),
+        &tree.join("bad"),
+    );
+    fs::copy(fixtures().join("zip.pt"), tree.join("good.pt")).unwrap();
+    let output = run(&tree, &["-r"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("1 converted, 0 skipped, 1 failed"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(tree.join("good.safetensors").exists());
+}
+
+#[test]
+fn what_lies_beside_a_checkpoint_in_its_folder_is_named_or_converted_too() {
+    let (_folder, model) = copy_of("distributed/three");
+    fs::copy(fixtures().join("zip.pt"), model.join("extra.pt")).unwrap();
+    fs::create_dir(model.join("checkpoint-5")).unwrap();
+    fs::copy(
+        fixtures().join("zip.pt"),
+        model.join("checkpoint-5/inner.pt"),
+    )
+    .unwrap();
+    let output = run(&model, &[]);
+    assert!(output.status.success());
+    assert!(
+        stderr(&output).contains("not converted: extra.pt, training_args.bin"),
+        "{}",
+        stderr(&output)
+    );
+    fs::remove_file(model.join("training_args.bin")).unwrap();
+    let output = run(&model, &["-r", "--overwrite"]);
+    assert!(
+        stderr(&output).contains("3 converted"),
+        "{}",
+        stderr(&output)
+    );
+    for path in ["extra.safetensors", "checkpoint-5/inner.safetensors"] {
+        assert!(model.join(path).exists(), "{path}");
+    }
+}
+
+#[test]
+fn whole_weights_beside_the_states_of_a_training_are_what_is_meant() {
+    let (_folder, model) = copy_of("distributed/three");
+    copy(&fixtures().join("deepspeed/zero2_fp32"), &model);
+    let output = run(&model, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(names(&model, ".safetensors"), SHARDS);
+}
+
+#[test]
+fn a_file_is_converted_once_and_a_target_written_once_however_they_are_spelled() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["x.pt", "x.ckpt"] {
+        fs::copy(fixtures().join("zip.pt"), folder.path().join(name)).unwrap();
+    }
+    let run = |args: &[&str]| {
+        ckpt2st()
+            .args(args)
+            .current_dir(folder.path())
+            .output()
+            .unwrap()
+    };
+    let output = run(&["x.pt", "./x.ckpt", "--overwrite"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let output = run(&["x.pt", "./x.pt"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn a_sharded_output_that_lost_a_shard_is_not_taken_for_finished() {
+    let (_folder, model) = copy_of("distributed/three");
+    assert!(run(&model, &[]).status.success());
+    fs::remove_file(model.join(SHARDS[1])).unwrap();
+    let output = run(&model, &["--skip-existing"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(names(&model, ".safetensors"), SHARDS);
+}
+
+#[test]
+fn metadata_named_from_inside_its_folder_gives_the_folders_name() {
+    let (folder, model) = copy_of("distributed/nested");
+    let inside = ckpt2st()
+        .arg(".metadata")
+        .current_dir(&model)
+        .output()
+        .unwrap();
+    assert!(inside.status.success(), "{}", stderr(&inside));
+    assert_eq!(names(folder.path(), ".safetensors"), ["model.safetensors"]);
 }

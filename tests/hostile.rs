@@ -194,3 +194,111 @@ fn nesting_beyond_reason_is_a_limit_and_no_overflow() {
     let error = refusal(&pickle(&[b"}(", key!("w"), b"T", key!("x"), &deep, b"u"]));
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
 }
+
+/// The opcodes of a DTensor around `local`, both left where they are.
+fn dtensor(local: &[u8]) -> Vec<u8> {
+    let size = &b"K\x04\x85K\x01\x85"[..];
+    let spec: &[&[u8]] = &[
+        b"cx\nSpec\n)\x81}(",
+        key!("placements"),
+        b"cx\nShard\n)\x81\x85ub",
+    ];
+    [
+        &b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_wrapper_subclass\n"[..],
+        b"ctorch.distributed.tensor\nDTensor\n(ctorch.distributed.tensor\nDTensor\nctorch\nfloat32\n",
+        size,
+        b"tN}(",
+        key!("_local_tensor"),
+        local,
+        key!("_spec"),
+        &spec.concat(),
+        b"u\x86tR",
+    ]
+    .concat()
+}
+
+#[test]
+fn tensors_that_wrap_each_other_end_and_are_refused_by_name() {
+    let sound = pickle(&[b"}", key!("d"), &dtensor(&tensor()), b"s"]);
+    assert_eq!(names(&sound, &ConvertOptions::default()).unwrap().0, ["d"]);
+
+    let mut deep = tensor();
+    for _ in 0..2000 {
+        deep = dtensor(
+            &[
+                &b"ctorch._utils\n_rebuild_parameter\n("[..],
+                &deep,
+                b"\x88NtR",
+            ]
+            .concat(),
+        );
+    }
+    let error = refusal(&pickle(&[b"}", key!("d"), &deep, b"s"]));
+    assert!(error.to_string().contains("\"d\""), "{error}");
+}
+
+#[test]
+fn a_few_bytes_that_share_their_way_to_a_million_tensors_are_refused_in_bounded_memory() {
+    let mut parts: Vec<Vec<u8>> = vec![
+        [
+            b"}".to_vec(),
+            key!("w").to_vec(),
+            tensor(),
+            b"sq\x00".to_vec(),
+        ]
+        .concat(),
+    ];
+    for level in 0..30u8 {
+        let (below, own) = ([b'h', level], [b'q', level + 1]);
+        parts.push([b"}(", key!("a"), &below[..], key!("b"), &below, b"u", &own].concat());
+    }
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let error = refusal(&pickle(&parts));
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+}
+
+#[test]
+fn a_dangerous_pickle_beside_the_main_one_is_named_even_if_nothing_else_fits() {
+    let danger = b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.";
+    let magic = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.";
+    let legacy = [&magic[..], danger].concat();
+    // torch.load unpickles what it does not recognise.
+    for input in [&legacy[..], danger] {
+        let (folder, source, target) = common::folder_with(input);
+        let error = convert(&source, &target, &ConvertOptions::default(), &()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Dangerous, "{error}");
+        assert!(
+            error.to_string().contains("posix.system(\"id\")"),
+            "{error}"
+        );
+        assert_eq!(common::leftovers(folder.path()), 0);
+    }
+}
+
+#[test]
+fn archives_inside_archives_are_opened_once_and_no_deeper() {
+    let mut inner = archive_of(
+        &pickle(&[b"}", key!("w"), b"T", b"s"]),
+        &[vec![0; 16]],
+        CompressionMethod::Stored,
+    );
+    for _ in 0..3 {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        let stored =
+            zip::write::SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        for (name, content) in [
+            ("serialized_exported_program.json", &b"{}"[..]),
+            ("serialized_state_dict.pt", &inner),
+        ] {
+            zip.start_file(name, stored).unwrap();
+            std::io::Write::write_all(&mut zip, content).unwrap();
+        }
+        let outer = zip.finish().unwrap().into_inner();
+        let (_folder, source, target) = common::folder_with(&outer);
+        let result = convert(&source, &target, &ConvertOptions::default(), &());
+        let is_first =
+            inner.windows(8).any(|w| w == b"data.pkl") && !inner.windows(5).any(|w| w == b"_stat");
+        assert_eq!(result.is_ok(), is_first, "{result:?}");
+        inner = outer;
+    }
+}

@@ -9,13 +9,12 @@ use super::gather::Gathered;
 use super::tree::{Found, Name, Tree};
 use crate::container::dcp::{self, DistributedTensor, Slice};
 use crate::error::{Error, Result};
-use crate::read_at::{FileSource, ReadAt, SubRange};
+use crate::read_at::{ReadAt, SubRange};
 use crate::torch::{Assembled, Leaf, Part, Refusal, Tensor};
 
 /// Reads the checkpoint whose metadata is the file `metadata`.
 pub fn gather(gathered: &mut Gathered, metadata: &Path) -> Result<Tree> {
-    let source = FileSource::open(metadata)?;
-    gathered.file_bytes = gathered.file_bytes.saturating_add(source.len());
+    let source = gathered.open(metadata)?;
     let layout = dcp::read(&source, &mut gathered.guard)?;
     let mut slices = Slices {
         folder: metadata.parent().unwrap_or(Path::new("")),
@@ -31,7 +30,11 @@ pub fn gather(gathered: &mut Gathered, metadata: &Path) -> Result<Tree> {
             for key in found.name.split() {
                 name.push(key);
             }
-            tree.found.push(Found { name, ..found });
+            tree.found.push(Found {
+                name,
+                module_at: found.module_at.map(|at| at.saturating_add(path.len())),
+                leaf: found.leaf,
+            });
         }
     }
     for tensor in layout.tensors {
@@ -123,13 +126,14 @@ impl Slices<'_> {
         let file = match self.files.entry(slice.file.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                let source = FileSource::open(&self.folder.join(&slice.file)).map_err(|error| {
-                    error.inside(&format!(
-                        "the file {:?} with a part of {name:?} is missing or cannot be read",
-                        slice.file
-                    ))
-                })?;
-                gathered.file_bytes = gathered.file_bytes.saturating_add(source.len());
+                let source = gathered
+                    .open(&self.folder.join(&slice.file))
+                    .map_err(|error| {
+                        error.inside(&format!(
+                            "the file {:?} with a part of {name:?} is missing or cannot be read",
+                            slice.file
+                        ))
+                    })?;
                 new.insert(ChunkFile {
                     source: Arc::new(source),
                     number: gathered.stores.file(&slice.file),

@@ -188,7 +188,13 @@ impl<'g> Walker<'g> {
     fn describe(&self, id: ValueId) -> String {
         match self.graph.get(id) {
             Value::Object(object) => match self.graph.global(object.callable) {
-                Some(class) => format!("an object of class {}.{}", class.module, class.name),
+                Some(class) => {
+                    let kind = match class.module.starts_with("__torch__") {
+                        true => "TorchScript class",
+                        false => "class",
+                    };
+                    format!("an object of {kind} {}.{}", class.module, class.name)
+                }
                 None => "an object".to_owned(),
             },
             _ => "a set".to_owned(),

@@ -1,35 +1,39 @@
 //! [`Gathered`]: what the files of a checkpoint hold, before it is chosen which part is meant.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::flatten::Walker;
 use super::stores::{Source, Stores};
 use super::tree::{Found, Name, Tree};
-use crate::container::{self, Archive, Contents, Exported, Guard};
+use crate::container::{self, Archive, Contents, Description, Exported, Guard, Record};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
-use crate::progress::Progress;
-use crate::read_at::ReadAt;
-use crate::torch::{Geometry, Leaf, Reader, Refusal, Tensor, TensorInfo};
+use crate::read_at::{FileSource, ReadAt};
+use crate::torch::{Geometry, Leaf, Reader, Refusal, TensorInfo};
 
 /// What was read so far.
 pub struct Gathered<'o> {
     pub guard: Guard<'o>,
-    /// Where temporary files go.
-    pub scratch: PathBuf,
-    /// Asked whether to go on while something is unpacked.
-    pub progress: &'o dyn Progress,
     pub stores: Stores,
     /// Size of all files in bytes.
     pub file_bytes: u64,
+    /// The files that were opened.
+    pub paths: Vec<PathBuf>,
 }
 
 impl Gathered<'_> {
+    /// Opens a file of the checkpoint.
+    pub fn open(&mut self, path: &Path) -> Result<FileSource> {
+        let source = FileSource::open(path)?;
+        self.paths.push(path.to_path_buf());
+        self.file_bytes = self.file_bytes.saturating_add(source.len());
+        Ok(source)
+    }
+
     /// Reads a file that messages call `name`; empty for the only one.
     pub fn file(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<Tree> {
-        self.file_bytes = self.file_bytes.saturating_add(source.len());
-        let contents = container::open(source, &mut self.guard, &self.scratch, self.progress)?;
+        let contents = container::open(source, &mut self.guard)?;
         let file = self.stores.file(name);
         match contents {
             Contents::Pickled(archive) => self.pickled(*archive, file),
@@ -39,7 +43,6 @@ impl Gathered<'_> {
 
     /// Opens a file of `torch.save` to be read value by value: its parts, and its place in the list of files.
     pub fn archive(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<(Archive, usize)> {
-        self.file_bytes = self.file_bytes.saturating_add(source.len());
         let archive = container::open_nested(source, &mut self.guard)?;
         Ok((*archive, self.stores.file(name)))
     }
@@ -80,9 +83,9 @@ impl Gathered<'_> {
         let mut tree = Tree::default();
         for tensor in tensors {
             let name = Name::of([tensor.name.as_str()]);
-            let leaf = match tensor.is_pickled {
-                true => self.pickled_tensor(&tensor, file)?,
-                false => self.described_tensor(tensor, file)?,
+            let leaf = match tensor.described {
+                None => self.pickled_tensor(&tensor, file)?,
+                Some(described) => self.described_tensor(tensor.record, described, file)?,
             };
             tree.note_key(name.text());
             tree.found.push(Found {
@@ -113,22 +116,24 @@ impl Gathered<'_> {
         }
     }
 
-    fn described_tensor(&mut self, tensor: Exported, file: usize) -> Result<Leaf> {
-        let Some(dtype) = tensor.dtype else {
+    fn described_tensor(
+        &mut self,
+        record: Record,
+        described: Description,
+        file: usize,
+    ) -> Result<Leaf> {
+        let Some(dtype) = described.dtype else {
             let reason = "is of a dtype that safetensors does not have";
             return Ok(Leaf::Refused(Refusal::unsupported(reason)));
         };
-        let bytes = tensor.record.len;
-        let storage = self.stores.push(tensor.record, ByteOrder::Little, file)?;
+        let bytes = record.len;
+        let storage = self.stores.push(record, ByteOrder::Little, file)?;
         let geometry = Geometry {
-            shape: tensor.shape,
-            strides: tensor.strides,
-            offset: tensor.offset,
+            shape: described.shape,
+            strides: described.strides,
+            offset: described.offset,
         };
         let info = TensorInfo::new(dtype, geometry, storage, bytes);
-        Ok(match info {
-            Ok(info) => Leaf::Tensor(Tensor::View(info)),
-            Err(reason) => Leaf::Refused(Refusal::corrupt(reason)),
-        })
+        Ok(Leaf::from(info.map_err(Refusal::corrupt)))
     }
 }

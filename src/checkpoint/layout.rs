@@ -1,5 +1,6 @@
 //! [`Layout`]: which files a checkpoint consists of.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,48 @@ impl Layout {
             false => of_file(path).map(Some),
         };
         look().map_err(|error| error.in_file(path))
+    }
+}
+
+impl Layout {
+    /// The folder whose files the checkpoint consists of; `None` for one file.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Layout::File => None,
+            Layout::Shards(path) | Layout::Distributed(path) => {
+                let folder = path.parent()?;
+                Some(if folder.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    folder
+                })
+            }
+            Layout::DeepSpeed(folder) => Some(folder),
+        }
+    }
+
+    /// Whether an entry of a folder that is this checkpoint belongs to it.
+    ///
+    /// # Errors
+    /// I/O errors, and those of a broken index.
+    pub fn members(&self) -> Result<impl Fn(&Path) -> bool + use<>> {
+        let mut shards = HashSet::new();
+        if let Layout::Shards(index) = self
+            && let Some(found) = read_index(&FileSource::open(index)?)?
+        {
+            shards.extend(found.files().into_iter().map(str::to_owned));
+        }
+        let states = match self {
+            Layout::DeepSpeed(folder) => Some(folder.clone()),
+            _ => None,
+        };
+        Ok(move |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            shards.contains(&*name)
+                || states.as_ref().is_some_and(|states| {
+                    path == states || path.parent() == Some(states) && name.ends_with("_states.pt")
+                })
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
-use crate::read_at::{FileSource, ReadAt};
+use crate::read_at::ReadAt;
 use crate::torch::{Finding, Storage, StorageId};
 
 /// How a checkpoint is opened.
@@ -57,6 +57,8 @@ pub struct Checkpoint {
     pub warnings: Vec<String>,
     /// Size of the file, or of all files, in bytes.
     pub file_bytes: u64,
+    /// The files that were opened, none of which may be overwritten.
+    pub(crate) paths: Vec<PathBuf>,
     /// What the index says beside the map of shards; `None` for a checkpoint that is not cut into shards.
     pub(crate) shard_metadata: Option<serde_json::Map<String, serde_json::Value>>,
     stores: Stores,
@@ -89,7 +91,10 @@ impl Checkpoint {
             let mut gathered = gathered(options, progress);
             let tree = match Layout::of(path)? {
                 Some(Layout::File) => {
-                    let tree = gathered.file(Arc::new(FileSource::open(path)?), "")?;
+                    let tree = {
+                        let source = gathered.open(path)?;
+                        gathered.file(Arc::new(source), "")?
+                    };
                     zero::refuse_alone(&tree)?;
                     tree
                 }
@@ -116,6 +121,7 @@ impl Checkpoint {
     /// As [`open`](Checkpoint::open).
     pub fn from_source(source: Arc<dyn ReadAt>, options: &OpenOptions) -> Result<Checkpoint> {
         let mut gathered = gathered(options, &());
+        gathered.file_bytes = source.len();
         let tree = gathered.file(source, "")?;
         zero::refuse_alone(&tree)?;
         Checkpoint::of(gathered, tree, options)
@@ -126,13 +132,13 @@ impl Checkpoint {
         options: &OpenOptions,
         progress: &dyn Progress,
     ) -> Result<Checkpoint> {
-        let index = read_index(&FileSource::open(path)?)?;
-        let index = index.ok_or_else(|| Error::corrupt("the index of shards has changed"))?;
         let mut gathered = gathered(options, progress);
+        let index = read_index(&gathered.open(path)?)?;
+        let index = index.ok_or_else(|| Error::corrupt("the index of shards has changed"))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let tree = shards::gather(&mut gathered, &index, folder)?;
         let mut checkpoint = Checkpoint::of(gathered, tree, options)?;
-        checkpoint.shard_metadata = Some(index.metadata);
+        checkpoint.shard_metadata = Some(index.metadata.unwrap_or_default());
         Ok(checkpoint)
     }
 
@@ -158,7 +164,7 @@ impl Checkpoint {
             guard,
             mut stores,
             file_bytes,
-            ..
+            paths,
         } = gathered;
         Ok(Checkpoint {
             root_is_average: root::is_average(&choice.path),
@@ -171,6 +177,7 @@ impl Checkpoint {
             unknown_globals: guard.unknown_globals,
             warnings: std::mem::take(&mut stores.warnings),
             file_bytes,
+            paths,
             shard_metadata: None,
             stores,
         })
@@ -220,11 +227,11 @@ impl Checkpoint {
 }
 
 fn gathered<'o>(options: &'o OpenOptions, progress: &'o dyn Progress) -> Gathered<'o> {
+    let scratch = options.scratch.clone().unwrap_or_else(std::env::temp_dir);
     Gathered {
-        guard: Guard::new(&options.limits, options.allow_dangerous),
-        scratch: options.scratch.clone().unwrap_or_else(std::env::temp_dir),
-        progress,
+        guard: Guard::new(&options.limits, options.allow_dangerous, scratch, progress),
         stores: Stores::default(),
         file_bytes: 0,
+        paths: Vec::new(),
     }
 }

@@ -290,7 +290,8 @@ fn pick(branches: &[Branch]) -> Vec<bool> {
     }
     let keep = |test: &dyn Fn(&Branch) -> bool| branches.iter().map(test).collect();
     let is_weights = |b: &Branch| b.has_tensors() && !b.is_left_out();
-    let wrapped = branches.iter().any(|b| b.is_tree() && b.is_wrapper());
+    let mut trees = branches.iter().filter(|b| b.is_tree() && !b.is_left_out());
+    let wrapped = trees.next().is_some_and(Branch::is_wrapper) && trees.next().is_none();
     let is_loose = |b: &Branch| b.is_leaf() && !b.is_left_out() && !(wrapped && b.is_minor());
     if branches.iter().any(is_loose) {
         // The top is itself a state dict: its own tensors are the model's, whatever they are called. Averages

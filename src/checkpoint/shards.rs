@@ -8,7 +8,6 @@ use super::gather::Gathered;
 use super::tree::Tree;
 use crate::container::shards::Index;
 use crate::error::{Error, Result};
-use crate::read_at::FileSource;
 
 /// Reads every shard that `index` names in `folder`. The index decides where a tensor is: one that another
 /// shard holds too is left out there.
@@ -21,7 +20,7 @@ pub fn gather(gathered: &mut Gathered, index: &Index, folder: &Path) -> Result<T
         .collect();
     for file in index.files() {
         let path = folder.join(file);
-        let source = FileSource::open(&path).map_err(|error| {
+        let source = gathered.open(&path).map_err(|error| {
             error.inside(&format!(
                 "the index names the shard {file:?}, which is missing or cannot be read"
             ))

@@ -15,7 +15,6 @@ use crate::container::Archive;
 use crate::container::shards::check_bare;
 use crate::error::{Error, Result};
 use crate::pickle::{Value, ValueId};
-use crate::read_at::FileSource;
 use crate::torch::{self, Key, Leaf, Reader, Tensor, TensorInfo};
 
 const MODEL: &str = "_model_states.pt";
@@ -113,6 +112,7 @@ pub fn gather(gathered: &mut Gathered, folder: &Path) -> Result<Tree> {
              merge them with the program that trained it"
         )));
     }
+    check_ranks(&optimizers)?;
     for name in optimizers {
         let read = |gathered: &mut Gathered| optimizer_states(gathered, &folder.join(&name), &name);
         states.push(read(gathered).map_err(|error| error.inside(&name))?);
@@ -125,6 +125,22 @@ pub fn gather(gathered: &mut Gathered, folder: &Path) -> Result<Tree> {
     merge(&states, models)
 }
 
+/// Whether the files are those of all processes, 0 and so on.
+fn check_ranks(names: &[String]) -> Result<()> {
+    let rank = |name: &String| {
+        let (_, rest) = name.split_once("zero_pp_rank_")?;
+        rest.split_once('_')?.0.parse().ok()
+    };
+    let ranks: Option<Vec<usize>> = names.iter().map(rank).collect();
+    match ranks.is_none_or(|ranks| ranks.iter().copied().eq(0..names.len())) {
+        true => Ok(()),
+        false => Err(Error::corrupt(format!(
+            "the DeepSpeed states are not of the processes 0 to {}, so some are missing; get the whole folder",
+            names.len().saturating_sub(1)
+        ))),
+    }
+}
+
 /// A file that is read value by value instead of as a tree.
 struct OpenFile {
     archive: Archive,
@@ -133,7 +149,7 @@ struct OpenFile {
 
 impl OpenFile {
     fn open(gathered: &mut Gathered, path: &Path, name: &str) -> Result<OpenFile> {
-        let source = FileSource::open(path)?;
+        let source = gathered.open(path)?;
         let (archive, file) = gathered.archive(Arc::new(source), name)?;
         Ok(OpenFile { archive, file })
     }

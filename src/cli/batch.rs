@@ -15,6 +15,9 @@ pub fn convert_all(run: &Run) -> u8 {
         report::error(error);
         tally.failed += 1;
     }
+    if !run.quiet {
+        run.notes.iter().for_each(|note| report::note(note));
+    }
     let mut dangerous = false;
     let jobs = without_existing(run, &mut tally);
     for job in &jobs {
@@ -54,14 +57,14 @@ fn without_existing<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job>
     let mut jobs = Vec::new();
     for job in &run.jobs {
         let output = job.output.last_file();
-        if run.skip_existing && output.symlink_metadata().is_ok() {
+        if run.skip_existing && job.output.is_complete() {
             tally.skipped += 1;
             if !run.quiet {
                 report::note(&format!("{}: skipped, the output exists", output.display()));
             }
             continue;
         }
-        match check_output(&job.input, output, run.options.overwrite) {
+        match check_output(&job.input, output, overwrites(job, run)) {
             Ok(()) => jobs.push(job),
             Err(error) => {
                 tally.failed += 1;
@@ -72,13 +75,20 @@ fn without_existing<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job>
     jobs
 }
 
+/// Shards without all of the others are no output: they are made anew.
+fn overwrites(job: &Job, run: &Run) -> bool {
+    run.options.overwrite || run.skip_existing && matches!(job.output, Output::Shards { .. })
+}
+
 fn convert_one(job: &Job, run: &Run) -> Result<Summary> {
     if progress::is_interrupted() {
         return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
     }
     let bar = Bar::new(&job.input, run.quiet);
+    let mut options = run.options.clone();
+    options.overwrite = overwrites(job, run);
     match &job.output {
-        Output::File(path) => convert(&job.input, path, &run.options, &bar),
-        Output::Shards { folder, .. } => convert_shards(&job.input, folder, &run.options, &bar),
+        Output::File(path) => convert(&job.input, path, &options, &bar),
+        Output::Shards { folder, .. } => convert_shards(&job.input, folder, &options, &bar),
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ckpt2st::{ConvertOptions, Ema, Error, ErrorKind, FloatType, Layout, Result, Root, ShardNames};
 
 use super::args::{Args, DtypeArg, EmaArg};
+use super::find::{Finds, Found, SUFFIXES, ends_with_ignore_case, same_place};
 
 /// One checkpoint and its output.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +26,20 @@ pub enum Output {
 }
 
 impl Output {
+    /// Whether it is there already: every shard that the index names, too.
+    pub fn is_complete(&self) -> bool {
+        match self {
+            Output::File(path) => path.symlink_metadata().is_ok(),
+            Output::Shards { folder, index } => {
+                let text = std::fs::read(index).unwrap_or_default();
+                let found: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+                let shards = found["weight_map"].as_object().into_iter().flatten();
+                let mut files = shards.map(|(_, file)| file.as_str().unwrap_or_default());
+                found["weight_map"].is_object() && files.all(|file| folder.join(file).is_file())
+            }
+        }
+    }
+
     /// The file that is there when all is done.
     pub fn last_file(&self) -> &Path {
         match self {
@@ -40,16 +55,13 @@ pub struct Run {
     pub jobs: Vec<Job>,
     /// Inputs that gave no job, and why.
     pub failed: Vec<Error>,
+    /// What is to be said before anything is converted.
+    pub notes: Vec<String>,
     pub options: ConvertOptions,
     pub skip_existing: bool,
     pub quiet: bool,
     pub verbose: bool,
 }
-
-/// Names that a folder is searched for.
-const SUFFIXES: &[&str] = &[
-    ".pth.tar", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".ptl", ".pt2",
-];
 
 impl Run {
     /// Expands folders and settles every output's name.
@@ -59,26 +71,28 @@ impl Run {
     pub fn new(args: &Args) -> Result<Run> {
         let options = options(args);
         options.plan.check()?;
-        let mut found = Vec::new();
-        let mut failed = Vec::new();
+        let mut finds = Finds::default();
         for input in &args.inputs {
-            match find(input, args.recursive) {
-                Ok(files) => found.extend(files),
-                Err(error) => failed.push(error),
-            }
+            finds.find(input, args.recursive);
         }
+        let Finds {
+            found,
+            failed,
+            notes,
+        } = finds;
         let one_file = args.inputs.len() == 1 && found.iter().all(|found| found.is_named);
         // A file that is named itself and found in a named folder is one file.
         let mut seen = HashSet::new();
         let jobs: Vec<Job> = found
             .into_iter()
-            .filter(|file| seen.insert(file.path.clone()))
-            .map(|file| file.into_job(args.output.as_deref(), one_file))
+            .filter(|found| seen.insert(same_place(&found.path)))
+            .map(|found| into_job(found, args.output.as_deref(), one_file))
             .collect();
         refuse_shared_outputs(&jobs)?;
         Ok(Run {
             jobs,
             failed,
+            notes,
             options,
             skip_existing: args.skip_existing,
             quiet: args.quiet,
@@ -119,77 +133,37 @@ fn options(args: &Args) -> ConvertOptions {
     options
 }
 
-/// A checkpoint, and where it lies below the folder that was named.
-struct Found {
-    /// A file, or a folder that is one checkpoint.
-    path: PathBuf,
-    layout: Layout,
-    /// Path below the named folder; the bare name of a checkpoint that was named itself.
-    below: PathBuf,
-    is_named: bool,
-}
-
-impl Found {
-    fn named(path: &Path, layout: Layout) -> Found {
-        // A folder can be named as `.`, and its metadata stands for it.
-        let own = match &layout {
-            Layout::Distributed(metadata) => metadata.parent().unwrap_or(path),
-            _ => path,
-        };
-        let absolute = std::path::absolute(own).unwrap_or_else(|_| own.to_path_buf());
-        Found {
-            path: path.to_path_buf(),
-            below: absolute
-                .file_name()
-                .map_or_else(PathBuf::new, PathBuf::from),
-            layout,
-            is_named: true,
+/// Where a checkpoint goes.
+fn into_job(found: Found, output: Option<&Path>, one_file: bool) -> Job {
+    let to_file = output.filter(|output| one_file && !is_folder(output));
+    let output = match (&found.layout, to_file) {
+        (_, Some(file)) => Output::File(file.to_path_buf()),
+        (Layout::Shards(index), None) => {
+            let beside = index.parent().unwrap_or(Path::new(""));
+            let folder = match output {
+                None => beside.to_path_buf(),
+                Some(folder) if found.is_named => folder.to_path_buf(),
+                Some(folder) => match found.path.is_dir() {
+                    true => folder.join(&found.below),
+                    false => folder.join(found.below.parent().unwrap_or(Path::new(""))),
+                },
+            };
+            let index = folder.join(ShardNames::of_index(index).index());
+            Output::Shards { folder, index }
         }
-    }
-
-    fn into_job(self, output: Option<&Path>, one_file: bool) -> Job {
-        let to_file = output.filter(|output| one_file && !is_folder(output));
-        let output = match (&self.layout, to_file) {
-            (_, Some(file)) => Output::File(file.to_path_buf()),
-            (Layout::Shards(index), None) => {
-                let beside = index.parent().unwrap_or(Path::new(""));
-                let folder = match output {
-                    None => beside.to_path_buf(),
-                    Some(folder) if self.is_named => folder.to_path_buf(),
-                    Some(folder) => match self.path.is_dir() {
-                        true => folder.join(&self.below),
-                        false => folder.join(self.below.parent().unwrap_or(Path::new(""))),
-                    },
-                };
-                let index = folder.join(ShardNames::of_index(index).index());
-                Output::Shards { folder, index }
-            }
-            (_, None) => {
-                let name = output_name(&self.below);
-                Output::File(match output {
-                    None => self.beside(name.file_name().unwrap_or(OsStr::new("model"))),
-                    Some(folder) => folder.join(name),
-                })
-            }
-        };
-        let input = match self.layout {
-            Layout::Shards(index) => index,
-            _ => self.path,
-        };
-        Job { input, output }
-    }
-
-    /// The path of a file of that name beside the checkpoint.
-    fn beside(&self, name: &OsStr) -> PathBuf {
-        let own = match &self.layout {
-            Layout::Distributed(metadata) => metadata.parent().unwrap_or(&self.path),
-            _ => &self.path,
-        };
-        match own.file_name() {
-            Some(_) => own.with_file_name(name),
-            None => own.join("..").join(name),
+        (_, None) => {
+            let name = output_name(&found.below);
+            Output::File(match output {
+                None => found.beside(name.file_name().unwrap_or(OsStr::new("model"))),
+                Some(folder) => folder.join(name),
+            })
         }
-    }
+    };
+    let input = match found.layout {
+        Layout::Shards(index) => index,
+        _ => found.path,
+    };
+    Job { input, output }
 }
 
 /// Whether `-o` names a folder: it is one, or ends like one.
@@ -212,87 +186,10 @@ fn output_name(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn ends_with_ignore_case(name: &[u8], suffix: &str) -> bool {
-    let start = name.len().saturating_sub(suffix.len());
-    name[start..].eq_ignore_ascii_case(suffix.as_bytes())
-}
-
-/// The checkpoints that an input stands for.
-fn find(input: &Path, recursive: bool) -> Result<Vec<Found>> {
-    if let Some(layout) = Layout::of(input)? {
-        return Ok(vec![Found::named(input, layout)]);
-    }
-    let mut found = Vec::new();
-    search(input, Path::new(""), recursive, &mut found)?;
-    if found.is_empty() {
-        let hint = match recursive {
-            _ if holds_safetensors(input) => "; its .safetensors files need no conversion",
-            true => "",
-            false => "; -r looks into folders inside it too",
-        };
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!(
-                "the folder {} holds no checkpoints ({}){hint}",
-                input.display(),
-                SUFFIXES.join(" ")
-            ),
-        ));
-    }
-    Ok(found)
-}
-
-fn search(folder: &Path, below: &Path, recursive: bool, found: &mut Vec<Found>) -> Result<()> {
-    let failed = |e: std::io::Error| {
-        Error::new(
-            ErrorKind::Io,
-            format!("cannot read the folder {}: {e}", folder.display()),
-        )
-    };
-    let mut entries = std::fs::read_dir(folder)
-        .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
-        .map_err(failed)?;
-    entries.sort_by_key(|entry| entry.file_name());
-    for entry in entries {
-        let (path, below) = (entry.path(), below.join(entry.file_name()));
-        // A link to a folder is not followed: it could lead back here.
-        let is_folder = entry.file_type().map_err(failed)?.is_dir();
-        let layout = if is_folder && recursive {
-            Layout::of(&path)?
-        } else if !is_folder && is_checkpoint_name(&entry.file_name()) && path.is_file() {
-            Some(Layout::File)
-        } else {
-            continue;
-        };
-        match layout {
-            Some(layout) => found.push(Found {
-                path,
-                layout,
-                below,
-                is_named: false,
-            }),
-            None => search(&path, &below, recursive, found)?,
-        }
-    }
-    Ok(())
-}
-
-fn holds_safetensors(folder: &Path) -> bool {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names = entries.map(|entry| entry.file_name());
-    names.any(|name| ends_with_ignore_case(name.as_encoded_bytes(), ".safetensors"))
-}
-
-fn is_checkpoint_name(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    let mut suffixes = SUFFIXES.iter();
-    suffixes.any(|suffix| ends_with_ignore_case(name, suffix))
-}
-
 fn refuse_shared_outputs(jobs: &[Job]) -> Result<()> {
     let mut by_output = HashMap::new();
     for job in jobs {
-        if let Some(first) = by_output.insert(job.output.last_file(), &job.input) {
+        if let Some(first) = by_output.insert(same_place(job.output.last_file()), &job.input) {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!(

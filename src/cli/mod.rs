@@ -2,6 +2,7 @@
 
 mod args;
 mod batch;
+mod find;
 mod job;
 mod progress;
 mod report;

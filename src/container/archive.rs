@@ -7,10 +7,11 @@ use super::zip::{self, Records};
 use super::{Archive, Contents, Guard, Record, exported, truncated};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
-use crate::limits::Limits;
 use crate::read_at::ReadAt;
 use crate::torch::ScriptClasses;
 
+/// A compressed pickle of at most this many bytes is unpacked in memory.
+const MAX_IN_MEMORY: u64 = 16 << 20;
 /// The source of a TorchScript class is a few kilobytes; all of it together at most this many bytes.
 const MAX_CODE: u64 = 64 << 20;
 
@@ -62,7 +63,7 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
             _ => return Err(bad_byte_order()),
         },
     };
-    let source = pickle_source(&pickle, guard.limits)?;
+    let source = pickle_source(&pickle, guard)?;
     let loaded = guard.load(&*source, 0)?;
     let scripts = match is_script {
         true => Some(script_classes(&records, &format!("{prefix}code/"))?),
@@ -82,18 +83,15 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
 
 /// The pickle, checked: in place where that is possible, since a pickle can be as large as the numpy arrays
 /// in it.
-fn pickle_source(record: &Record, limits: &Limits) -> Result<Arc<dyn ReadAt>> {
+fn pickle_source(record: &Record, guard: &Guard) -> Result<Arc<dyn ReadAt>> {
     if let Some(direct) = record.direct() {
         record.read_pieces(|_| Ok(()))?;
         return Ok(direct);
     }
-    if record.len > limits.pickle_bytes {
-        return Err(Error::limit(format!(
-            "the compressed pickle is {} bytes long, more than the limit of {}",
-            record.len, limits.pickle_bytes
-        )));
+    match record.len > MAX_IN_MEMORY {
+        true => guard.unpack("the compressed pickle", |sink| record.read_pieces(sink)),
+        false => Ok(Arc::new(record.read_whole()?)),
     }
-    Ok(Arc::new(record.read_whole()?))
 }
 
 /// The classes in `code/`, by their files' names: `code/__torch__/torch/nn.py` is the module

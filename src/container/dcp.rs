@@ -1,7 +1,7 @@
 //! The `.metadata` of a distributed checkpoint: a plain pickle that says of which chunks each tensor consists,
 //! and where each chunk lies (torch/distributed/checkpoint/metadata.py, filesystem.py).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Guard;
 use super::shards::check_bare;
@@ -60,25 +60,27 @@ pub fn read(source: &dyn ReadAt, guard: &mut Guard) -> Result<Layout> {
     let loaded = guard.load(source, 0)?;
     let graph = &loaded.graph;
     let metadata = Object::of(graph, loaded.root, "Metadata")?;
-    let slices = slices(graph, metadata.dict("storage_data")?)?;
+    let mut slices = slices(graph, metadata.dict("storage_data")?)?;
     let paths = paths(graph, metadata.get("planner_data"));
     let mut layout = Layout {
         tensors: Vec::new(),
         objects: Vec::new(),
     };
+    let mut known = HashSet::new();
     for (key, value) in metadata.dict("state_dict_metadata")? {
         let Some(name) = graph.str(*key) else {
             return Err(malformed("a name that is no text"));
         };
+        known.insert(name);
         let path = match paths.get(name) {
             Some(path) => path.clone(),
             None => vec![name.to_owned()],
         };
-        let find = |offsets: Option<Vec<u64>>| slices.get(&(name.to_owned(), offsets)).cloned();
+        let mut find = |offsets: Option<Vec<u64>>| slices.remove(&(name.to_owned(), offsets));
         match class_name(graph, *value) {
             Some("TensorStorageMetadata") => {
                 let tensor = Object::of(graph, *value, "TensorStorageMetadata")?;
-                let tensor = tensor.tensor(path, find);
+                let tensor = tensor.tensor(path, &mut find);
                 layout.tensors.push(tensor.map_err(|e| e.inside(name))?);
             }
             Some("BytesStorageMetadata") => match find(None) {
@@ -92,7 +94,15 @@ pub fn read(source: &dyn ReadAt, guard: &mut Guard) -> Result<Layout> {
             _ => return Err(malformed("an entry of an unknown class")),
         }
     }
-    Ok(layout)
+    match slices
+        .into_keys()
+        .find(|(name, _)| !known.contains(name.as_str()))
+    {
+        Some((name, _)) => Err(Error::corrupt(format!(
+            "the .metadata says where a part of {name:?} is, but not what it is; get the checkpoint again"
+        ))),
+        None => Ok(layout),
+    }
 }
 
 /// An instance of one of the metadata's classes.
@@ -155,7 +165,7 @@ impl<'g> Object<'g> {
     fn tensor(
         &self,
         path: Vec<String>,
-        find: impl Fn(Option<Vec<u64>>) -> Option<Slice>,
+        mut find: impl FnMut(Option<Vec<u64>>) -> Option<Slice>,
     ) -> Result<DistributedTensor> {
         let graph = self.graph;
         let properties = match graph.get(self.need("properties")?) {
@@ -168,7 +178,7 @@ impl<'g> Object<'g> {
             Value::List(chunks) => chunks,
             _ => return Err(malformed("chunks that are no list")),
         };
-        let chunk = |id: &ValueId| {
+        let mut chunk = |id: &ValueId| {
             let chunk = Object::of(graph, *id, "ChunkStorageMetadata")?;
             let offsets = chunk.sizes("offsets")?;
             Ok(Chunk {
@@ -181,7 +191,7 @@ impl<'g> Object<'g> {
             path,
             dtype: torch::dtype_named(graph, *dtype),
             shape: self.sizes("size")?,
-            chunks: chunks.iter().map(chunk).collect::<Result<_>>()?,
+            chunks: chunks.iter().map(&mut chunk).collect::<Result<_>>()?,
         })
     }
 }

@@ -1,20 +1,26 @@
 //! The archives of `torch.export.save` (`.pt2`): tensors described in JSON, and programs that are of no
 //! interest here (torch/export/pt2_archive/constants.py, torch/_export/serde/schema.py).
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
 
 use super::zip::Records;
 use super::{Contents, Guard, Record, open_nested};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A tensor of an exported program. Sizes, strides and offset count elements.
+/// A tensor of an exported program.
 pub struct Exported {
     pub name: String,
-    /// The whole storage, or a file of its own.
+    /// The whole storage, or a file of `torch.save`.
     pub record: Record,
-    /// Whether the record is a file of `torch.save`.
-    pub is_pickled: bool,
+    /// `None` for a file of `torch.save`.
+    pub described: Option<Description>,
+}
+
+/// What the archive says of a tensor. Sizes, strides and offset count elements.
+pub struct Description {
     /// `None` for one that safetensors does not have.
     pub dtype: Option<Dtype>,
     pub shape: Vec<u64>,
@@ -45,7 +51,7 @@ const SCALAR_TYPES: &[(u64, Dtype)] = &[
     (35, Dtype::UInt64),
 ];
 
-/// A description of 100 000 tensors has about 30 MB, and takes twenty times as much in memory.
+/// A description of 100 000 tensors has about 30 MB.
 const MAX_CONFIG: u64 = 32 << 20;
 
 const CONFIG: &str = "_weights_config.json";
@@ -83,11 +89,11 @@ pub fn find(records: &Records, guard: &mut Guard) -> Result<Option<Contents>> {
         let folder = record.name.rfind('/').map_or(0, |at| at.saturating_add(1));
         let folder = record.name.get(..folder).unwrap_or_default();
         for (name, described) in read_config(record)? {
-            let mut tensor = tensor(records, folder, &name, &described)?;
-            if configs.len() > 1 {
-                tensor.name = format!("{model}.{name}");
-            }
-            tensors.push(tensor);
+            let name = match configs.len() {
+                1 => name,
+                _ => format!("{model}.{name}"),
+            };
+            tensors.push(tensor(records, folder, name, described)?);
         }
     }
     Ok(Some(Contents::Exported(tensors)))
@@ -109,72 +115,82 @@ fn judge_all(records: &Records, guard: &mut Guard) -> Result<()> {
     Ok(())
 }
 
-fn read_config(record: &Record) -> Result<serde_json::Map<String, Value>> {
-    let bad = || {
-        Error::corrupt(format!(
-            "the record {:?} does not describe tensors; get the file again",
-            record.name
-        ))
-    };
+/// `*_weights_config.json`; what is not named here is passed over.
+#[derive(Deserialize)]
+struct Config {
+    config: BTreeMap<String, Described>,
+}
+
+#[derive(Deserialize)]
+struct Described {
+    path_name: String,
+    #[serde(default)]
+    use_pickle: bool,
+    tensor_meta: Option<TensorMeta>,
+}
+
+#[derive(Deserialize)]
+struct TensorMeta {
+    dtype: u64,
+    sizes: Vec<SymInt>,
+    strides: Vec<SymInt>,
+    storage_offset: SymInt,
+    layout: u64,
+}
+
+#[derive(Deserialize)]
+struct SymInt {
+    as_int: u64,
+}
+
+/// `torch.strided` in torch._export.serde.schema.Layout.
+const STRIDED: u64 = 7;
+
+fn read_config(record: &Record) -> Result<BTreeMap<String, Described>> {
     if record.len > MAX_CONFIG {
         return Err(Error::limit(format!(
             "the record {:?} is longer than {MAX_CONFIG} bytes",
             record.name
         )));
     }
-    let config: Value = serde_json::from_slice(&record.read_whole()?).map_err(|_| bad())?;
-    match config {
-        Value::Object(mut config) => match config.remove("config") {
-            Some(Value::Object(tensors)) => Ok(tensors),
-            _ => Err(bad()),
-        },
-        _ => Err(bad()),
-    }
+    let config: Config = serde_json::from_slice(&record.read_whole()?).map_err(|e| {
+        Error::corrupt(format!(
+            "the record {:?} does not describe tensors ({e}); get the file again",
+            record.name
+        ))
+    })?;
+    Ok(config.config)
 }
 
-fn tensor(records: &Records, folder: &str, name: &str, described: &Value) -> Result<Exported> {
-    let bad = |what: &str| {
+fn tensor(records: &Records, folder: &str, name: String, described: Described) -> Result<Exported> {
+    let record = records.get(&format!("{folder}{}", described.path_name).to_lowercase());
+    let record = record.ok_or_else(|| {
         Error::corrupt(format!(
-            "the exported tensor {name:?} {what}; get the file again"
+            "the exported tensor {name:?} names the record {:?}, which is missing; get the file again",
+            described.path_name
         ))
-    };
-    let path = described["path_name"].as_str();
-    let path = path.ok_or_else(|| bad("has no path_name"))?;
-    let record = records.get(&format!("{folder}{path}").to_lowercase());
-    let record = record.ok_or_else(|| bad("names a record that is missing"))?;
-    let meta = &described["tensor_meta"];
-    let is_pickled = described["use_pickle"].as_bool().unwrap_or(false);
-    // 7 is torch.strided.
-    if !is_pickled && meta["layout"].as_u64() != Some(7) {
-        return Err(Error::unsupported(format!(
-            "the exported tensor {name:?} is not dense; leave it out of the program"
-        )));
-    }
-    let numbers = |key: &str| -> Result<Vec<u64>> {
-        let list = meta[key].as_array().map(Vec::as_slice).unwrap_or_default();
-        let number = |n: &Value| {
-            n["as_int"]
-                .as_u64()
-                .ok_or_else(|| bad("has a size that is no number"))
-        };
-        list.iter().map(number).collect()
-    };
-    let code = meta["dtype"].as_u64();
-    let dtype = SCALAR_TYPES
-        .iter()
-        .find(|(number, _)| Some(*number) == code);
-    Ok(Exported {
-        name: name.to_owned(),
-        record: record.clone(),
-        is_pickled,
-        dtype: dtype.map(|(_, dtype)| *dtype),
-        shape: numbers("sizes")?,
-        strides: numbers("strides")?,
-        offset: match meta.pointer("/storage_offset/as_int") {
-            Some(offset) => offset.as_u64(),
-            None if is_pickled => Some(0),
-            None => None,
+    })?;
+    let meta = match (described.use_pickle, described.tensor_meta) {
+        (false, Some(meta)) if meta.layout == STRIDED => Some(meta),
+        (true, _) => None,
+        _ => {
+            return Err(Error::unsupported(format!(
+                "the exported tensor {name:?} is not dense; leave it out of the program"
+            )));
         }
-        .ok_or_else(|| bad("has an offset that is no number"))?,
+    };
+    let numbers = |list: &[SymInt]| list.iter().map(|number| number.as_int).collect();
+    Ok(Exported {
+        name,
+        record: record.clone(),
+        described: meta.map(|meta| {
+            let dtype = SCALAR_TYPES.iter().find(|(code, _)| *code == meta.dtype);
+            Description {
+                dtype: dtype.map(|(_, dtype)| *dtype),
+                shape: numbers(&meta.sizes),
+                strides: numbers(&meta.strides),
+                offset: meta.storage_offset.as_int,
+            }
+        }),
     })
 }

@@ -1,11 +1,15 @@
 //! [`Guard`]: every pickle of a checkpoint goes through here, and is judged before anything else is made of it.
 
 use std::collections::HashSet;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::pickle::{self, Loaded};
-use crate::read_at::ReadAt;
+use crate::progress::Progress;
+use crate::read_at::{FileSource, ReadAt};
 use crate::torch::{self, Finding};
 
 /// What is allowed, and what was found.
@@ -14,6 +18,10 @@ pub struct Guard<'o> {
     pub limits: &'o Limits,
     /// Go on with pickles that would run code if they were really unpickled; nothing is executed either way.
     pub allow_dangerous: bool,
+    /// The folder for unnamed temporary files, into which is unpacked what cannot be read in place.
+    pub scratch: PathBuf,
+    /// Asked whether to go on while something is unpacked.
+    pub progress: &'o dyn Progress,
     /// Calls that would run code.
     pub dangerous: Vec<Finding>,
     /// Globals that are not known, each once.
@@ -23,14 +31,40 @@ pub struct Guard<'o> {
 }
 
 impl<'o> Guard<'o> {
-    pub fn new(limits: &'o Limits, allow_dangerous: bool) -> Guard<'o> {
+    pub fn new(
+        limits: &'o Limits,
+        allow_dangerous: bool,
+        scratch: PathBuf,
+        progress: &'o dyn Progress,
+    ) -> Guard<'o> {
         Guard {
             limits,
             allow_dangerous,
+            scratch,
+            progress,
             dangerous: Vec::new(),
             unknown_globals: Vec::new(),
             seen: HashSet::new(),
         }
+    }
+
+    /// Hands `fill` an unnamed temporary file to write to, and gives what it then holds. `what` is unpacked.
+    ///
+    /// # Errors
+    /// I/O errors, and those of `fill`.
+    pub fn unpack(
+        &self,
+        what: &str,
+        fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+    ) -> Result<Arc<dyn ReadAt>> {
+        let failed = |e| Error::io(format!("cannot write a temporary file for {what}"), e);
+        let mut file = tempfile::tempfile_in(&self.scratch).map_err(failed)?;
+        fill(&mut |bytes| match self.progress.cancelled() {
+            true => Err(Error::cancelled()),
+            false => file.write_all(bytes).map_err(failed),
+        })?;
+        let unpacked = FileSource::new(file).map_err(failed)?;
+        Ok(Arc::new(unpacked))
     }
 
     /// Reads the pickle that starts at `offset` (in bytes) of `source`.

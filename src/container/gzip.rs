@@ -1,30 +1,16 @@
 //! gzip around a whole file: `torch.load` takes an open gzip file, and people compress `.pth` files.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use flate2::bufread::GzDecoder;
 
-use super::sniff;
+use super::{Guard, sniff};
 use crate::error::{Error, Result};
-use crate::progress::Progress;
-use crate::read_at::{FileSource, ReadAt, Sequential};
+use crate::read_at::{ReadAt, Sequential};
 
-/// Unpacks into an unnamed temporary file in `scratch`, if what is inside starts like a checkpoint; else gives
-/// its first bytes only.
-pub fn unpack(
-    source: Arc<dyn ReadAt>,
-    scratch: &Path,
-    progress: &dyn Progress,
-) -> Result<Arc<dyn ReadAt>> {
-    let failed = |e| {
-        Error::io(
-            "cannot write a temporary file for the unpacked checkpoint",
-            e,
-        )
-    };
+/// Unpacks into a temporary file, if what is inside starts like a checkpoint; else gives its first bytes only.
+pub fn unpack(source: Arc<dyn ReadAt>, guard: &Guard) -> Result<Arc<dyn ReadAt>> {
     let mut members = Members {
         decoder: Some(GzDecoder::new(BufReader::new(Sequential::new(source)))),
     };
@@ -34,20 +20,16 @@ pub fn unpack(
     if let sniff::Kind::Foreign(_) | sniff::Kind::Gzip = sniff::kind(&head)? {
         return Ok(Arc::new(head));
     }
-    let mut file: File = tempfile::tempfile_in(scratch).map_err(failed)?;
-    file.write_all(&head).map_err(failed)?;
-    loop {
-        if progress.cancelled() {
-            return Err(Error::cancelled());
+    guard.unpack("the unpacked checkpoint", |sink| {
+        sink(&head)?;
+        loop {
+            let n = members.read(&mut buffer)?;
+            match buffer.get(..n) {
+                Some(bytes) if n > 0 => sink(bytes)?,
+                _ => return Ok(()),
+            }
         }
-        let n = members.read(&mut buffer)?;
-        match buffer.get(..n) {
-            Some(bytes) if n > 0 => file.write_all(bytes).map_err(failed)?,
-            _ => break,
-        }
-    }
-    let unpacked = FileSource::new(file).map_err(failed)?;
-    Ok(Arc::new(unpacked))
+    })
 }
 
 /// The members of a gzip file one behind the other; zeros behind the last one are padding, as for Python.

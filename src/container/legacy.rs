@@ -30,7 +30,7 @@ pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
     let keys = guard.load(&*source, object.end)?;
 
     let sizes = sizes(&object.graph);
-    let Value::List(listed) = keys.graph.get(keys.root) else {
+    let (Value::List(listed) | Value::Tuple(listed)) = keys.graph.get(keys.root) else {
         return Err(Error::corrupt(
             "the legacy stream's fifth pickle is no list of storage keys; get the file again",
         ));

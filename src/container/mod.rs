@@ -27,16 +27,14 @@ mod zip;
 mod zip_end;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
 use crate::pickle::Loaded;
-use crate::progress::Progress;
 use crate::read_at::ReadAt;
 use crate::torch::{NamedTensor, ScriptClasses};
-pub use exported::Exported;
+pub use exported::{Description, Exported};
 pub use guard::Guard;
 pub use record::Record;
 
@@ -78,24 +76,19 @@ impl Archive {
     }
 }
 
-/// Takes a checkpoint file apart. What cannot be read in place is first unpacked into an unnamed temporary
-/// file in `scratch`.
+/// Takes a checkpoint file apart. What cannot be read in place is first unpacked into a temporary file.
 ///
 /// # Errors
 /// [`Dangerous`](crate::ErrorKind::Dangerous) by what any pickle would call,
 /// [`NotACheckpoint`](crate::ErrorKind::NotACheckpoint) with what the content looks like,
 /// [`Corrupt`](crate::ErrorKind::Corrupt) for a broken file, [`Limit`](crate::ErrorKind::Limit),
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for what torch itself does not read.
-pub fn open(
-    source: Arc<dyn ReadAt>,
-    guard: &mut Guard,
-    scratch: &Path,
-    progress: &dyn Progress,
-) -> Result<Contents> {
+pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Contents> {
     match sniff::kind(&*source)? {
         sniff::Kind::Gzip => {
-            let unpacked = gzip::unpack(source, scratch, progress)?;
+            let unpacked = gzip::unpack(source, guard)?;
             of_kind(sniff::kind(&*unpacked)?, unpacked, guard)
+                .map_err(|error| error.inside("inside the gzip file"))
         }
         kind => of_kind(kind, source, guard),
     }

@@ -32,6 +32,9 @@ pub(super) enum Encoding {
     Unreadable(&'static str),
 }
 
+/// Bytes that are read at once for a decoder.
+const READ_AHEAD: usize = 256 * 1024;
+
 /// What is wrong with an encrypted entry.
 pub(super) const ENCRYPTED: &str = "encrypted";
 
@@ -100,8 +103,11 @@ impl Record {
         let raw = Sequential::new(self.raw.clone());
         let mut reader: Box<dyn Read> = match self.encoding {
             Encoding::Stored => Box::new(raw),
-            Encoding::Deflated => Box::new(DeflateDecoder::new(raw)),
-            Encoding::Latin1 => Box::new(Latin1(io::BufReader::new(raw))),
+            Encoding::Deflated => Box::new(DeflateDecoder::new_with_buf(raw, vec![0; READ_AHEAD])),
+            Encoding::Latin1 => Box::new(Latin1 {
+                reader: io::BufReader::with_capacity(READ_AHEAD, raw),
+                first: None,
+            }),
             Encoding::Unreadable(how) => {
                 return Err(Error::unsupported(format!(
                     "the record {:?} is {how}, which torch does not read either",
@@ -165,33 +171,43 @@ impl Record {
 }
 
 /// Decodes Latin-1 characters in UTF-8: one byte, or 0xC2 or 0xC3 and another.
-struct Latin1<R>(R);
+struct Latin1<R> {
+    reader: R,
+    /// The first byte of a character that was cut in two.
+    first: Option<u8>,
+}
 
 impl<R: io::BufRead> Read for Latin1<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0usize;
-        for slot in buf {
-            let Some(first) = self.next()? else { break };
-            *slot = match first {
-                0..0x80 => first,
-                0xc2 | 0xc3 => match self.next()? {
-                    Some(second @ 0x80..0xc0) => (first << 6) | (second & 0x3f),
+        // A read may give nothing but the first half of a character, which is no end.
+        while filled == 0 && !buf.is_empty() {
+            let source = self.reader.fill_buf()?;
+            if source.is_empty() {
+                return match self.first {
+                    Some(_) => Err(io::ErrorKind::InvalidData.into()),
+                    None => Ok(0),
+                };
+            }
+            let mut used = 0usize;
+            for byte in source {
+                let Some(slot) = buf.get_mut(filled) else {
+                    break;
+                };
+                used = used.saturating_add(1);
+                *slot = match (self.first.take(), *byte) {
+                    (None, 0..0x80) => *byte,
+                    (None, 0xc2 | 0xc3) => {
+                        self.first = Some(*byte);
+                        continue;
+                    }
+                    (Some(first), 0x80..0xc0) => (first << 6) | (*byte & 0x3f),
                     _ => return Err(io::ErrorKind::InvalidData.into()),
-                },
-                _ => return Err(io::ErrorKind::InvalidData.into()),
-            };
-            filled = filled.saturating_add(1);
+                };
+                filled = filled.saturating_add(1);
+            }
+            self.reader.consume(used);
         }
         Ok(filled)
-    }
-}
-
-impl<R: io::BufRead> Latin1<R> {
-    fn next(&mut self) -> io::Result<Option<u8>> {
-        let byte = self.0.fill_buf()?.first().copied();
-        if byte.is_some() {
-            self.0.consume(1);
-        }
-        Ok(byte)
     }
 }

@@ -11,8 +11,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Deserialize)]
 pub struct Index {
     /// What the index says beside the map: `total_size`, and whatever else.
-    #[serde(default)]
-    pub metadata: serde_json::Map<String, serde_json::Value>,
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
     /// The file of each tensor.
     pub weight_map: BTreeMap<String, String>,
 }

@@ -69,63 +69,74 @@ fn items(graph: &Graph, id: ValueId) -> Option<Vec<(Key, ValueId)>> {
 /// What the classes of a TorchScript archive call their parameters and buffers.
 #[derive(Debug, Default)]
 pub struct ScriptClasses {
-    by_name: HashMap<String, ScriptClass>,
-}
-
-/// The names of a class's parameters and buffers.
-#[derive(Debug, Default)]
-struct ScriptClass {
-    tensors: HashSet<String>,
+    /// `None` for a class that is no module.
+    by_name: HashMap<String, Option<HashSet<String>>>,
 }
 
 impl ScriptClasses {
     /// Takes in the source of one module, as in `__torch__.torch.nn.modules.linear`: of each
-    /// `class NAME(Module):` the lines `__parameters__ = […]` and `__buffers__ = […]`
+    /// `class NAME(Module):` the lists `__parameters__ = […]` and `__buffers__ = […]`
     /// (torch/csrc/jit/serialization/python_print.cpp).
     pub fn add(&mut self, module: &str, source: &str) {
-        let mut class: Option<&mut ScriptClass> = None;
+        let mut class: Option<&mut HashSet<String>> = None;
+        let mut in_list = false;
         for line in source.lines() {
             if let Some(header) = line.strip_prefix("class ") {
-                class = header.strip_suffix("(Module):").map(|name| {
-                    let name = format!("{module}.{name}");
-                    self.by_name.entry(name).or_default()
-                });
-            } else if let Some(class) = &mut class
-                && let Some((name, list)) = line.trim_start().split_once(" = [")
-            {
-                if matches!(name, "__parameters__" | "__buffers__") {
-                    // The texts of a Python list of string literals.
-                    let names = list.split('"').skip(1).step_by(2);
-                    class.tensors.extend(names.map(str::to_owned));
-                }
+                let (name, base) = header.split_once(['(', ':']).unwrap_or((header, ""));
+                let is_module = base.trim_start().starts_with("Module");
+                let name = format!("{module}.{}", name.trim());
+                let tensors = is_module.then(HashSet::new);
+                class = self.by_name.entry(name).or_insert(tensors).as_mut();
+                in_list = false;
+            }
+            let Some(tensors) = &mut class else { continue };
+            let line = line.trim_start();
+            in_list |= line.starts_with("__parameters__") || line.starts_with("__buffers__");
+            if in_list {
+                // A Python list of string literals.
+                tensors.extend(line.split('"').skip(1).step_by(2).map(str::to_owned));
+                in_list = !line.contains(']');
             }
         }
     }
 
-    /// The parameters, buffers and sub-modules of a module; nothing for an object of another class.
+    /// The parameters, buffers and sub-modules of a module; `None` for an object of another class.
     pub(super) fn children(&self, graph: &Graph, object: &Object) -> Option<Children> {
-        let class = self.class(graph, object)?;
+        let tensors = self.class(graph, object)?.as_ref()?;
         // A class with a __getstate__ of its own keeps anything; state_dict() shows nothing of it.
         let state = state_dict(graph, object).unwrap_or_default();
-        let is_module = |id: ValueId| match graph.get(id) {
-            Value::Object(inner) => self.class(graph, inner).is_some(),
-            _ => false,
-        };
-        let entries = state.iter().filter_map(|(k, value)| {
-            let name = graph.str(*k)?;
-            (class.tensors.contains(name) || is_module(*value))
-                .then(|| (Key::Name(name.to_owned()), *value))
-        });
-        Some(Children {
-            entries: entries.collect(),
+        let mut children = Children {
+            entries: Vec::new(),
             hidden: Vec::new(),
             is_module: true,
-        })
+        };
+        for (k, value) in state {
+            let Some(name) = graph.str(*k) else { continue };
+            let (is_module, is_unknown) = match graph.get(*value) {
+                Value::Object(inner) => match self.class(graph, inner) {
+                    Some(class) => (class.is_some(), false),
+                    None => (false, is_script_class(graph, inner)),
+                },
+                _ => (false, false),
+            };
+            if is_module || tensors.contains(name) {
+                children.entries.push((Key::Name(name.to_owned()), *value));
+            } else if is_unknown {
+                // Its source is missing, so its tensors have no names that are sure.
+                children.hidden.push(*value);
+            }
+        }
+        Some(children)
     }
 
-    fn class(&self, graph: &Graph, object: &Object) -> Option<&ScriptClass> {
+    fn class(&self, graph: &Graph, object: &Object) -> Option<&Option<HashSet<String>>> {
         let global = graph.global(object.callable)?;
-        let name = format!("{}.{}", global.module, global.name);
-        self.by_name.get(&name)
+        self.by_name
+            .get(&format!("{}.{}", global.module, global.name))
     }
+}
+
+fn is_script_class(graph: &Graph, object: &Object) -> bool {
+    let class = graph.global(object.callable);
+    class.is_some_and(|class| class.module.starts_with("__torch__"))
 }

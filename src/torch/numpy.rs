@@ -79,14 +79,12 @@ pub fn from_buffer(
     let mut strides = strides(&shape, fortran);
     // Order K: the buffer's axes are yet to be transposed.
     let axes = rest.first().and_then(|axes| graph.tuple(*axes));
-    if graph.str(*order) == Some("K")
-        && let Some(axes) = axes
-    {
+    if graph.str(*order) == Some("K") {
         let axis = |id: &ValueId| match graph.get(*id) {
             Value::Int(axis) => usize::try_from(axis).ok(),
             _ => None,
         };
-        let axes: Option<Vec<usize>> = axes.iter().map(axis).collect();
+        let axes: Option<Vec<usize>> = axes.and_then(|axes| axes.iter().map(axis).collect());
         let pick = |from: &[u64]| -> Option<Vec<u64>> {
             let axes = axes.as_ref().filter(|axes| axes.len() == from.len())?;
             axes.iter().map(|axis| from.get(*axis).copied()).collect()

@@ -8,8 +8,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
-/// A file in the making: a temporary file beside its final name. Dropped without
-/// [`commit`](Target::commit), it is removed.
+/// A file in the making: a temporary file beside its final name. Dropped without [`commit`], it is removed.
 #[derive(Debug)]
 pub struct Target {
     temp: NamedTempFile,
@@ -75,28 +74,57 @@ impl Target {
         synced.map_err(|e| Error::io("cannot make the output durable", e).in_file(&self.path))
     }
 
-    /// Gives the file its name. With `sync`, the name survives a power failure from here on.
-    ///
-    /// # Errors
-    /// [`Usage`](crate::ErrorKind::Usage) when something of that name has appeared and `overwrite` is not
-    /// set; [`Io`](crate::ErrorKind::Io). The temporary file is gone in either case.
-    pub fn commit(self, overwrite: bool, sync: bool) -> Result<()> {
+    /// Gives the file its name.
+    fn name(self, overwrite: bool) -> Result<PathBuf> {
         let Target { temp, path } = self;
-        let failed = |what: &str, e: io::Error| Error::io(what, e).in_file(&path);
         let named = match overwrite {
             true => temp.persist(&path),
             false => temp.persist_noclobber(&path),
         };
-        named.map_err(|e| match e.error.kind() {
-            io::ErrorKind::AlreadyExists => exists(&path),
-            _ => failed("cannot give the output its name", e.error),
-        })?;
-        if sync {
-            sync_folder(folder_of(&path))
-                .map_err(|e| failed("cannot make the output durable", e))?;
+        match named {
+            Ok(_) => Ok(path),
+            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&path)),
+            Err(e) => Err(Error::io("cannot give the output its name", e.error).in_file(&path)),
         }
-        Ok(())
     }
+}
+
+/// Gives files their names, in their order. The last one stands for all: while it has its name, all others are
+/// there. With `sync`, the names survive a power failure from here on.
+///
+/// # Errors
+/// [`Usage`](crate::ErrorKind::Usage) when something of one of the names has appeared and `overwrite` is not set;
+/// [`Io`](crate::ErrorKind::Io). Then the temporary files are gone, and so are files that have got their names
+/// already.
+pub fn commit(targets: Vec<Target>, overwrite: bool, sync: bool) -> Result<()> {
+    if let [_, .., last] = targets.as_slice()
+        && overwrite
+    {
+        match std::fs::remove_file(&last.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("cannot replace the file", e).in_file(&last.path));
+            }
+            _ => {}
+        }
+    }
+    let mut named: Vec<PathBuf> = Vec::new();
+    for target in targets {
+        match target.name(overwrite) {
+            Ok(path) => named.push(path),
+            Err(error) => {
+                // A part of a checkpoint is no checkpoint.
+                for path in named {
+                    let _ = std::fs::remove_file(path);
+                }
+                return Err(error);
+            }
+        }
+    }
+    if sync && let Some(last) = named.last() {
+        sync_folder(folder_of(last))
+            .map_err(|e| Error::io("cannot make the output durable", e).in_file(last))?;
+    }
+    Ok(())
 }
 
 /// The error for a target that is there already.

@@ -78,7 +78,6 @@ pub fn write(
     let Output { plan, header } = output;
     let data_start = header.len() as u64;
     let bytes = output.bytes();
-    target.reserve(bytes)?;
     target.write_at(header, 0)?;
     progress.advance(data_start);
 

@@ -11,6 +11,6 @@ mod parts;
 mod source;
 mod view;
 
-pub use atomic::Target;
 pub(crate) use atomic::exists;
+pub use atomic::{Target, commit};
 pub use blocks::{Output, Overflow, write};
