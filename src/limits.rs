@@ -20,8 +20,8 @@ pub struct Limits {
     /// Values visited while names are collected, shared values counted each time they are reached.
     /// Default: 50 million. This is what stops a small pickle that shares its way to exponential size.
     pub visits: u64,
-    /// Tensors of one file, shared ones counted each time they are reached. Default: 2 million; a safetensors
-    /// header, at most 100 MB, has room for about one million.
+    /// Tensors of one file, shared ones counted each time they are reached, and names of more than 128 bytes as
+    /// further ones. Default: 2 million; a safetensors header, at most 100 MB, has room for about one million.
     pub tensors: u64,
 }
 

@@ -12,6 +12,8 @@ use crate::torch::{Children, Key, Leaf, Reader, Refusal};
 const MAX_NESTING: usize = 1000;
 /// A longer name is an attack: dotted module paths have a few hundred bytes.
 const MAX_NAME: usize = 64 * 1024;
+/// Bytes of a name that cost as much as a tensor.
+const BYTES_PER_TENSOR: usize = 128;
 /// Bytes of names and keys that cost as much as visiting one value.
 const BYTES_PER_VISIT: usize = 64;
 
@@ -109,7 +111,7 @@ impl<'g> Walker<'g> {
         self.charge(1, name.text().len())?;
         let module_at = level_module(path);
         if let Some(leaf) = self.reader.tensor(id) {
-            self.tensors.charge(1)?;
+            self.charge_tensor(name)?;
             tree.push(name, module_at, leaf);
             return Ok(());
         }
@@ -178,6 +180,16 @@ impl<'g> Walker<'g> {
             self.charge(values, key_bytes.fold(0, usize::saturating_add))?;
         }
         Ok(children)
+    }
+
+    fn charge_tensor(&mut self, name: &Name) -> Result<()> {
+        let bytes = name
+            .text()
+            .len()
+            .saturating_add(name.keys().saturating_mul(8));
+        let names = bytes.checked_div(BYTES_PER_TENSOR).unwrap_or(0);
+        let cost = names.saturating_add(1);
+        self.tensors.charge(u64::try_from(cost).unwrap_or(u64::MAX))
     }
 
     fn charge(&mut self, values: usize, bytes: usize) -> Result<()> {

@@ -152,10 +152,9 @@ pub(super) fn choose(tree: Tree, root: &Root) -> Result<Choice> {
     }
 }
 
-fn whole(found: Vec<Found>) -> Result<Choice> {
-    let mut entries = entries(found);
-    if let [only] = entries.as_mut_slice()
-        && only.name.is_empty()
+fn whole(mut found: Vec<Found>) -> Result<Choice> {
+    if let [only] = found.as_mut_slice()
+        && only.name.keys() == 0
     {
         if let Leaf::Refused(refusal) = &only.leaf {
             return Err(Error::new(
@@ -166,10 +165,13 @@ fn whole(found: Vec<Found>) -> Result<Choice> {
                 ),
             ));
         }
-        only.name.push_str("tensor");
+        only.name.push("tensor");
+    }
+    for top in found.iter_mut().filter(|found| found.name.keys() == 0) {
+        top.name.push("(the top)");
     }
     Ok(Choice {
-        entries,
+        entries: entries(found),
         ..Choice::default()
     })
 }

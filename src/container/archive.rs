@@ -154,7 +154,7 @@ const OTHERS: &[(&str, &str)] = &[
         "a Keras model, which is no PyTorch file",
     ),
     (
-        "attributes.pkl",
+        "model.json",
         "a TorchScript archive of torch 1.0 or older; load it with torch.jit.load and save its state_dict()",
     ),
     (".npy", "a numpy archive (.npz), which is no PyTorch file"),

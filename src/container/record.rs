@@ -32,6 +32,8 @@ pub(super) enum Encoding {
     Unreadable(&'static str),
 }
 
+/// Bytes that are handed out at once.
+const PIECE: usize = 64 * 1024;
 /// Bytes that are read at once for a decoder.
 const READ_AHEAD: usize = 256 * 1024;
 
@@ -115,7 +117,9 @@ impl Record {
                 )));
             }
         };
-        let mut buffer = vec![0; 64 * 1024];
+        // One byte more than there should be, to notice what is too long.
+        let whole = usize::try_from(self.len).unwrap_or(PIECE);
+        let mut buffer = vec![0; whole.saturating_add(1).min(PIECE)];
         let mut left = self.len;
         let mut crc = crc32fast::Hasher::new();
         loop {
