@@ -4,6 +4,9 @@
 ///
 /// Every method has a default that does nothing, so `&()` is a listener for callers who want none.
 pub trait Progress: Sync {
+    /// What cannot be read in place is being unpacked into a temporary file, which can take a while.
+    fn unpacking(&self) {}
+
     /// The conversion is about to write `bytes` bytes in total.
     fn start(&self, bytes: u64) {
         let _ = bytes;

@@ -5,25 +5,26 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::gather::Gathered;
+use super::collect::Collected;
 use super::tree::{Found, Name, Tree};
 use crate::container::dcp::{self, DistributedTensor, Slice};
 use crate::error::{Error, Result};
 use crate::read_at::{ReadAt, SubRange};
 use crate::torch::{Assembled, Leaf, Part, Refusal, Tensor};
 
-/// Reads the checkpoint whose metadata is the file `metadata`.
-pub fn gather(gathered: &mut Gathered, metadata: &Path) -> Result<Tree> {
-    let source = gathered.open(metadata)?;
-    let layout = dcp::read(&source, &mut gathered.guard)?;
+/// Reads the checkpoint whose metadata is the file at `path`.
+pub fn collect(collected: &mut Collected, path: &Path) -> Result<Tree> {
+    let source = collected.open(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let metadata = dcp::read(&source, &mut collected.guard).map_err(|error| error.inside(&name))?;
     let mut slices = Slices {
-        folder: metadata.parent().unwrap_or(Path::new("")),
+        folder: path.parent().unwrap_or(Path::new("")),
         files: HashMap::new(),
     };
     let mut tree = Tree::default();
-    for (path, slice) in layout.objects {
+    for (path, slice) in metadata.objects {
         // Most are numbers and settings; some hold tensors of their own.
-        let inner = slices.read(gathered, &slice, &path.join("."))?;
+        let inner = slices.read(collected, &slice, &path.join("."))?;
         tree.note_key(path.first().map_or("", String::as_str));
         for found in inner.found {
             let mut name = Name::of(&path);
@@ -37,10 +38,10 @@ pub fn gather(gathered: &mut Gathered, metadata: &Path) -> Result<Tree> {
             });
         }
     }
-    for tensor in layout.tensors {
+    for tensor in metadata.tensors {
         tree.note_key(tensor.path.first().map_or("", String::as_str));
         let name = Name::of(&tensor.path);
-        let leaf = assemble(gathered, &mut slices, tensor, name.text())?;
+        let leaf = assemble(collected, &mut slices, tensor, name.text())?;
         tree.push(&name, None, leaf);
     }
     Ok(tree)
@@ -48,7 +49,7 @@ pub fn gather(gathered: &mut Gathered, metadata: &Path) -> Result<Tree> {
 
 /// A tensor of its chunks. What is wrong with it alone makes it one that cannot be written.
 fn assemble(
-    gathered: &mut Gathered,
+    collected: &mut Collected,
     slices: &mut Slices,
     tensor: DistributedTensor,
     name: &str,
@@ -58,7 +59,7 @@ fn assemble(
     let mut chunks = Vec::with_capacity(tensor.chunks.len());
     for chunk in tensor.chunks {
         let found = match &chunk.slice {
-            Some(slice) => Some(slices.read(gathered, slice, name)?),
+            Some(slice) => Some(slices.read(collected, slice, name)?),
             None => None,
         };
         chunks.push((chunk.offsets, chunk.sizes, found));
@@ -122,11 +123,11 @@ struct ChunkFile {
 
 impl Slices<'_> {
     /// What a slice holds; `name` is what it was saved as.
-    fn read(&mut self, gathered: &mut Gathered, slice: &Slice, name: &str) -> Result<Tree> {
+    fn read(&mut self, collected: &mut Collected, slice: &Slice, name: &str) -> Result<Tree> {
         let file = match self.files.entry(slice.file.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                let source = gathered
+                let source = collected
                     .open(&self.folder.join(&slice.file))
                     .map_err(|error| {
                         error.inside(&format!(
@@ -136,7 +137,7 @@ impl Slices<'_> {
                     })?;
                 new.insert(ChunkFile {
                     source: Arc::new(source),
-                    number: gathered.stores.file(&slice.file),
+                    number: collected.stores.file(&slice.file),
                     read: BTreeMap::new(),
                 })
             }
@@ -160,7 +161,7 @@ impl Slices<'_> {
             )));
         }
         file.read.insert(slice.start, end);
-        gathered
+        collected
             .nested(Arc::new(range), file.number)
             .map_err(|error| error.inside(&format!("{}, the chunk of {name:?}", slice.file)))
     }

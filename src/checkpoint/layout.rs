@@ -92,7 +92,7 @@ fn of_file(path: &Path) -> Result<Layout> {
     match read_index(&FileSource::open(path)?)? {
         Some(_) => Ok(Layout::Shards(path.to_path_buf())),
         None if is_index(&name) => Err(Error::corrupt(
-            "the index of shards has no weight_map; get it again",
+            "the index of shards is no JSON object with a weight_map; get it again",
         )),
         None => Ok(Layout::File),
     }

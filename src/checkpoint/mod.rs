@@ -9,9 +9,9 @@
     clippy::unwrap_used
 )]
 
+mod collect;
 mod dcp;
 mod flatten;
-mod gather;
 mod layout;
 mod names;
 mod open;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::collect::Collected;
 use super::dcp;
-use super::gather::Gathered;
 use super::layout::{Layout, read_index};
 use super::root::{self, Averages, Entry, LeftOut, Root};
 use super::shards;
@@ -88,21 +88,17 @@ impl Checkpoint {
         progress: &dyn Progress,
     ) -> Result<Checkpoint> {
         let open = || {
-            let mut gathered = gathered(options, progress);
+            let mut collected = collected(options, progress);
             let tree = match Layout::of(path)? {
                 Some(Layout::File) => {
-                    let tree = {
-                        let source = gathered.open(path)?;
-                        gathered.file(Arc::new(source), "")?
-                    };
-                    zero::refuse_alone(&tree)?;
-                    tree
+                    let source = collected.open(path)?;
+                    of_one_file(&mut collected, Arc::new(source))?
                 }
                 Some(Layout::Shards(index)) => {
                     return Checkpoint::from_shards(&index, options, progress);
                 }
-                Some(Layout::Distributed(metadata)) => dcp::gather(&mut gathered, &metadata)?,
-                Some(Layout::DeepSpeed(folder)) => zero::gather(&mut gathered, &folder)?,
+                Some(Layout::Distributed(metadata)) => dcp::collect(&mut collected, &metadata)?,
+                Some(Layout::DeepSpeed(folder)) => zero::collect(&mut collected, &folder)?,
                 None => {
                     return Err(Error::usage(
                         "the folder is no checkpoint: it holds no index of shards, no .metadata and no \
@@ -110,7 +106,7 @@ impl Checkpoint {
                     ));
                 }
             };
-            Checkpoint::of(gathered, tree, options)
+            Checkpoint::of(collected, tree, options)
         };
         open().map_err(|error| error.in_file(path))
     }
@@ -120,11 +116,10 @@ impl Checkpoint {
     /// # Errors
     /// As [`open`](Checkpoint::open).
     pub fn from_source(source: Arc<dyn ReadAt>, options: &OpenOptions) -> Result<Checkpoint> {
-        let mut gathered = gathered(options, &());
-        gathered.file_bytes = source.len();
-        let tree = gathered.file(source, "")?;
-        zero::refuse_alone(&tree)?;
-        Checkpoint::of(gathered, tree, options)
+        let mut collected = collected(options, &());
+        collected.file_bytes = source.len();
+        let tree = of_one_file(&mut collected, source)?;
+        Checkpoint::of(collected, tree, options)
     }
 
     fn from_shards(
@@ -132,18 +127,18 @@ impl Checkpoint {
         options: &OpenOptions,
         progress: &dyn Progress,
     ) -> Result<Checkpoint> {
-        let mut gathered = gathered(options, progress);
-        let index = read_index(&gathered.open(path)?)?;
+        let mut collected = collected(options, progress);
+        let index = read_index(&collected.open(path)?)?;
         let index = index.ok_or_else(|| Error::corrupt("the index of shards has changed"))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let tree = shards::gather(&mut gathered, &index, folder)?;
-        let mut checkpoint = Checkpoint::of(gathered, tree, options)?;
+        let tree = shards::collect(&mut collected, &index, folder)?;
+        let mut checkpoint = Checkpoint::of(collected, tree, options)?;
         checkpoint.shard_metadata = Some(index.metadata.unwrap_or_default());
         Ok(checkpoint)
     }
 
     /// Chooses what is meant of what was read.
-    fn of(gathered: Gathered, tree: Tree, options: &OpenOptions) -> Result<Checkpoint> {
+    fn of(collected: Collected, tree: Tree, options: &OpenOptions) -> Result<Checkpoint> {
         let choice = root::choose(tree, &options.root)?;
         if choice.entries.is_empty() {
             let with_tensors: Vec<&str> = choice
@@ -160,12 +155,12 @@ impl Checkpoint {
                 ),
             }));
         }
-        let Gathered {
+        let Collected {
             guard,
             mut stores,
             file_bytes,
             paths,
-        } = gathered;
+        } = collected;
         Ok(Checkpoint {
             root_is_average: root::is_average(&choice.path),
             root: choice.path,
@@ -226,9 +221,15 @@ impl Checkpoint {
     }
 }
 
-fn gathered<'o>(options: &'o OpenOptions, progress: &'o dyn Progress) -> Gathered<'o> {
+fn of_one_file(collected: &mut Collected, source: Arc<dyn ReadAt>) -> Result<Tree> {
+    let tree = collected.file(source, "")?;
+    zero::refuse_alone(&tree)?;
+    Ok(tree)
+}
+
+fn collected<'o>(options: &'o OpenOptions, progress: &'o dyn Progress) -> Collected<'o> {
     let scratch = options.scratch.clone().unwrap_or_else(std::env::temp_dir);
-    Gathered {
+    Collected {
         guard: Guard::new(&options.limits, options.allow_dangerous, scratch, progress),
         stores: Stores::default(),
         file_bytes: 0,

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::gather::Gathered;
+use super::collect::Collected;
 use super::tree::Tree;
 use crate::container::shards::Index;
 use crate::error::{Error, Result};
 
 /// Reads every shard that `index` names in `folder`. The index decides where a tensor is: one that another
 /// shard holds too is left out there.
-pub fn gather(gathered: &mut Gathered, index: &Index, folder: &Path) -> Result<Tree> {
+pub fn collect(collected: &mut Collected, index: &Index, folder: &Path) -> Result<Tree> {
     let mut whole = Tree::default();
     let mut missing: BTreeMap<&str, &str> = index
         .weight_map
@@ -20,12 +20,12 @@ pub fn gather(gathered: &mut Gathered, index: &Index, folder: &Path) -> Result<T
         .collect();
     for file in index.files() {
         let path = folder.join(file);
-        let source = gathered.open(&path).map_err(|error| {
+        let source = collected.open(&path).map_err(|error| {
             error.inside(&format!(
                 "the index names the shard {file:?}, which is missing or cannot be read"
             ))
         })?;
-        let tree = gathered
+        let tree = collected
             .file(Arc::new(source), file)
             .map_err(|error| error.inside(file))?;
         whole.lists.extend(tree.lists);
@@ -42,7 +42,7 @@ pub fn gather(gathered: &mut Gathered, index: &Index, folder: &Path) -> Result<T
             }
         }
         if elsewhere > 0 {
-            gathered.stores.warnings.push(format!(
+            collected.stores.warnings.push(format!(
                 "{file} also holds what the index gives to other shards (tensors: {elsewhere}), and it is taken from there"
             ));
         }

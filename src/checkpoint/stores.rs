@@ -160,7 +160,7 @@ fn locate(storage: &Storage, source: &Source) -> Result<Record, String> {
             let exact = source.records.get(key);
             let Some(record) = exact.or_else(|| source.records.get(&key.to_lowercase())) else {
                 return Err(format!(
-                    "the record data/{key} is missing from the file; get it again"
+                    "the storage {key:?} is missing: there is no record data/{key}; get the file again"
                 ));
             };
             let found = match storage.place {

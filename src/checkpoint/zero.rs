@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::gather::Gathered;
+use super::collect::Collected;
 use super::stores::Source;
 use super::tree::Tree;
 use super::zero_merge::{Model, States, malformed, merge};
@@ -43,7 +43,10 @@ pub fn find(folder: &Path) -> Result<Option<PathBuf>> {
     // Other programs write a file of that name too.
     let is_tag = tag.contains("global_step");
     if let Err(error) = check_bare(&tag) {
-        return if is_tag { Err(error) } else { Ok(None) };
+        return match is_tag {
+            true => Err(error.inside("the file `latest`")),
+            false => Ok(None),
+        };
     }
     let states = folder.join(&tag);
     let holds_states = names(&states, OPTIMIZER).is_ok_and(|names| !names.is_empty());
@@ -84,7 +87,7 @@ fn natural(a: &str, b: &str) -> Ordering {
 }
 
 /// Merges the states in `folder`.
-pub fn gather(gathered: &mut Gathered, folder: &Path) -> Result<Tree> {
+pub fn collect(collected: &mut Collected, folder: &Path) -> Result<Tree> {
     let listed = |end: &str| {
         let found = names(folder, end).map_err(|e| {
             Error::io(
@@ -114,13 +117,14 @@ pub fn gather(gathered: &mut Gathered, folder: &Path) -> Result<Tree> {
     }
     check_ranks(&optimizers)?;
     for name in optimizers {
-        let read = |gathered: &mut Gathered| optimizer_states(gathered, &folder.join(&name), &name);
-        states.push(read(gathered).map_err(|error| error.inside(&name))?);
+        let read =
+            |collected: &mut Collected| optimizer_states(collected, &folder.join(&name), &name);
+        states.push(read(collected).map_err(|error| error.inside(&name))?);
     }
     let mut models: Vec<Model> = Vec::new();
     for name in listed(MODEL)? {
-        let read = |gathered: &mut Gathered| model_states(gathered, &folder.join(&name), &name);
-        models.push(read(gathered).map_err(|error| error.inside(&name))?);
+        let read = |collected: &mut Collected| model_states(collected, &folder.join(&name), &name);
+        models.push(read(collected).map_err(|error| error.inside(&name))?);
     }
     merge(&states, models)
 }
@@ -148,9 +152,9 @@ struct OpenFile {
 }
 
 impl OpenFile {
-    fn open(gathered: &mut Gathered, path: &Path, name: &str) -> Result<OpenFile> {
-        let source = gathered.open(path)?;
-        let (archive, file) = gathered.archive(Arc::new(source), name)?;
+    fn open(collected: &mut Collected, path: &Path, name: &str) -> Result<OpenFile> {
+        let source = collected.open(path)?;
+        let (archive, file) = collected.archive(Arc::new(source), name)?;
         Ok(OpenFile { archive, file })
     }
 
@@ -222,7 +226,7 @@ impl OpenFile {
     /// The tensors among named values, at home in the list of all storages.
     fn tensors(
         &self,
-        gathered: &mut Gathered,
+        collected: &mut Collected,
         named: Vec<(String, ValueId)>,
     ) -> Result<Vec<(String, Leaf)>> {
         let mut reader = Reader::new(&self.archive.pickle.graph, None);
@@ -236,7 +240,7 @@ impl OpenFile {
             byte_order: self.archive.byte_order,
         };
         let leaves = tensors.iter_mut().map(|(_, leaf)| leaf);
-        gathered
+        collected
             .stores
             .add(reader.into_storages(), &source, self.file, leaves)?;
         Ok(tensors)
@@ -244,8 +248,8 @@ impl OpenFile {
 }
 
 /// `optimizer_state_dict`: the flat fp32 weights of this process.
-fn optimizer_states(gathered: &mut Gathered, path: &Path, name: &str) -> Result<States> {
-    let file = OpenFile::open(gathered, path, name)?;
+fn optimizer_states(collected: &mut Collected, path: &Path, name: &str) -> Result<States> {
+    let file = OpenFile::open(collected, path, name)?;
     let state = file.field(file.root(), "optimizer_state_dict");
     let state = state.ok_or_else(|| malformed("no optimizer_state_dict"))?;
     let stage = file
@@ -262,7 +266,7 @@ fn optimizer_states(gathered: &mut Gathered, path: &Path, name: &str) -> Result<
         _ => "single_partition_of_fp32_groups",
     };
     let groups = file.items(file.field(state, groups));
-    let groups = file.tensors(gathered, groups)?;
+    let groups = file.tensors(collected, groups)?;
     let flat = |(_, leaf): (String, Leaf)| match leaf {
         Leaf::Tensor(Tensor::View(info)) if info.shape().len() == 1 => Ok(info),
         _ => Err(malformed("fp32 weights that are no flat tensor")),
@@ -285,8 +289,8 @@ fn optimizer_states(gathered: &mut Gathered, path: &Path, name: &str) -> Result<
 }
 
 /// The module's weights and buffers, and how the fp32 weights are cut up.
-fn model_states(gathered: &mut Gathered, path: &Path, name: &str) -> Result<Model> {
-    let file = OpenFile::open(gathered, path, name)?;
+fn model_states(collected: &mut Collected, path: &Path, name: &str) -> Result<Model> {
+    let file = OpenFile::open(collected, path, name)?;
     let root = file.root();
     let Some(buffers) = file.field(root, "buffer_names") else {
         return Err(Error::unsupported(
@@ -306,7 +310,7 @@ fn model_states(gathered: &mut Gathered, path: &Path, name: &str) -> Result<Mode
         .filter_map(|(name, kept)| Some((name, graph.str(kept)?.to_owned())))
         .collect();
     let fragments = file.items(file.field(root, "frozen_param_fragments"));
-    let fragments = file.tensors(gathered, fragments)?;
+    let fragments = file.tensors(collected, fragments)?;
     let module = file.items(file.field(root, "module"));
     let view = |(name, leaf): (String, Leaf)| match leaf {
         Leaf::Tensor(Tensor::View(info)) => Ok((name, info)),
@@ -318,7 +322,7 @@ fn model_states(gathered: &mut Gathered, path: &Path, name: &str) -> Result<Mode
         fragments.into_iter().map(view).collect::<Result<_>>()?;
     Ok(Model {
         buffers: file.texts(buffers),
-        module: file.tensors(gathered, module)?,
+        module: file.tensors(collected, module)?,
         shapes,
         frozen: file.shapes(file.field(root, "frozen_param_shapes"))?,
         fragments,

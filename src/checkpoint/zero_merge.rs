@@ -202,7 +202,8 @@ fn trained_2(
         let unit = u64::try_from(states.len()).unwrap_or(1).saturating_mul(2);
         if offset.checked_next_multiple_of(unit) != held.checked_next_multiple_of(unit) {
             return Err(malformed(&format!(
-                "{held} elements in parameter group {index}, of which {offset} are accounted for"
+                "{held} elements in parameter group {index} where its parameters take {offset}, so some are missing or of \
+                 another run"
             )));
         }
     }
@@ -236,7 +237,7 @@ fn trained_3(
         .map(|state| total(state.groups.iter().map(TensorInfo::numel)));
     match held.find(|held| *held != offset) {
         Some(held) => Err(malformed(&format!(
-            "{held} elements for a process, of which {offset} are accounted for"
+            "{held} elements of a process where its parameters take {offset}, so some are missing or of another run"
         ))),
         None => Ok(()),
     }

@@ -29,6 +29,7 @@ pub fn is_interrupted() -> bool {
 /// One file's bar on stderr; nothing when that is no terminal.
 pub struct Bar {
     bar: ProgressBar,
+    name: String,
 }
 
 impl Bar {
@@ -45,8 +46,9 @@ impl Bar {
             .file_name()
             .unwrap_or(input.as_os_str())
             .to_string_lossy();
-        bar.set_message(report::shorten(&report::sanitise(&name), 24));
-        Bar { bar }
+        let name = report::shorten(&report::sanitise(&name), 24);
+        bar.set_message(name.clone());
+        Bar { bar, name }
     }
 }
 
@@ -57,7 +59,13 @@ impl Drop for Bar {
 }
 
 impl Progress for Bar {
+    fn unpacking(&self) {
+        self.bar.set_message(format!("{}: unpacking", self.name));
+        self.bar.tick();
+    }
+
     fn start(&self, bytes: u64) {
+        self.bar.set_message(self.name.clone());
         self.bar.set_length(bytes);
         self.bar.reset();
     }

@@ -13,7 +13,7 @@ use crate::read_at::ReadAt;
 use crate::torch;
 
 /// What a distributed checkpoint consists of.
-pub struct Layout {
+pub struct Metadata {
     /// Tensors, in the order of the metadata.
     pub tensors: Vec<DistributedTensor>,
     /// Values that are no tensors, or hold them inside, each saved whole.
@@ -56,18 +56,18 @@ type Index = (String, Option<Vec<u64>>);
 /// # Errors
 /// [`Corrupt`](crate::ErrorKind::Corrupt) for another pickle, or one that contradicts itself,
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for compressed chunks.
-pub fn read(source: &dyn ReadAt, guard: &mut Guard) -> Result<Layout> {
+pub fn read(source: &dyn ReadAt, guard: &mut Guard) -> Result<Metadata> {
     let loaded = guard.load(source, 0)?;
     let graph = &loaded.graph;
-    let metadata = Object::of(graph, loaded.root, "Metadata")?;
-    let mut slices = slices(graph, metadata.dict("storage_data")?)?;
-    let paths = paths(graph, metadata.get("planner_data"));
-    let mut layout = Layout {
+    let saved = Object::of(graph, loaded.root, "Metadata")?;
+    let mut slices = slices(graph, saved.dict("storage_data")?)?;
+    let paths = paths(graph, saved.get("planner_data"));
+    let mut metadata = Metadata {
         tensors: Vec::new(),
         objects: Vec::new(),
     };
     let mut known = HashSet::new();
-    for (key, value) in metadata.dict("state_dict_metadata")? {
+    for (key, value) in saved.dict("state_dict_metadata")? {
         let Some(name) = graph.str(*key) else {
             return Err(malformed("a name that is no text"));
         };
@@ -81,10 +81,10 @@ pub fn read(source: &dyn ReadAt, guard: &mut Guard) -> Result<Layout> {
             Some("TensorStorageMetadata") => {
                 let tensor = Object::of(graph, *value, "TensorStorageMetadata")?;
                 let tensor = tensor.tensor(path, &mut find);
-                layout.tensors.push(tensor.map_err(|e| e.inside(name))?);
+                metadata.tensors.push(tensor.map_err(|e| e.inside(name))?);
             }
             Some("BytesStorageMetadata") => match find(None) {
-                Some(slice) => layout.objects.push((path, slice)),
+                Some(slice) => metadata.objects.push((path, slice)),
                 None => {
                     return Err(Error::corrupt(format!(
                         "the metadata does not say where {name:?} is; get the checkpoint again"
@@ -101,7 +101,7 @@ pub fn read(source: &dyn ReadAt, guard: &mut Guard) -> Result<Layout> {
         Some((name, _)) => Err(Error::corrupt(format!(
             "the .metadata says where a part of {name:?} is, but not what it is; get the checkpoint again"
         ))),
-        None => Ok(layout),
+        None => Ok(metadata),
     }
 }
 

@@ -58,6 +58,7 @@ impl<'o> Guard<'o> {
         fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
     ) -> Result<Arc<dyn ReadAt>> {
         let failed = |e| Error::io(format!("cannot write a temporary file for {what}"), e);
+        self.progress.unpacking();
         let mut file = tempfile::tempfile_in(&self.scratch).map_err(failed)?;
         fill(&mut |bytes| match self.progress.cancelled() {
             true => Err(Error::cancelled()),

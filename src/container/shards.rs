@@ -24,7 +24,7 @@ impl Index {
     pub fn parse(text: &[u8]) -> Result<Index> {
         let index: Index = serde_json::from_slice(text).map_err(|e| {
             Error::corrupt(format!(
-                "the index of shards cannot be read ({e}); get it again"
+                "the index of shards cannot be read as JSON ({e}); get it again"
             ))
         })?;
         if index.weight_map.is_empty() {

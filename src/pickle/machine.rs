@@ -97,7 +97,7 @@ impl Machine<'_> {
                 let len = u64::from_le_bytes(self.cursor.array()?);
                 match len <= self.cursor.remaining() {
                     true => Ok(()),
-                    false => Err(self.corrupt(format!("claims a frame of {len} bytes"))),
+                    false => Err(self.cursor.beyond(len)),
                 }
             }
 

@@ -131,7 +131,9 @@ impl StorageRef {
                     return Err(malformed("is a view of another one in an unknown form"));
                 };
                 if start.checked_add(len).is_none_or(|end| end > size) {
-                    return Err(malformed("is a view beyond the end of another one"));
+                    return Err(BadStorage::Malformed(format!(
+                        "is named with the view {key:?}, which reaches beyond its end"
+                    )));
                 }
                 Some((key, start, len))
             }

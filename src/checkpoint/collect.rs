@@ -1,4 +1,4 @@
-//! [`Gathered`]: what the files of a checkpoint hold, before it is chosen which part is meant.
+//! [`Collected`]: what the files of a checkpoint hold, before it is chosen which part is meant.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::read_at::{FileSource, ReadAt};
 use crate::torch::{Geometry, Leaf, Reader, Refusal, TensorInfo};
 
 /// What was read so far.
-pub struct Gathered<'o> {
+pub struct Collected<'o> {
     pub guard: Guard<'o>,
     pub stores: Stores,
     /// Size of all files in bytes.
@@ -22,7 +22,7 @@ pub struct Gathered<'o> {
     pub paths: Vec<PathBuf>,
 }
 
-impl Gathered<'_> {
+impl Collected<'_> {
     /// Opens a file of the checkpoint.
     pub fn open(&mut self, path: &Path) -> Result<FileSource> {
         let source = FileSource::open(path)?;
