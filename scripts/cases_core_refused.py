@@ -40,11 +40,11 @@ def name_failures(book):
          {"state_dict": {"a": {"b": tensor}, "a.b": normal(2, seed=1)}},
          "names", ["a.b"]),
         ("x_int_and_str.pt", "an int key and a str key that flatten to one name", {0: tensor, "0": normal(2, seed=1)},
-         "names", ["0"]),
+         "names", ['"0"']),
         ("x_metadata_name.pt", "a tensor named __metadata__", {"__metadata__": tensor, "weight": tensor}, "names",
          ["__metadata__"]),
         ("x_surrogate.pt", "a name that is not valid Unicode", {"bad\ud800name": tensor}, "names", ["Unicode"]),
-        ("x_no_tensors.pt", "no tensors at all", {"epoch": 3}, "selection", []),
+        ("x_no_tensors.pt", "no tensors at all", {"epoch": 3}, "selection", ["no tensors"]),
     ]
     for file, about, value, error, mentions in made:
         book.save(file, about, value)
@@ -86,9 +86,9 @@ def not_checkpoints(book):
     made = [
         ("x_empty.pt", "an empty file", b"", ["empty"]),
         ("x_page.pt", "a web page saved as a checkpoint", page.encode(), ["HTML"]),
-        ("x_text.pt", "a text file", b"Not a model.\n", []),
+        ("x_text.pt", "a text file", b"Not a model.\n", ["not a checkpoint", "text"]),
         ("x_lfs.pt", "a Git LFS pointer", pointer.encode(), ["Git LFS"]),
-        ("x_random.pt", "random bytes", random.Random(0).randbytes(1000), []),
+        ("x_random.pt", "random bytes", random.Random(0).randbytes(1000), ["not a checkpoint", "known"]),
         ("x_plain_zip.pt", "a zip without data.pkl", plain_zip.getvalue(), ["data.pkl"]),
     ]
     for file, about, data, mentions in made:

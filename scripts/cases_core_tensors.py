@@ -137,6 +137,10 @@ def tied_cases(book):
         "whole": storage.reshape(3, 4), "transposed": storage.reshape(3, 4).t(),
     })
     book.expect("tensors sharing memory are each written whole", "tied.pt", book.load("tied.pt"))
+    raw = count(8, dtype=torch.uint8)
+    book.save("two_views.pt", "one storage, saved as uint8 and without a type: bytes and a float8 view of them",
+              {"bytes": raw, "float8": raw.view(torch.float8_e4m3fn)})
+    book.expect("a storage may be named by two classes", "two_views.pt", book.load("two_views.pt"))
 
 
 def wrapped_tensor_cases(book):

@@ -64,7 +64,8 @@ def training_cases(book):
     book.expect("--all gives every tensor its full path", "training.pt", flatten(loaded), "training.all.safetensors",
                 ["--all"])
     book.fail("a --root that does not exist is named", "training.pt", "selection", ["no_such"], ["--root", "no_such"])
-    book.fail("globs that leave nothing are an error", "training.pt", "selection", [], ["--include", "no_such.*"])
+    book.fail("globs that leave nothing are an error", "training.pt", "selection", ["no tensor", "left"],
+              ["--include", "no_such.*"])
     book.expect("--include and --exclude choose by name", "training.pt",
                 {"layer.bias": loaded["model_state_dict"]["layer.bias"]}, "training.bias.safetensors",
                 ["--include", "layer.*", "--exclude", "*.weight"])

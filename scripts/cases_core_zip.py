@@ -62,7 +62,7 @@ def damaged_cases(book):
     start = good.index(parts["data/0"])
     flipped = good[:start + 100] + bytes([good[start + 100] ^ 0x10]) + good[start + 101:]
     made = [
-        ("x_truncated.pt", "zip.pt cut at 60 %", cut(good), []),
+        ("x_truncated.pt", "zip.pt cut at 60 %", cut(good), ["truncated", "missing"]),
         ("x_short_record.pt", "zip.pt with a storage record shorter than its tensor",
          rezip({**parts, "data/0": parts["data/0"][:-8]}),
          ["data/0"]),

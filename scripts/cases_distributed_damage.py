@@ -156,14 +156,14 @@ def metadata_cases(book):
         ("x_same_twice", "one chunk twice instead of two", same_twice, ["weight"]),
         ("x_beyond", "a chunk beyond the tensor's end", beyond, ["weight"]),
         ("x_negative", "a negative offset", negative, ["weight"]),
-        ("x_shape", "chunks of another shape than listed", exchanged, []),
+        ("x_shape", "chunks of another shape than listed", exchanged, ["shape", "[3]", "[2, 2]"]),
         ("x_dtype", "chunks of another dtype than listed", other_dtype, ["weight"]),
         ("x_huge", "a size beyond every memory", huge, ["weight"]),
         ("x_path_up", "a relative path that leads out of the folder", path_to("../tiny/__1_0.distcp"), ["../tiny"]),
         ("x_path_root", "an absolute path", path_to("/etc/hostname"), ["/etc/hostname"]),
-        ("x_slice_late", "a slice that starts too late", moved(4, -4), []),
-        ("x_slice_long", "a slice that ends beyond the file", moved(0, 10_000), []),
-        ("x_slice_short", "a slice that ends too early", moved(0, -100), []),
+        ("x_slice_late", "a slice that starts too late", moved(4, -4), ["__1_0.distcp", "weight", "torch file"]),
+        ("x_slice_long", "a slice that ends beyond the file", moved(0, 10_000), ["weight", "truncated"]),
+        ("x_slice_short", "a slice that ends too early", moved(0, -100), ["weight", "truncated"]),
         ("x_other_transform", "a chunk with a transform of unknown kind", told_compressed, ["stream.other/2"]),
     ]
     for folder, about, change, mentions in made:
@@ -184,7 +184,7 @@ def file_cases(book):
     path = copy(book, "x_metadata_cut", ".metadata is cut")
     data = (path / ".metadata").read_bytes()
     (path / ".metadata").write_bytes(data[:len(data) // 2])
-    book.fail(".metadata that is cut: refused", path.name, "corrupt", [])
+    book.fail(".metadata that is cut: refused", path.name, "corrupt", [".metadata", "truncated"])
     path = copy(book, "x_metadata_other", ".metadata is a pickled dict")
     (path / ".metadata").write_bytes(pickle.dumps({"weight": 1}))
     book.fail(".metadata that is something else: refused", path.name, "corrupt", [".metadata"])

@@ -164,12 +164,14 @@ def failures(book):
     made = [
         ("x_shard_gone", "a shard is missing", {first: shards[first]}, good, [second]),
         ("x_name_gone", "the index has a name that its shard does not hold", shards, absent, ["lost.weight"]),
-        ("x_index_text", "an index that is no JSON", shards, "weights\n", []),
-        ("x_index_cut", "an index that is cut", shards, good[:-20], []),
-        ("x_index_list", "an index that is a list", shards, "[]\n", []),
+        ("x_index_text", "an index that is no JSON", shards, "weights\n", ["index", "JSON"]),
+        ("x_index_cut", "an index that is cut", shards, good[:-20], ["index", "EOF"]),
+        ("x_index_list", "an index that is a list", shards, "[]\n", ["index", "weight_map"]),
         ("x_index_other", "an index without weight_map", shards, '{"metadata": {"total_size": 20}}\n', ["weight_map"]),
-        ("x_index_numbers", "an index that maps a name to a number", shards, '{"weight_map": {"a": 1}}\n', []),
-        ("x_index_empty", "an index without tensors", shards, '{"metadata": {}, "weight_map": {}}\n', []),
+        ("x_index_numbers", "an index that maps a name to a number", shards, '{"weight_map": {"a": 1}}\n',
+         ["index", "string"]),
+        ("x_index_empty", "an index without tensors", shards, '{"metadata": {}, "weight_map": {}}\n',
+         ["index", "no tensors"]),
     ]
     for folder, about, files, text, mentions in made:
         write(book, folder, about, files, text)
@@ -180,7 +182,7 @@ def failures(book):
         folder = f"x_name_{kind}"
         write(book, folder, f"the index names the file {file!r}", {first: shards[first]},
               index_text({"total_size": 8}, {file: ["a"]}))
-        book.fail(f"the file name {file!r} in an index: refused", f"{folder}/{INDEX}", "sharded", [file])
+        book.fail(f"the file name {file!r} in an index: refused", f"{folder}/{INDEX}", "sharded", [f'"{file}"'])
     write(book, "x_name_backslash", "the index names a file with a backslash", {first: shards[first]},
           index_text({"total_size": 8}, {"sub\\a.bin": ["a"]}))
     book.fail("a backslash in a file name of an index: refused", f"x_name_backslash/{INDEX}", "sharded", ["a.bin"])

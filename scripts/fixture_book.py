@@ -92,6 +92,7 @@ class Book:
 
     def fail(self, name, file, error, mentions, args=(), status=1):
         """Record that this input and these flags are refused with a message that says certain things."""
+        assert mentions and all(mentions), name
         self.cases.append({
             "name": name, "input": file, "args": list(args), "error": error, "exit": status,
             "mentions": list(mentions),

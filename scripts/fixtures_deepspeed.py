@@ -224,11 +224,11 @@ def damage_cases(book):
     remake(book, "zero2_fp32", "x_latest_outside", "latest names a folder outside",
            lambda folder: (folder / "latest").write_text("../zero2_fp16/global_step1"), ["latest"])
     remake(book, "zero2_fp32", "x_group_short", "a group of weights cut",
-           edit(optim.format(1), cut_group), [])
+           edit(optim.format(1), cut_group), ["group 0", "missing"])
     remake(book, "zero3_fp32", "x_group_long", "a group of weights longer than its parameters",
-           edit(optim.format(1), grow_group), [])
+           edit(optim.format(1), grow_group), ["50 elements", "42"])
     remake(book, "zero3_fp32", "x_cut", "the optimizer file of rank 1 cut",
-           lambda folder: cut_file(folder / TAG / optim.format(1)), [])
+           lambda folder: cut_file(folder / TAG / optim.format(1)), [optim.format(1), "truncated"])
     remake(book, "zero2_fp32", "x_tensor_parallel", "files of two model-parallel ranks", other_model_rank,
            ["mp_rank_01"], "unsupported")
 

@@ -128,6 +128,12 @@ def other_shapes(book):
     save(book, "objects", "a tuple of tensors, which is saved as one pickled value", objects)
     check_same(load("objects"), objects)
     book.expect("tensors inside a pickled value", "objects", flatten(load("objects")), args=["--all"])
+    module = torch.nn.Linear(2, 2)
+    module.load_state_dict({"weight": normal(2, 2), "bias": normal(2, seed=1)})
+    save(book, "module", "a module below the top, which is saved as one pickled value",
+         {"parts": {"inner": module}, "epoch": torch.tensor(3)})
+    weights = load("module")["parts"]["inner"].state_dict()
+    book.expect("a module inside a pickled value", "module", {f"parts.inner.{name}": t for name, t in weights.items()})
 
 
 def tensors_of_all_kinds():

@@ -47,7 +47,8 @@ def stream_cases(book):
         book.save(file, f"{about}, pickle protocol {protocol}", values, pickle_protocol=protocol, **LEGACY)
         book.expect(f"{about}, pickle protocol {protocol}", file, book.load(file), "kinds.safetensors")
     book.save("x_protocol_0.pt", "a legacy stream in pickle protocol 0", small_weights(), pickle_protocol=0, **LEGACY)
-    book.fail("a legacy stream in pickle protocol 0 is refused, as torch does", "x_protocol_0.pt", "unsupported", [])
+    book.fail("a legacy stream in pickle protocol 0 is refused, as torch does", "x_protocol_0.pt", "unsupported",
+              ["protocol 0"])
     untyped = {
         "wide": torch.tensor([1, 513], dtype=torch.uint16), "longer": torch.tensor([2**63], dtype=torch.uint64),
         "float8": from_bits([0x38, 0x40, 0x48], torch.float8_e4m3fn)[1:], "plain": normal(2),
@@ -185,11 +186,16 @@ def damaged_cases(book):
         ("x_cut_data.pt", "cut inside the last storage", good[:-10], ["truncated"]),
         ("x_cut_pickle.pt", "cut inside the pickle", good[:200], ["truncated"]),
         ("x_cut_count.pt", "cut inside a count of elements", start[:-40 + 4], ["truncated"]),
-        ("x_count.pt", "a count of elements that is one too small", start + struct.pack("<q", 11) + wrong, []),
-        ("x_count_negative.pt", "a negative count of elements", start + struct.pack("<q", -1) + wrong, []),
-        ("x_count_huge.pt", "a count of elements beyond all bounds", start + struct.pack("<q", 2**61) + wrong, []),
-        ("x_view_outside.pt", "a view that ends outside its storage", stream(outside, {"900": count(12)}), []),
-        ("x_no_storage.pt", "a storage that the stream does not hold", stream(value, {"900": count(12)}), []),
+        ("x_count.pt", "a count of elements that is one too small", start + struct.pack("<q", 11) + wrong,
+         ['"900"', "11 elements"]),
+        ("x_count_negative.pt", "a negative count of elements", start + struct.pack("<q", -1) + wrong,
+         ['"900"', "-1 elements"]),
+        ("x_count_huge.pt", "a count of elements beyond all bounds", start + struct.pack("<q", 2**61) + wrong,
+         ['"900"', f"{2**61} elements"]),
+        ("x_view_outside.pt", "a view that ends outside its storage", stream(outside, {"900": count(12)}),
+         ['"901"', "beyond"]),
+        ("x_no_storage.pt", "a storage that the stream does not hold", stream(value, {"900": count(12)}),
+         ['storage "1000"', "missing"]),
     ]
     for file, about, data, mentions in made:
         book.write(file, f"a legacy stream with damage: {about}", data)
@@ -293,9 +299,9 @@ def gzip_cases(book):
         with gzip.open(book.folder / file) as opened:
             book.expect(f"gzip around {about}", file, torch.load(opened, weights_only=False), output)
     book.write("x_gzip_text.pt", "gzip around a text", gzip.compress(b"Not a model.\n", mtime=0))
-    book.fail("gzip around a text is refused", "x_gzip_text.pt", "not a checkpoint", [])
+    book.fail("gzip around a text is refused", "x_gzip_text.pt", "not a checkpoint", ["gzip", "text"])
     book.write("x_gzip_cut.pt", "gzip_zip.pt cut at 60 %", gzip.compress(saved.getvalue(), mtime=0)[:400])
-    book.fail("gzip that is cut is refused", "x_gzip_cut.pt", "corrupt", [])
+    book.fail("gzip that is cut is refused", "x_gzip_cut.pt", "corrupt", ["gzip", "truncated"])
 
 
 if __name__ == "__main__":
