@@ -1,8 +1,9 @@
 //! Convert PyTorch pickle checkpoints to safetensors, without executing anything they contain.
 //!
-//! [`convert`] does the whole job, one file to one file. [`Checkpoint`] opens a file and tells every
-//! tensor's name, dtype and shape without reading tensor data; [`Plan`] fixes what an output would hold.
-//! [`pickle`] reads any pickle as an inert graph.
+//! [`convert`] does the whole job: one checkpoint, a file or a folder, to one file; [`convert_shards`] keeps the
+//! shards of a checkpoint that has some. [`Checkpoint`] opens a checkpoint and tells every tensor's name, dtype
+//! and shape without reading tensor data; [`Plan`] fixes what an output would hold. [`Layout`] tells which files
+//! a checkpoint consists of. [`pickle`] reads any pickle as an inert graph.
 //!
 //! ```no_run
 //! use std::path::Path;

@@ -155,9 +155,8 @@ impl<'a> Cursor<'a> {
             .map_err(|e| Error::io(format!("cannot read the pickle at offset {offset}"), e))
     }
 
-    /// The error for a claim of `len` bytes, more than there are.
     #[cold]
-    pub fn beyond(&self, len: u64) -> Error {
+    fn beyond(&self, len: u64) -> Error {
         Error::corrupt(format!(
             "the pickle claims {len} bytes at offset {}, where only {} are left; \
              the file is truncated or corrupt, get it again",

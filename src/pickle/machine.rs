@@ -9,7 +9,7 @@ use super::memo::Memo;
 use super::opcode as op;
 use super::plain;
 use super::text;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::{Budget, Limits};
 use crate::read_at::ReadAt;
 
@@ -97,7 +97,12 @@ impl Machine<'_> {
                 let len = u64::from_le_bytes(self.cursor.array()?);
                 match len <= self.cursor.remaining() {
                     true => Ok(()),
-                    false => Err(self.cursor.beyond(len)),
+                    false => Err(Error::corrupt(format!(
+                        "the pickle claims a frame of {len} bytes at offset {}, where only {} are left; the file \
+                         is truncated or corrupt, get it again",
+                        self.at,
+                        self.cursor.remaining()
+                    ))),
                 }
             }
 
