@@ -24,27 +24,37 @@ pub fn collect(collected: &mut Collected, path: &Path) -> Result<Tree> {
     let mut tree = Tree::default();
     for (path, slice) in metadata.objects {
         // Most are numbers and settings; some hold tensors of their own.
-        let inner = slices.read(collected, &slice, &path.join("."))?;
-        tree.note_key(path.first().map_or("", String::as_str));
+        let inner = slices.read(collected, &slice, &path.keys.join("."))?;
+        note(&mut tree, &path);
         for found in inner.found {
-            let mut name = Name::of(&path);
+            let mut name = Name::of(&path.keys);
             for key in found.name.split() {
                 name.push(key);
             }
             tree.found.push(Found {
                 name,
-                module_at: found.module_at.map(|at| at.saturating_add(path.len())),
+                module_at: found.module_at.map(|at| at.saturating_add(path.keys.len())),
                 leaf: found.leaf,
             });
         }
     }
     for tensor in metadata.tensors {
-        tree.note_key(tensor.path.first().map_or("", String::as_str));
-        let name = Name::of(&tensor.path);
+        note(&mut tree, &tensor.path);
+        let name = Name::of(&tensor.path.keys);
         let leaf = assemble(collected, &mut slices, tensor, name.text())?;
         tree.push(&name, None, leaf);
     }
     Ok(tree)
+}
+
+/// Notes the key at the top.
+fn note(tree: &mut Tree, path: &dcp::Path) {
+    if let Some(key) = path.keys.first() {
+        tree.note_key(key);
+        if path.in_list {
+            tree.lists.insert(key.clone());
+        }
+    }
 }
 
 /// A tensor of its chunks. What is wrong with it alone makes it one that cannot be written.

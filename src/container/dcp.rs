@@ -17,13 +17,20 @@ pub struct Metadata {
     /// Tensors, in the order of the metadata.
     pub tensors: Vec<DistributedTensor>,
     /// Values that are no tensors, or hold them inside, each saved whole.
-    pub objects: Vec<(Vec<String>, Slice)>,
+    pub objects: Vec<(Path, Slice)>,
+}
+
+/// Where a value lies in the state dict.
+#[derive(Debug, Clone)]
+pub struct Path {
+    pub keys: Vec<String>,
+    /// Whether the value below the first key is a list.
+    pub in_list: bool,
 }
 
 /// A tensor that is cut into chunks. Sizes count elements.
 pub struct DistributedTensor {
-    /// Its path in the state dict.
-    pub path: Vec<String>,
+    pub path: Path,
     /// Or the name of one that safetensors does not have.
     pub dtype: Result<Dtype, String>,
     pub shape: Vec<u64>,
@@ -74,7 +81,10 @@ pub fn read(source: &dyn ReadAt, guard: &mut Guard) -> Result<Metadata> {
         known.insert(name);
         let path = match paths.get(name) {
             Some(path) => path.clone(),
-            None => vec![name.to_owned()],
+            None => Path {
+                keys: vec![name.to_owned()],
+                in_list: false,
+            },
         };
         let mut find = |offsets: Option<Vec<u64>>| slices.remove(&(name.to_owned(), offsets));
         match class_name(graph, *value) {
@@ -164,7 +174,7 @@ impl<'g> Object<'g> {
     /// `TensorStorageMetadata`: properties, whose first item is the dtype, size, chunks.
     fn tensor(
         &self,
-        path: Vec<String>,
+        path: Path,
         mut find: impl FnMut(Option<Vec<u64>>) -> Option<Slice>,
     ) -> Result<DistributedTensor> {
         let graph = self.graph;
@@ -231,22 +241,25 @@ fn slices(graph: &Graph, pairs: &[(ValueId, ValueId)]) -> Result<HashMap<Index, 
     Ok(slices)
 }
 
-/// The path behind each flat name; a checkpoint that was saved flat has none.
-fn paths(graph: &Graph, planner_data: Option<ValueId>) -> HashMap<String, Vec<String>> {
+/// The path behind each flat name; a checkpoint that was saved flat has none. The keys of dicts are text there,
+/// whatever they were, and the positions in lists are numbers.
+fn paths(graph: &Graph, planner_data: Option<ValueId>) -> HashMap<String, Path> {
     let pairs = match planner_data.map(|id| graph.get(id)) {
         Some(Value::Dict(pairs)) => pairs,
         _ => return HashMap::new(),
     };
     let path = |(key, path): &(ValueId, ValueId)| {
-        let keys = graph
-            .tuple(*path)?
+        let items = graph.tuple(*path).filter(|items| !items.is_empty())?;
+        let keys: Option<Vec<String>> = items
             .iter()
-            .map(|key| torch::text_of(graph, *key));
-        let keys: Option<Vec<String>> = keys.collect();
-        Some((
-            graph.str(*key)?.to_owned(),
-            keys.filter(|keys| !keys.is_empty())?,
-        ))
+            .map(|key| torch::text_of(graph, *key))
+            .collect();
+        let second = items.get(1).map(|key| graph.get(*key));
+        let path = Path {
+            keys: keys?,
+            in_list: matches!(second, Some(Value::Int(_))),
+        };
+        Some((graph.str(*key)?.to_owned(), path))
     };
     pairs.iter().filter_map(path).collect()
 }
