@@ -126,6 +126,7 @@ pub fn convert_shards(
         let outputs = shards
             .iter()
             .map(|shard| (folder.join(&shard.name), &shard.plan));
+        refuse_sources(&checkpoint, &index_path, options)?;
         let mut batch = Batch::prepare(&checkpoint, outputs, options)?;
         batch.index = Some(Target::create(&index_path)?);
         if let Some(target) = &batch.index {
@@ -160,6 +161,12 @@ fn open(
     Checkpoint::open_with(input, &open, progress)
 }
 
+/// Refuses an output that is one of the files that were opened.
+fn refuse_sources(checkpoint: &Checkpoint, path: &Path, options: &ConvertOptions) -> Result<()> {
+    let mut sources = checkpoint.paths.iter();
+    sources.try_for_each(|source| check_output(source, path, options.overwrite))
+}
+
 /// Files that appear together.
 struct Batch<'c> {
     checkpoint: &'c Checkpoint,
@@ -176,9 +183,7 @@ impl<'c> Batch<'c> {
     ) -> Result<Batch<'c>> {
         let mut files = Vec::new();
         for (path, plan) in outputs {
-            for source in &checkpoint.paths {
-                check_output(source, &path, options.overwrite)?;
-            }
+            refuse_sources(checkpoint, &path, options)?;
             let output = Output::new(plan)?;
             let target = Target::create(&path)?;
             target.reserve(output.bytes())?;

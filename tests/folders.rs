@@ -210,6 +210,18 @@ fn no_file_of_the_input_is_ever_a_target() {
         );
         assert_eq!(fs::read(&target).unwrap(), before);
     }
+    // A shard that is called as the output's index would be.
+    let (_folder, model) = copy_of("distributed/three");
+    let shard = model.join(INDEX);
+    let name = "pytorch_model-00001-of-00003.bin";
+    fs::rename(model.join(name), &shard).unwrap();
+    let index = model.join("pytorch_model.bin.index.json");
+    let text = fs::read_to_string(&index).unwrap().replace(name, INDEX);
+    fs::write(&index, text).unwrap();
+    let before = fs::read(&shard).unwrap();
+    let output = run(&index, &["--overwrite"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(fs::read(&shard).unwrap(), before);
     // Shards that are called as their own outputs would be.
     let (_folder, model) = copy_of("distributed/three");
     let index = model.join("pytorch_model.bin.index.json");
@@ -307,9 +319,37 @@ fn a_sharded_output_that_lost_a_shard_is_not_taken_for_finished() {
     let (_folder, model) = copy_of("distributed/three");
     assert!(run(&model, &[]).status.success());
     fs::remove_file(model.join(SHARDS[1])).unwrap();
+    // Nor is it replaced without leave.
     let output = run(&model, &["--skip-existing"]);
-    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--overwrite"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(run(&model, &["--overwrite"]).status.success());
     assert_eq!(names(&model, ".safetensors"), SHARDS);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_has_an_output_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(fixtures().join("zip.pt"), folder.path().join("epoch.ckpt")).unwrap();
+    std::os::unix::fs::symlink("epoch.ckpt", folder.path().join("last.ckpt")).unwrap();
+    assert!(run(folder.path(), &[]).status.success());
+    assert_eq!(
+        names(folder.path(), ".safetensors"),
+        ["epoch.safetensors", "last.safetensors"]
+    );
+}
+
+#[test]
+fn a_folder_and_its_index_are_one_input() {
+    let (_folder, model) = copy_of("distributed/three");
+    let index = model.join("pytorch_model.bin.index.json");
+    let output = run(&model, &[index.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
 }
 
 #[test]

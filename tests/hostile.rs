@@ -262,8 +262,10 @@ fn a_dangerous_pickle_beside_the_main_one_is_named_even_if_nothing_else_fits() {
     let danger = b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.";
     let magic = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.";
     let legacy = [&magic[..], danger].concat();
+    // What is broken behind the call comes too late.
+    let broken = [&danger[..danger.len() - 1], b"\xff"].concat();
     // torch.load unpickles what it does not recognise.
-    for input in [&legacy[..], danger] {
+    for input in [&legacy[..], danger, &broken] {
         let (folder, source, target) = common::folder_with(input);
         let error = convert(&source, &target, &ConvertOptions::default(), &()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Dangerous, "{error}");
@@ -300,5 +302,28 @@ fn archives_inside_archives_are_opened_once_and_no_deeper() {
             inner.windows(8).any(|w| w == b"data.pkl") && !inner.windows(5).any(|w| w == b"_stat");
         assert_eq!(result.is_ok(), is_first, "{result:?}");
         inner = outer;
+    }
+}
+
+#[test]
+fn what_an_exported_program_keeps_beside_its_weights_is_judged_too() {
+    let danger = b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.";
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        let options = zip::write::SimpleFileOptions::default().compression_method(method);
+        for (name, content) in [
+            ("m/archive_format", &b"pt2"[..]),
+            (
+                "m/data/weights/model_weights_config.json",
+                b"{\"config\":{}}",
+            ),
+            ("m/data/sample_inputs/model.pt", danger),
+        ] {
+            zip.start_file(name, options).unwrap();
+            std::io::Write::write_all(&mut zip, content).unwrap();
+        }
+        let (_folder, source, target) = common::folder_with(&zip.finish().unwrap().into_inner());
+        let error = convert(&source, &target, &ConvertOptions::default(), &()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Dangerous, "{error}");
     }
 }

@@ -64,7 +64,7 @@ fn without_existing<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job>
             }
             continue;
         }
-        match check_output(&job.input, output, overwrites(job, run)) {
+        match check_output(&job.input, output, run.options.overwrite) {
             Ok(()) => jobs.push(job),
             Err(error) => {
                 tally.failed += 1;
@@ -75,20 +75,13 @@ fn without_existing<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job>
     jobs
 }
 
-/// Shards without all of the others are no output: they are made anew.
-fn overwrites(job: &Job, run: &Run) -> bool {
-    run.options.overwrite || run.skip_existing && matches!(job.output, Output::Shards { .. })
-}
-
 fn convert_one(job: &Job, run: &Run) -> Result<Summary> {
     if progress::is_interrupted() {
         return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
     }
     let bar = Bar::new(&job.input, run.quiet);
-    let mut options = run.options.clone();
-    options.overwrite = overwrites(job, run);
     match &job.output {
-        Output::File(path) => convert(&job.input, path, &options, &bar),
-        Output::Shards { folder, .. } => convert_shards(&job.input, folder, &options, &bar),
+        Output::File(path) => convert(&job.input, path, &run.options, &bar),
+        Output::Shards { folder, .. } => convert_shards(&job.input, folder, &run.options, &bar),
     }
 }

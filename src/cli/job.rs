@@ -25,17 +25,25 @@ pub enum Output {
     Shards { folder: PathBuf, index: PathBuf },
 }
 
+/// An index of 100 000 tensors has about 10 MB.
+const MAX_INDEX: u64 = 256 << 20;
+
 impl Output {
     /// Whether it is there already: every shard that the index names, too.
     pub fn is_complete(&self) -> bool {
         match self {
             Output::File(path) => path.symlink_metadata().is_ok(),
             Output::Shards { folder, index } => {
-                let text = std::fs::read(index).unwrap_or_default();
+                let is_index = std::fs::metadata(index)
+                    .is_ok_and(|found| found.is_file() && found.len() < MAX_INDEX);
+                let text = match is_index {
+                    true => std::fs::read(index).unwrap_or_default(),
+                    false => Vec::new(),
+                };
                 let found: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
                 let shards = found["weight_map"].as_object().into_iter().flatten();
                 let mut files = shards.map(|(_, file)| file.as_str().unwrap_or_default());
-                found["weight_map"].is_object() && files.all(|file| folder.join(file).is_file())
+                !text.is_empty() && files.all(|file| folder.join(file).is_file())
             }
         }
     }
@@ -85,8 +93,8 @@ impl Run {
         let mut seen = HashSet::new();
         let jobs: Vec<Job> = found
             .into_iter()
-            .filter(|found| seen.insert(same_place(&found.path)))
             .map(|found| into_job(found, args.output.as_deref(), one_file))
+            .filter(|job| seen.insert(same_place(&job.input)))
             .collect();
         refuse_shared_outputs(&jobs)?;
         Ok(Run {

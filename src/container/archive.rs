@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::read_at::ReadAt;
 use crate::torch::ScriptClasses;
 
-/// A compressed pickle of at most this many bytes is unpacked in memory.
+/// A compressed record of at most this many bytes is unpacked in memory.
 const MAX_IN_MEMORY: u64 = 16 << 20;
 /// The source of a TorchScript class is a few kilobytes; all of it together at most this many bytes.
 const MAX_CODE: u64 = 64 << 20;
@@ -81,16 +81,23 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
     })
 }
 
-/// The pickle, checked: in place where that is possible, since a pickle can be as large as the numpy arrays
+/// The pickle, checked. It is read in place where that is possible, since it can be as large as the numpy arrays
 /// in it.
 fn pickle_source(record: &Record, guard: &Guard) -> Result<Arc<dyn ReadAt>> {
-    if let Some(direct) = record.direct() {
+    if record.direct().is_some() {
         record.read_pieces(|_| Ok(()))?;
-        return Ok(direct);
     }
-    match record.len > MAX_IN_MEMORY {
-        true => guard.unpack("the compressed pickle", |sink| record.read_pieces(sink)),
-        false => Ok(Arc::new(record.read_whole()?)),
+    in_place(record, guard)
+}
+
+/// A record that can be read at any position: unpacked if need be.
+pub fn in_place(record: &Record, guard: &Guard) -> Result<Arc<dyn ReadAt>> {
+    match record.direct() {
+        Some(direct) => Ok(direct),
+        None if record.len > MAX_IN_MEMORY => {
+            guard.unpack("a compressed record", |sink| record.read_pieces(sink))
+        }
+        None => Ok(Arc::new(record.read_whole()?)),
     }
 }
 

@@ -2,13 +2,15 @@
 //! interest here (torch/export/pt2_archive/constants.py, torch/_export/serde/schema.py).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::zip::Records;
-use super::{Contents, Guard, Record, open_nested};
+use super::{Contents, Guard, Record, open_nested, sniff};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
+use crate::read_at::ReadAt;
 
 /// A tensor of an exported program.
 pub struct Exported {
@@ -99,20 +101,29 @@ pub fn find(records: &Records, guard: &mut Guard) -> Result<Option<Contents>> {
     Ok(Some(Contents::Exported(tensors)))
 }
 
-/// Judges the files of `torch.save` in the archive, sample inputs and constants: `torch.export.load` unpickles
-/// them too.
+/// Judges what `torch.export.load` unpickles besides the weights: sample inputs and constants.
 fn judge_all(records: &Records, guard: &mut Guard) -> Result<()> {
-    for record in records.values() {
-        let Some(nested) = record.direct() else {
+    let is_raw = |name: &str| name.contains("data/weights/") && !name.ends_with(".pt");
+    for (name, record) in records {
+        if is_raw(name) || record.is_encrypted() {
             continue;
-        };
-        if let Err(error) = open_nested(nested, guard)
+        }
+        let source = super::archive::in_place(record, guard)?;
+        if let Err(error) = judge(source, guard)
             && error.kind() == ErrorKind::Dangerous
         {
             return Err(error.inside(&record.name));
         }
     }
     Ok(())
+}
+
+/// Reads a file as far as it has pickles.
+fn judge(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<()> {
+    match sniff::kind(&*source)? {
+        sniff::Kind::Zip | sniff::Kind::Legacy => open_nested(source, guard).map(drop),
+        _ => guard.judge(&*source),
+    }
 }
 
 /// `*_weights_config.json`; what is not named here is passed over.

@@ -12,6 +12,9 @@ use crate::progress::Progress;
 use crate::read_at::{FileSource, ReadAt};
 use crate::torch::{self, Finding};
 
+/// Bytes that are read of what may be a pickle and is not needed.
+const MAX_JUDGED: u64 = 16 << 20;
+
 /// What is allowed, and what was found.
 pub struct Guard<'o> {
     /// How much of each pickle is read.
@@ -73,8 +76,13 @@ impl<'o> Guard<'o> {
     /// # Errors
     /// [`Dangerous`](ErrorKind::Dangerous) unless that is allowed, and those of [`pickle::load`].
     pub fn load(&mut self, source: &dyn ReadAt, offset: u64) -> Result<Loaded> {
-        let loaded = pickle::load(source, offset, self.limits)?;
-        let dangerous = torch::dangerous_calls(&loaded.graph);
+        self.load_within(source, offset, self.limits)
+    }
+
+    fn load_within(&mut self, source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Loaded> {
+        let (graph, read) = pickle::read(source, offset, limits)?;
+        // Python makes a call before it meets what is broken behind it.
+        let dangerous = torch::dangerous_calls(&graph);
         if let Some(finding) = dangerous.first()
             && !self.allow_dangerous
         {
@@ -88,12 +96,13 @@ impl<'o> Guard<'o> {
             ));
         }
         self.dangerous.extend(dangerous);
-        for global in torch::unknown_globals(&loaded.graph) {
+        for global in torch::unknown_globals(&graph) {
             if self.seen.insert(global.clone()) {
                 self.unknown_globals.push(global);
             }
         }
-        Ok(loaded)
+        let (root, end) = read?;
+        Ok(Loaded { graph, root, end })
     }
 
     /// Judges what may be a pickle, though nothing is to be made of it.
@@ -101,7 +110,9 @@ impl<'o> Guard<'o> {
     /// # Errors
     /// [`Dangerous`](ErrorKind::Dangerous) unless that is allowed.
     pub fn judge(&mut self, source: &dyn ReadAt) -> Result<()> {
-        match self.load(source, 0) {
+        let mut limits = self.limits.clone();
+        limits.pickle_bytes = limits.pickle_bytes.min(MAX_JUDGED);
+        match self.load_within(source, 0, &limits) {
             Err(error) if error.kind() == ErrorKind::Dangerous => Err(error),
             _ => Ok(()),
         }

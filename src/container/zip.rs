@@ -81,7 +81,31 @@ pub fn directory(source: &Arc<dyn ReadAt>) -> Result<Option<Records>> {
             return Err(duplicate(&format!("{:?}", first.name)));
         }
     }
+    refuse_overlaps(&records)?;
     Ok(Some(records))
+}
+
+/// Entries that share bytes would let a small file ask for the same bytes over and over.
+fn refuse_overlaps(records: &Records) -> Result<()> {
+    let mut ranges: Vec<(u64, u64, &str)> = records
+        .values()
+        .filter(|record| !record.raw.is_empty())
+        .map(|record| {
+            let (start, end) = record.raw.range();
+            (start, end, record.name.as_str())
+        })
+        .collect();
+    ranges.sort_unstable();
+    let overlap = ranges.windows(2).find_map(|pair| match pair {
+        [(_, end, first), (start, _, second)] if start < end => Some((first, second)),
+        _ => None,
+    });
+    match overlap {
+        Some((first, second)) => Err(Error::corrupt(format!(
+            "the records {first:?} and {second:?} of the archive overlap; get the file again"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Where an entry's data starts: behind the local header, whose extra field torch pads for alignment and

@@ -111,7 +111,10 @@ impl<'a> Cursor<'a> {
                 return Ok(line.get(..len).unwrap_or_default());
             }
             searched = rest.len();
-            self.refill(searched.saturating_add(1))?;
+            // Twice as much each time, so that a long line does not cost a read for each byte.
+            let more = usize::try_from(self.remaining()).unwrap_or(usize::MAX);
+            let wanted = searched.saturating_mul(2).min(more);
+            self.refill(wanted.max(searched.saturating_add(1)))?;
         }
     }
 

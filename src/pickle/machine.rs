@@ -33,6 +33,18 @@ pub struct Loaded {
 /// [`Limit`](crate::ErrorKind::Limit) when `limits` are exceeded,
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for opcodes that no checkpoint contains, and I/O errors.
 pub fn load(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Loaded> {
+    let (graph, read) = read(source, offset, limits)?;
+    let (root, end) = read?;
+    Ok(Loaded { graph, root, end })
+}
+
+/// As [`load`], but gives what was read before an error too: the root and the end of a whole pickle, or the error,
+/// and the values up to there.
+pub(crate) fn read(
+    source: &dyn ReadAt,
+    offset: u64,
+    limits: &Limits,
+) -> Result<(Graph, Result<(ValueId, u64)>)> {
     let bytes = Budget::new("bytes of pickle", limits.pickle_bytes);
     let mut graph = Graph::default();
     let constants = [graph.none()?, graph.bool(false)?, graph.bool(true)?];
@@ -48,13 +60,10 @@ pub fn load(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Loaded>
         memo_budget: Budget::new("memo entries in a pickle", limits.memo),
         depth: Budget::new("values on the pickle's stack", limits.depth),
     };
-    let root = machine.run()?;
+    let read = machine.run();
     machine.graph.unify_keys();
-    Ok(Loaded {
-        graph: machine.graph,
-        root,
-        end: machine.cursor.offset(),
-    })
+    let end = machine.cursor.offset();
+    Ok((machine.graph, read.map(|root| (root, end))))
 }
 
 struct Machine<'a> {

@@ -21,4 +21,5 @@ mod plain;
 mod text;
 
 pub use graph::{Blob, BlobKind, Global, Graph, Object, Value, ValueId};
+pub(crate) use machine::read;
 pub use machine::{Loaded, load};
