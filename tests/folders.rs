@@ -319,7 +319,8 @@ fn a_sharded_output_that_lost_a_shard_is_not_taken_for_finished() {
     let (_folder, model) = copy_of("distributed/three");
     assert!(run(&model, &[]).status.success());
     fs::remove_file(model.join(SHARDS[1])).unwrap();
-    // Nor is it replaced without leave.
+    // Nor is an index that names nothing, and none is replaced without leave.
+    fs::write(model.join(INDEX), "{\"weight_map\": {}}").unwrap();
     let output = run(&model, &["--skip-existing"]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(

@@ -40,9 +40,20 @@ impl Layout {
         };
         look().map_err(|error| error.in_file(path))
     }
-}
 
-impl Layout {
+    /// Whether `index` is an index of shards, and every one that it names lies beside it.
+    pub fn is_whole(index: &Path) -> bool {
+        let found = FileSource::open(index).and_then(|source| read_index(&source));
+        let folder = index.parent().unwrap_or(Path::new(""));
+        match found {
+            Ok(Some(found)) => found
+                .files()
+                .into_iter()
+                .all(|file| folder.join(file).is_file()),
+            _ => false,
+        }
+    }
+
     /// The folder whose files the checkpoint consists of; `None` for one file.
     pub fn folder(&self) -> Option<&Path> {
         match self {

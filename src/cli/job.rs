@@ -25,26 +25,12 @@ pub enum Output {
     Shards { folder: PathBuf, index: PathBuf },
 }
 
-/// An index of 100 000 tensors has about 10 MB.
-const MAX_INDEX: u64 = 256 << 20;
-
 impl Output {
     /// Whether it is there already: every shard that the index names, too.
     pub fn is_complete(&self) -> bool {
         match self {
             Output::File(path) => path.symlink_metadata().is_ok(),
-            Output::Shards { folder, index } => {
-                let is_index = std::fs::metadata(index)
-                    .is_ok_and(|found| found.is_file() && found.len() < MAX_INDEX);
-                let text = match is_index {
-                    true => std::fs::read(index).unwrap_or_default(),
-                    false => Vec::new(),
-                };
-                let found: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-                let shards = found["weight_map"].as_object().into_iter().flatten();
-                let mut files = shards.map(|(_, file)| file.as_str().unwrap_or_default());
-                !text.is_empty() && files.all(|file| folder.join(file).is_file())
-            }
+            Output::Shards { index, .. } => Layout::is_whole(index),
         }
     }
 
