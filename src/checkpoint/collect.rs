@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::flatten::Walker;
-use super::stores::{Source, Stores};
+use super::stores::Stores;
 use super::tree::{Found, Name, Tree};
 use crate::container::{self, Archive, Contents, Description, Exported, Guard, Record};
 use crate::dtype::ByteOrder;
@@ -53,22 +53,18 @@ impl Collected<'_> {
         self.pickled(*archive, file)
     }
 
-    fn pickled(&mut self, archive: Archive, file: usize) -> Result<Tree> {
+    fn pickled(&mut self, mut archive: Archive, file: usize) -> Result<Tree> {
+        let named = std::mem::take(&mut archive.named);
         let graph = &archive.pickle.graph;
         let mut reader = Reader::new(graph, archive.scripts.as_ref());
-        for tensor in archive.named {
+        for tensor in named {
             reader.name(tensor);
         }
         let mut walker = Walker::new(graph, reader, self.guard.limits);
         let mut tree = walker.tree(archive.pickle.root)?;
-        let source = Source {
-            pickle: &archive.source,
-            records: &archive.storages,
-            byte_order: archive.byte_order,
-        };
         let leaves = tree.found.iter_mut().map(|found| &mut found.leaf);
         self.stores
-            .add(walker.reader.into_storages(), &source, file, leaves)?;
+            .add(walker.reader.into_storages(), &archive, file, leaves)?;
         if tree.found.is_empty() && archive.scripts.is_some() {
             return Err(Error::unsupported(
                 "the state_dict() of this TorchScript archive is empty: it is frozen or quantized, and its weights \

@@ -1,9 +1,8 @@
 //! [`Stores`]: the storages of all files of a checkpoint, and where their bytes are.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::container::Record;
+use crate::container::{Archive, Record};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
 use crate::pickle::BlobKind;
@@ -29,15 +28,6 @@ pub struct Stores {
     pub warnings: Vec<String>,
 }
 
-/// Where the storages of one file come from.
-pub struct Source<'a> {
-    /// The pickle's source, in which its blobs lie.
-    pub pickle: &'a Arc<dyn ReadAt>,
-    /// Records by storage key in lower case.
-    pub records: &'a HashMap<String, Record>,
-    pub byte_order: ByteOrder,
-}
-
 impl Stores {
     /// Adds a file that messages call `name`; empty for the only one. Gives its place in the list.
     pub fn file(&mut self, name: &str) -> usize {
@@ -45,18 +35,18 @@ impl Stores {
         self.files.len().saturating_sub(1)
     }
 
-    /// Adds the storages of a pickle, and makes the tensors name them by their new ids.
+    /// Adds the storages that the pickle of `archive` names, and makes the tensors name them by their new ids.
     pub fn add<'l>(
         &mut self,
         storages: Vec<Storage>,
-        source: &Source,
+        archive: &Archive,
         file: usize,
         leaves: impl IntoIterator<Item = &'l mut Leaf>,
     ) -> Result<()> {
         let base = self.list.len();
         let mut longer = (0usize, 0u64);
         for storage in storages {
-            let mut record = locate(&storage, source);
+            let mut record = locate(&storage, archive);
             if let Ok(record) = &mut record {
                 if let Some(name) = self.files.get(file).filter(|name| !name.is_empty()) {
                     record.name = format!("{name}: {}", record.name);
@@ -67,7 +57,7 @@ impl Stores {
                 }
             }
             self.list.push(Store {
-                byte_order: storage.byte_order.unwrap_or(source.byte_order),
+                byte_order: storage.byte_order.unwrap_or(archive.byte_order),
                 storage,
                 record,
                 file,
@@ -135,9 +125,9 @@ impl Store {
 }
 
 /// The record of a storage, or why there is none.
-fn locate(storage: &Storage, source: &Source) -> Result<Record, String> {
+fn locate(storage: &Storage, archive: &Archive) -> Result<Record, String> {
     let in_pickle = |offset, len| {
-        SubRange::new(source.pickle.clone(), offset, len)
+        SubRange::new(archive.source.clone(), offset, len)
             .ok_or_else(|| "the pickle was truncated; get the file again".to_owned())
     };
     let key = &storage.key;
@@ -157,8 +147,8 @@ fn locate(storage: &Storage, source: &Source) -> Result<Record, String> {
         }
         Place::Record | Place::Part { .. } => {
             // torch looks records of a zip archive up without regard to case; legacy keys are exact.
-            let exact = source.records.get(key);
-            let Some(record) = exact.or_else(|| source.records.get(&key.to_lowercase())) else {
+            let exact = archive.storages.get(key);
+            let Some(record) = exact.or_else(|| archive.storages.get(&key.to_lowercase())) else {
                 return Err(format!(
                     "the storage {key:?} is missing: there is no record data/{key}; get the file again"
                 ));

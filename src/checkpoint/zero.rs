@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::collect::Collected;
-use super::stores::Source;
 use super::tree::Tree;
 use super::zero_merge::{Model, States, malformed, merge};
 use crate::container::Archive;
@@ -117,14 +116,13 @@ pub fn collect(collected: &mut Collected, folder: &Path) -> Result<Tree> {
     }
     check_ranks(&optimizers)?;
     for name in optimizers {
-        let read =
-            |collected: &mut Collected| optimizer_states(collected, &folder.join(&name), &name);
-        states.push(read(collected).map_err(|error| error.inside(&name))?);
+        let read = optimizer_states(collected, &folder.join(&name), &name);
+        states.push(read.map_err(|error| error.inside(&name))?);
     }
     let mut models: Vec<Model> = Vec::new();
     for name in listed(MODEL)? {
-        let read = |collected: &mut Collected| model_states(collected, &folder.join(&name), &name);
-        models.push(read(collected).map_err(|error| error.inside(&name))?);
+        let read = model_states(collected, &folder.join(&name), &name);
+        models.push(read.map_err(|error| error.inside(&name))?);
     }
     merge(&states, models)
 }
@@ -187,13 +185,12 @@ impl OpenFile {
     fn numbers(&self, id: ValueId) -> Option<Vec<u64>> {
         let graph = &self.archive.pickle.graph;
         let number = |id: ValueId| match graph.get(id) {
-            Value::Int(number) => u64::try_from(number).ok(),
             // An enum is made of its value.
             Value::Object(object) => match graph.tuple(object.args) {
                 Some([value]) => torch::size(graph, *value),
                 _ => None,
             },
-            _ => None,
+            _ => torch::size(graph, id),
         };
         match graph.get(id) {
             Value::List(items) | Value::Tuple(items) => {
@@ -234,15 +231,10 @@ impl OpenFile {
             .into_iter()
             .filter_map(|(name, id)| Some((name, reader.tensor(id)?)))
             .collect();
-        let source = Source {
-            pickle: &self.archive.source,
-            records: &self.archive.storages,
-            byte_order: self.archive.byte_order,
-        };
         let leaves = tensors.iter_mut().map(|(_, leaf)| leaf);
         collected
             .stores
-            .add(reader.into_storages(), &source, self.file, leaves)?;
+            .add(reader.into_storages(), &self.archive, self.file, leaves)?;
         Ok(tensors)
     }
 }

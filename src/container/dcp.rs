@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 
 use super::Guard;
 use super::shards::check_bare;
-
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::pickle::{Graph, Value, ValueId};
@@ -127,22 +126,14 @@ impl<'g> Object<'g> {
         if class_name(graph, id) != Some(class) {
             return Err(unknown());
         }
-        let state = match graph.get(id) {
-            Value::Object(object) => object.state().map(|state| graph.get(state)),
-            _ => None,
-        };
-        match state {
+        match torch::attributes(graph, id).map(|state| graph.get(state)) {
             Some(Value::Dict(state)) => Ok(Object { graph, state }),
             _ => Err(unknown()),
         }
     }
 
     fn get(&self, field: &str) -> Option<ValueId> {
-        let found = self
-            .state
-            .iter()
-            .find(|(key, _)| self.graph.str(*key) == Some(field));
-        found.map(|(_, value)| *value)
+        torch::entry(self.graph, self.state, field)
     }
 
     fn need(&self, field: &str) -> Result<ValueId> {
@@ -178,10 +169,8 @@ impl<'g> Object<'g> {
         mut find: impl FnMut(Option<Vec<u64>>) -> Option<Slice>,
     ) -> Result<DistributedTensor> {
         let graph = self.graph;
-        let properties = match graph.get(self.need("properties")?) {
-            Value::Object(object) => object.state().and_then(|state| graph.tuple(state)),
-            _ => None,
-        };
+        let properties = torch::attributes(graph, self.need("properties")?);
+        let properties = properties.and_then(|state| graph.tuple(state));
         let dtype = properties.and_then(|properties| properties.first());
         let dtype = dtype.ok_or_else(|| malformed("tensor properties without a dtype"))?;
         let chunks = match graph.get(self.need("chunks")?) {

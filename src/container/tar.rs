@@ -9,7 +9,7 @@ use super::{Archive, Guard, Record};
 use crate::error::{Error, Result};
 use crate::pickle::{Graph, Value, ValueId};
 use crate::read_at::{ReadAt, Sequential, SubRange};
-use crate::torch::{NamedTensor, StorageClass, text_of};
+use crate::torch::{self, NamedTensor, StorageClass, text_of};
 
 /// No tensor has more dimensions (ATen/native/TensorIterator.h allows 64).
 const MAX_RANK: u64 = 64;
@@ -149,10 +149,7 @@ impl Side<'_, '_> {
             let found = match graph.tuple(*view) {
                 Some([key, root, offset, numel]) => {
                     let root = text_of(graph, *root).and_then(|root| storages.get(&root).copied());
-                    let number = |id: &ValueId| match graph.get(*id) {
-                        Value::Int(number) => u64::try_from(number).ok(),
-                        _ => None,
-                    };
+                    let number = |id: &ValueId| torch::size(graph, *id);
                     text_of(graph, *key)
                         .zip(root)
                         .zip(number(offset).zip(number(numel)))

@@ -1,7 +1,7 @@
 //! `DTensor`: a wrapper that holds the local part of a tensor that is spread over a mesh of processes.
 
 use super::dense;
-use super::keys::field;
+use super::keys::{attributes, field};
 use super::leaf::Refusal;
 use crate::pickle::{Graph, Value, ValueId};
 
@@ -54,12 +54,4 @@ pub fn local(graph: &Graph, args: &[ValueId], state: Option<ValueId>) -> Result<
             field(graph, mesh, "_rank_map").or_else(|| field(graph, mesh, "mesh"))
         }),
     })
-}
-
-/// The attributes of an object, from BUILD.
-fn attributes(graph: &Graph, id: ValueId) -> Option<ValueId> {
-    match graph.get(id) {
-        Value::Object(object) => object.state(),
-        _ => None,
-    }
 }

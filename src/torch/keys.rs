@@ -22,15 +22,32 @@ pub struct Children {
     pub is_module: bool,
 }
 
-/// The value of a dict, or of an OrderedDict, under a key that is text.
-pub fn field(graph: &Graph, dict: ValueId, name: &str) -> Option<ValueId> {
-    let pairs = match graph.get(dict) {
-        Value::Dict(pairs) => pairs,
-        Value::Object(object) => object.pairs(),
-        _ => return None,
-    };
+/// The pairs of a dict or an OrderedDict.
+pub(super) fn pairs(graph: &Graph, id: ValueId) -> Option<&[(ValueId, ValueId)]> {
+    match graph.get(id) {
+        Value::Dict(pairs) => Some(pairs),
+        Value::Object(object) => Some(object.pairs()),
+        _ => None,
+    }
+}
+
+/// The value under a key that is text.
+pub fn entry(graph: &Graph, pairs: &[(ValueId, ValueId)], name: &str) -> Option<ValueId> {
     let found = pairs.iter().find(|(key, _)| graph.str(*key) == Some(name));
     found.map(|(_, value)| *value)
+}
+
+/// The value of a dict, or of an OrderedDict, under a key that is text.
+pub fn field(graph: &Graph, dict: ValueId, name: &str) -> Option<ValueId> {
+    entry(graph, pairs(graph, dict)?, name)
+}
+
+/// The attributes of an object, from BUILD.
+pub fn attributes(graph: &Graph, id: ValueId) -> Option<ValueId> {
+    match graph.get(id) {
+        Value::Object(object) => object.state(),
+        _ => None,
+    }
 }
 
 pub(super) fn keyed(graph: &Graph, pairs: &[(ValueId, ValueId)]) -> Vec<(Key, ValueId)> {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::keys::{Children, Key, key};
+use super::keys::{Children, Key, entry, keyed, pairs};
 use crate::pickle::{Graph, Object, Value, ValueId};
 
 /// The parameters, buffers and sub-modules of a pickled `nn.Module`; `None` for any other object.
@@ -11,19 +11,13 @@ use crate::pickle::{Graph, Object, Value, ValueId};
 /// attributes (torch/nn/modules/module.py, `_save_to_state_dict`).
 pub fn of_module(graph: &Graph, object: &Object) -> Option<Children> {
     let state = state_dict(graph, object)?;
-    let part = |wanted: &str| {
-        let found = state.iter().find(|(k, _)| graph.str(*k) == Some(wanted));
-        items(graph, found?.1)
-    };
+    let part = |wanted: &str| Some(keyed(graph, pairs(graph, entry(graph, state, wanted)?)?));
     let (parameters, modules) = (part("_parameters")?, part("_modules")?);
-    let transient: HashSet<&str> = state
-        .iter()
-        .find(|(k, _)| graph.str(*k) == Some("_non_persistent_buffers_set"))
-        .and_then(|(_, set)| match graph.get(*set) {
-            Value::Set(names) => Some(names.iter().filter_map(|id| graph.str(*id)).collect()),
-            _ => None,
-        })
-        .unwrap_or_default();
+    let transient = entry(graph, state, "_non_persistent_buffers_set");
+    let transient: HashSet<&str> = match transient.map(|set| graph.get(set)) {
+        Some(Value::Set(names)) => names.iter().filter_map(|id| graph.str(*id)).collect(),
+        _ => HashSet::new(),
+    };
     let buffers = part("_buffers").unwrap_or_default().into_iter();
     let buffers = buffers.filter(|(name, _)| match name {
         Key::Name(name) => !transient.contains(name.as_str()),
@@ -54,16 +48,6 @@ fn state_dict<'g>(graph: &'g Graph, object: &Object) -> Option<&'g [(ValueId, Va
         Value::Dict(pairs) => Some(pairs),
         _ => None,
     }
-}
-
-/// The items of a dict or an OrderedDict.
-fn items(graph: &Graph, id: ValueId) -> Option<Vec<(Key, ValueId)>> {
-    let pairs = match graph.get(id) {
-        Value::Dict(pairs) => pairs,
-        Value::Object(object) => object.pairs(),
-        _ => return None,
-    };
-    Some(pairs.iter().map(|(k, v)| (key(graph, *k), *v)).collect())
 }
 
 /// What the classes of a TorchScript archive call their parameters and buffers.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::dense;
 use super::leaf::Refusal;
 use super::storage::{Place, Storage, Storages};
 use super::tensor::{self, Geometry, TensorInfo};
@@ -211,13 +212,9 @@ fn dtype_of(graph: &Graph, id: ValueId) -> Result<(Dtype, ByteOrder), Refusal> {
 }
 
 fn shape_of(graph: &Graph, id: ValueId) -> Result<Vec<u64>, Refusal> {
-    let size = |id: &ValueId| match graph.get(*id) {
-        Value::Int(size) => u64::try_from(size).ok(),
-        _ => None,
-    };
     let sizes = match graph.get(id) {
-        Value::Tuple(sizes) => sizes.iter().map(size).collect(),
-        Value::Int(_) => size(&id).map(|size| vec![size]),
+        Value::Tuple(sizes) => sizes.iter().map(|id| dense::size(graph, *id)).collect(),
+        Value::Int(_) => dense::size(graph, id).map(|size| vec![size]),
         _ => None,
     };
     sizes.ok_or_else(|| Refusal::corrupt("is a numpy array with a shape that is no shape"))
