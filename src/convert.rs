@@ -1,14 +1,18 @@
-//! [`convert`]: one checkpoint → one safetensors file, or as many as it had itself.
+//! [`convert`]: one checkpoint → one safetensors file, or several and their index.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Serialize, Serializer};
+
 use crate::checkpoint::{Checkpoint, LeftOut, OpenOptions};
+use crate::destination::{Destination, Outputs, check_output};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::plan::{EmaReport, Plan, PlanOptions, ShardNames};
-use crate::progress::Progress;
-use crate::writer::{self, Output, Overflow, Target};
+use crate::plan::{
+    EmaReport, OnOverflow, Plan, PlanOptions, PlannedFile, Skipped, TiesReport, Why,
+};
+use crate::progress::{Phase, Progress};
+use crate::writer::{self, CastReport, Output, Target};
 
 /// How a checkpoint is converted.
 #[derive(Debug, Clone)]
@@ -20,6 +24,13 @@ pub struct ConvertOptions {
     pub plan: PlanOptions,
     /// Replace an existing target. Default: false, an existing target is an error.
     pub overwrite: bool,
+    /// A file for what the checkpoint knows besides tensors, as JSON. Default: none.
+    pub sidecar: Option<PathBuf>,
+    /// Record where the output comes from in its metadata: the options as the user gave them, beside the input's
+    /// name and the version of this program. Default: none.
+    pub provenance: Option<Vec<String>>,
+    /// Compare the output with the source before it gets its name. Default: false.
+    pub verify: bool,
     /// Wait until the output survives a power failure. Default: true.
     pub sync: bool,
     /// Worker threads. Default: as many as the machine runs at once.
@@ -32,14 +43,45 @@ impl Default for ConvertOptions {
             open: OpenOptions::default(),
             plan: PlanOptions::default(),
             overwrite: false,
+            sidecar: None,
+            provenance: None,
+            verify: false,
             sync: true,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
         }
     }
 }
 
+impl ConvertOptions {
+    /// Opens `input` with what the other options need of it.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::open_with`].
+    pub fn open(&self, input: &Path, progress: &dyn Progress) -> Result<Checkpoint> {
+        let mut open = self.open.clone();
+        open.config |= self.plan.metadata.config || self.sidecar.is_some();
+        Checkpoint::open_with(input, &open, progress)
+    }
+
+    /// The plan of `checkpoint`, which was opened from `input`.
+    ///
+    /// # Errors
+    /// Those of [`Plan::new`].
+    pub fn plan(&self, input: &Path, checkpoint: &Checkpoint) -> Result<Plan> {
+        let plan = || match &self.provenance {
+            None => Plan::new(checkpoint, &self.plan),
+            Some(typed) => {
+                let mut options = self.plan.clone();
+                options.metadata.set_provenance(input, typed)?;
+                Plan::new(checkpoint, &options)
+            }
+        };
+        plan().map_err(|error| error.in_file(input))
+    }
+}
+
 /// What a conversion did.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Summary {
     /// Path from the top of the file to what was converted; empty for the whole file.
@@ -48,152 +90,200 @@ pub struct Summary {
     pub left_out: Vec<LeftOut>,
     /// What became of averaged weights.
     pub ema: EmaReport,
-    /// Tensors that `include` and `exclude` left out, and their size in bytes.
-    pub deselected: (usize, u64),
+    /// Tensors below the root that were not written.
+    pub skipped: Vec<Skipped>,
+    /// Tensors that share memory.
+    pub ties: TiesReport,
     /// Tensors written.
     pub tensors: usize,
-    /// Tensors whose dtype was changed.
-    pub cast: usize,
-    /// Tensors in which a cast made finite values infinite.
-    pub overflows: Vec<Overflow>,
+    /// What the casts did, for every tensor whose dtype was changed.
+    pub casts: Vec<CastReport>,
     /// Globals that are not known and were kept as inert names.
     pub unknown_globals: Vec<String>,
-    /// What is odd about the input, though nothing is lost; each a sentence.
+    /// What is odd, though nothing is lost; each a sentence.
     pub warnings: Vec<String>,
-    /// Files written, besides the index.
-    pub files: usize,
+    /// What could be done too; each a sentence.
+    pub hints: Vec<String>,
+    /// The safetensors files that were written.
+    pub files: Vec<WrittenFile>,
     /// The index of a sharded output.
+    #[serde(serialize_with = "lossy_option")]
     pub index: Option<PathBuf>,
     /// Size of the input in bytes.
     pub bytes_in: u64,
-    /// Size of the output in bytes.
+    /// Size of the safetensors files in bytes.
     pub bytes_out: u64,
 }
 
-/// Converts the checkpoint `input`, a file or a folder that is one checkpoint (see [`Layout`]), to the
-/// safetensors file `output`.
+/// A file of the output.
+#[derive(Debug, Clone, Serialize)]
+pub struct WrittenFile {
+    /// Its path.
+    #[serde(serialize_with = "lossy")]
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the whole file in hexadecimal digits, when hashes were asked for; the first ten are the short hash
+    /// of web UIs.
+    pub sha256: Option<String>,
+}
+
+/// Converts the checkpoint `input`, a file or a folder that is one checkpoint (see [`Layout`](crate::Layout)).
 ///
-/// Folders on the way to `output` are made. `output` appears only when it is complete; on any error, and when
-/// `progress` asks to stop, nothing is left behind and an existing `output` stays as it was. Nothing in the
-/// input is executed.
+/// Folders on the way to the output are made. Nothing in the input is executed. All files of the output are
+/// complete before the first of them gets its name, and an index gets its own last: a folder with an index is whole.
+/// On any error before that, and when `progress` asks to stop, nothing is left behind and existing files stay as
+/// they were; an index that is to be replaced goes first.
 ///
 /// # Errors
 /// Those of [`Checkpoint::open`] and [`Plan::new`]; [`Usage`](crate::ErrorKind::Usage) when the output
-/// exists or is the input; [`Cancelled`](crate::ErrorKind::Cancelled); [`Io`](crate::ErrorKind::Io).
-///
-/// [`Layout`]: crate::Layout
+/// exists or is the input; [`Unsupported`](crate::ErrorKind::Unsupported) for values that a cast makes infinite, if
+/// that is to be an error; [`Cancelled`](crate::ErrorKind::Cancelled); [`Io`](crate::ErrorKind::Io).
 pub fn convert(
     input: &Path,
-    output: &Path,
+    output: &Destination,
     options: &ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<Summary> {
-    check_output(input, output, options.overwrite)?;
-    let checkpoint = open(input, output, options, progress)?;
+    output.check(input, options.overwrite)?;
+    if let Some(sidecar) = &options.sidecar {
+        check_output(input, sidecar, options.overwrite)?;
+    }
+    let mut options = options.clone();
+    if options.open.scratch.is_none() {
+        // What has to be unpacked is unpacked where the output goes: there has to be space for it anyway.
+        options.open.scratch = output.existing_folder();
+    }
+    let checkpoint = options.open(input, progress)?;
+    let plan = options.plan(input, &checkpoint)?;
     let write = || {
-        let plan = Plan::new(&checkpoint, &options.plan)?;
         let mut summary = Summary::new(&checkpoint, &plan);
-        let outputs = [(output.to_path_buf(), &plan)];
-        Batch::prepare(&checkpoint, outputs, options)?.write(options, progress, &mut summary)?;
+        let Outputs { files, index } = output.cut(plan, &checkpoint)?;
+        let mut batch = Batch::prepare(&checkpoint, &files, &options)?;
+        // A program that waits for the output waits for what appears last.
+        if let Some(path) = &options.sidecar {
+            let json = serde_json::to_vec_pretty(&checkpoint.config)
+                .map_err(|e| Error::corrupt(format!("the config is no JSON ({e})")))?;
+            batch.add(path, &[json.as_slice(), b"\n"].concat(), &options)?;
+        }
+        if let Some((path, content)) = index {
+            batch.add(&path, &content, &options)?;
+            summary.index = Some(path);
+        }
+        batch.write(&options, progress, &mut summary)?;
         Ok(summary)
     };
     write().map_err(|error: Error| error.in_file(input))
 }
 
-/// Converts a checkpoint that is cut into shards, by its index, to as many safetensors files in `folder`, and
-/// an index beside them, whose path is in the summary.
-///
-/// All files are complete before the first of them gets its name, and the index gets its own last: a folder with
-/// an index is whole. On any error before that, nothing is left behind; an index that is to be replaced goes
-/// first.
+/// What a conversion would do.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Preview {
+    /// What it would report; what is only known from the data is empty.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Every tensor that it would write, in the order of the files and in their own order.
+    pub planned: Vec<PreviewTensor>,
+}
+
+/// A tensor that a conversion would write.
+#[derive(Debug, Clone, Serialize)]
+pub struct PreviewTensor {
+    /// Its name in the output.
+    pub name: String,
+    /// Its name in the checkpoint, below the root.
+    pub source_name: String,
+    /// The size of each dimension, in elements.
+    pub shape: Vec<u64>,
+    /// Its dtype in the checkpoint.
+    pub source_dtype: Dtype,
+    /// Its dtype in the output.
+    pub dtype: Dtype,
+    /// The size of its data in the output in bytes.
+    pub bytes: u64,
+    /// The number of its file in [`Summary::files`], from 0.
+    pub file: usize,
+}
+
+/// Tells what [`convert`] would do, and writes nothing. Reads no tensor data.
 ///
 /// # Errors
-/// As [`convert`]; [`Usage`](crate::ErrorKind::Usage) when any of the outputs exists.
-pub fn convert_shards(
+/// Those of [`Checkpoint::open`] and [`Plan::new`]. An output that exists is no error, but a warning.
+pub fn preview(
     input: &Path,
-    folder: &Path,
+    output: &Destination,
     options: &ConvertOptions,
     progress: &dyn Progress,
-) -> Result<Summary> {
-    let names = ShardNames::of_index(input);
-    let index_path = folder.join(names.index());
-    check_output(input, &index_path, options.overwrite)?;
-    let checkpoint = open(input, &index_path, options, progress)?;
-    let write = || {
-        let plan = Plan::new(&checkpoint, &options.plan)?;
-        let mut summary = Summary::new(&checkpoint, &plan);
-        let (shards, index) = plan.into_shards(&checkpoint, &names)?;
-        let outputs = shards
-            .iter()
-            .map(|shard| (folder.join(&shard.name), &shard.plan));
-        refuse_sources(&checkpoint, &index_path, options)?;
-        let mut batch = Batch::prepare(&checkpoint, outputs, options)?;
-        batch.index = Some(Target::create(&index_path)?);
-        if let Some(target) = &batch.index {
-            target.write_at(&index, 0)?;
-        }
-        batch.write(options, progress, &mut summary)?;
-        summary.index = Some(index_path);
-        Ok(summary)
-    };
-    write().map_err(|error: Error| error.in_file(input))
-}
-
-/// Opens the input; what has to be unpacked is unpacked where the output goes, since that is where there has to
-/// be space.
-fn open(
-    input: &Path,
-    output: &Path,
-    options: &ConvertOptions,
-    progress: &dyn Progress,
-) -> Result<Checkpoint> {
-    let mut open = options.open.clone();
-    if open.scratch.is_none() {
-        let folders = output.ancestors().skip(1);
-        open.scratch = folders
-            .map(|folder| match folder.as_os_str().is_empty() {
-                true => Path::new("."),
-                false => folder,
-            })
-            .find(|folder| folder.is_dir())
-            .map(Path::to_path_buf);
+) -> Result<Preview> {
+    let checkpoint = options.open(input, progress)?;
+    let plan = options.plan(input, &checkpoint)?;
+    let mut summary = Summary::new(&checkpoint, &plan);
+    if let Err(error) = output.check(input, options.overwrite) {
+        summary.warnings.push(error.to_string());
     }
-    Checkpoint::open_with(input, &open, progress)
-}
-
-/// Refuses an output that is one of the files that were opened.
-fn refuse_sources(checkpoint: &Checkpoint, path: &Path, options: &ConvertOptions) -> Result<()> {
-    let mut sources = checkpoint.paths.iter();
-    sources.try_for_each(|source| check_output(source, path, options.overwrite))
+    let cut = output.cut(plan, &checkpoint);
+    let Outputs { files, index } = cut.map_err(|error| error.in_file(input))?;
+    summary.index = index.map(|(path, _)| path);
+    let mut planned = Vec::with_capacity(summary.tensors);
+    for (number, (path, file)) in files.into_iter().enumerate() {
+        let bytes = Output::new(&file)?.bytes();
+        summary.bytes_out += bytes;
+        summary.files.push(WrittenFile {
+            path,
+            bytes,
+            sha256: None,
+        });
+        planned.extend(file.tensors.into_iter().map(|tensor| PreviewTensor {
+            bytes: tensor.bytes(),
+            shape: tensor.source.shape().to_vec(),
+            source_dtype: tensor.source.dtype(),
+            dtype: tensor.dtype,
+            name: tensor.name,
+            source_name: tensor.source_name,
+            file: number,
+        }));
+    }
+    Ok(Preview { summary, planned })
 }
 
 /// Files that appear together.
 struct Batch<'c> {
     checkpoint: &'c Checkpoint,
     files: Vec<(Output<'c>, Target)>,
-    index: Option<Target>,
+    /// Files that are complete already.
+    others: Vec<Target>,
 }
 
 impl<'c> Batch<'c> {
     /// Makes room for all files, so that a full disk fails before any work. No source is ever a target.
     fn prepare(
         checkpoint: &'c Checkpoint,
-        outputs: impl IntoIterator<Item = (PathBuf, &'c Plan)>,
+        planned: &'c [(PathBuf, PlannedFile)],
         options: &ConvertOptions,
     ) -> Result<Batch<'c>> {
         let mut files = Vec::new();
-        for (path, plan) in outputs {
-            refuse_sources(checkpoint, &path, options)?;
-            let output = Output::new(plan)?;
-            let target = Target::create(&path)?;
+        for (path, planned) in planned {
+            refuse_sources(checkpoint, path, options)?;
+            let output = Output::new(planned)?;
+            let target = Target::create(path)?;
             target.reserve(output.bytes())?;
             files.push((output, target));
         }
         Ok(Batch {
             checkpoint,
             files,
-            index: None,
+            others: Vec::new(),
         })
+    }
+
+    /// Adds a file with this content.
+    fn add(&mut self, path: &Path, content: &[u8], options: &ConvertOptions) -> Result<()> {
+        refuse_sources(self.checkpoint, path, options)?;
+        let target = Target::create(path)?;
+        target.write_at(content, 0)?;
+        self.others.push(target);
+        Ok(())
     }
 
     fn write(
@@ -202,18 +292,37 @@ impl<'c> Batch<'c> {
         progress: &dyn Progress,
         summary: &mut Summary,
     ) -> Result<()> {
+        let overflow = options.plan.on_overflow;
+        progress.phase(Phase::Writing);
         progress.start(self.files.iter().map(|(output, _)| output.bytes()).sum());
         for (output, target) in &self.files {
+            let threads = options.threads;
             let written =
-                writer::write(self.checkpoint, output, target, options.threads, progress)?;
-            summary.bytes_out += written.bytes;
-            summary.overflows.extend(written.overflows);
-            summary.files += 1;
+                writer::write(self.checkpoint, output, target, overflow, threads, progress)?;
+            summary.casts.extend(written.casts);
+            summary.bytes_out += output.bytes();
+        }
+        if overflow == OnOverflow::Error {
+            refuse_overflows(&summary.casts)?;
+        }
+        for (output, target) in &self.files {
+            let sha256 = match options.plan.metadata.hashes {
+                true => Some(output.hash(target, progress)?),
+                false => None,
+            };
+            summary.files.push(WrittenFile {
+                path: target.path().to_path_buf(),
+                bytes: output.bytes(),
+                sha256,
+            });
+        }
+        if options.verify {
+            todo!();
         }
         let targets = self.files.into_iter().map(|(_, target)| target);
-        let targets: Vec<Target> = targets.chain(self.index).collect();
+        let targets: Vec<Target> = targets.chain(self.others).collect();
         if options.sync {
-            progress.syncing();
+            progress.phase(Phase::Syncing);
             targets.iter().try_for_each(Target::sync)?;
         }
         if progress.cancelled() {
@@ -223,73 +332,69 @@ impl<'c> Batch<'c> {
     }
 }
 
+/// Refuses an output that is one of the files that were opened.
+fn refuse_sources(checkpoint: &Checkpoint, path: &Path, options: &ConvertOptions) -> Result<()> {
+    let mut sources = checkpoint.paths.iter();
+    sources.try_for_each(|source| check_output(source, path, options.overwrite))
+}
+
+/// The error for finite values that a cast made infinite.
+fn refuse_overflows(casts: &[CastReport]) -> Result<()> {
+    let overflows = || casts.iter().filter(|cast| cast.stats.infinite > 0);
+    let Some(worst) = overflows().max_by_key(|cast| cast.stats.infinite) else {
+        return Ok(());
+    };
+    let values: u64 = overflows().map(|cast| cast.stats.infinite).sum();
+    Err(Error::unsupported(format!(
+        "--on-overflow error: {values} finite values in {} tensors do not fit into {}, most of them in {:?} ({}); \
+         use --keep-dtype for these tensors, --on-overflow clamp, or another dtype",
+        overflows().count(),
+        worst.to,
+        worst.name,
+        worst.stats.infinite,
+    )))
+}
+
 impl Summary {
     fn new(checkpoint: &Checkpoint, plan: &Plan) -> Summary {
+        let warnings = checkpoint.warnings.iter().chain(&plan.warnings);
         Summary {
             root: checkpoint.root.clone(),
             left_out: checkpoint.left_out.clone(),
-            tensors: plan.tensors.len(),
-            cast: plan.cast_count(),
             ema: plan.ema.clone(),
-            deselected: plan.deselected,
-            overflows: Vec::new(),
+            skipped: plan.skipped.clone(),
+            ties: plan.ties.clone(),
+            tensors: plan.file.tensors.len(),
+            casts: Vec::new(),
             unknown_globals: checkpoint.unknown_globals.clone(),
-            warnings: checkpoint.warnings.clone(),
-            files: 0,
+            warnings: warnings.cloned().collect(),
+            hints: plan.hints.clone(),
+            files: Vec::new(),
             index: None,
             bytes_in: checkpoint.file_bytes,
             bytes_out: 0,
         }
     }
-}
 
-/// Refuses an output that exists, is no regular file, or is the input. [`convert`] does so first of all; a
-/// caller with many files can do it for all of them before any work.
-///
-/// # Errors
-/// [`Usage`](crate::ErrorKind::Usage), and [`Io`](crate::ErrorKind::Io) when the output cannot be looked at.
-pub fn check_output(input: &Path, output: &Path, overwrite: bool) -> Result<()> {
-    let found = match fs::metadata(output) {
-        Ok(found) => found,
-        // A dangling link would be replaced, not followed: it counts as existing.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(output) {
-            Ok(found) => found,
-            Err(_) => return Ok(()),
-        },
-        Err(e) => return Err(Error::io("cannot look at the target", e).in_file(output)),
-    };
-    if is_same_file(input, output) {
-        return Err(
-            Error::usage("the output is the input itself; choose another with -o").in_file(output),
-        );
-    }
-    if found.is_dir() {
-        return Err(Error::usage("the target is a folder").in_file(output));
-    }
-    if !found.is_file() && !found.is_symlink() {
-        return Err(
-            Error::usage("the target is no regular file, and stays untouched").in_file(output),
-        );
-    }
-    match overwrite {
-        true => Ok(()),
-        false => Err(writer::exists(output)),
+    /// How many tensors `include` and `exclude` left out, and their size in bytes.
+    pub fn deselected(&self) -> (usize, u64) {
+        let by_name =
+            |skipped: &&Skipped| matches!(skipped.why, Why::NotIncluded | Why::Excluded(_));
+        let tensors = self.skipped.iter().filter(by_name);
+        tensors.fold((0, 0), |(count, bytes), skipped| {
+            (count + 1, skipped.bytes.saturating_add(bytes))
+        })
     }
 }
 
-#[cfg(unix)]
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (fs::metadata(a), fs::metadata(b)) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
-    }
+/// Writes a path as text, with what is no Unicode replaced.
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
-#[cfg(not(unix))]
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    match (fs::canonicalize(a), fs::canonicalize(b)) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
+fn lossy_option<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => lossy(path, serializer),
+        None => serializer.serialize_none(),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
 /// An element type that both torch and safetensors know.
 ///
 /// Names and sizes come from torch's `c10/core/ScalarType.h` and from the `Dtype` of the safetensors crate.
@@ -121,6 +123,13 @@ impl fmt::Display for Dtype {
     /// The torch name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.torch_name())
+    }
+}
+
+impl Serialize for Dtype {
+    /// The torch name.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.torch_name())
     }
 }
 

@@ -1,20 +1,19 @@
 //! Convert PyTorch pickle checkpoints to safetensors, without executing anything they contain.
 //!
-//! [`convert`] does the whole job: one checkpoint, a file or a folder, to one file; [`convert_shards`] keeps the
-//! shards of a checkpoint that has some. [`Checkpoint`] opens a checkpoint and tells every tensor's name, dtype
+//! [`convert`] does the whole job: one checkpoint, a file or a folder, to one file or several. [`Checkpoint`] opens a checkpoint and tells every tensor's name, dtype
 //! and shape without reading tensor data; [`Plan`] fixes what an output would hold. [`Layout`] tells which files
 //! a checkpoint consists of. [`pickle`] reads any pickle as an inert graph.
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use ckpt2st::{ConvertOptions, Ema, FloatType, convert};
+//! use ckpt2st::{ConvertOptions, Destination, Ema, FloatType, convert};
 //!
 //! fn main() -> ckpt2st::Result<()> {
 //!     let mut options = ConvertOptions::default();
 //!     options.plan.dtype = Some(FloatType::Float16);
 //!     options.plan.ema = Ema::Drop;
-//!     let input = Path::new("model.ckpt");
-//!     let summary = convert(input, Path::new("model.safetensors"), &options, &())?;
+//!     let output = Destination::File("model.safetensors".into());
+//!     let summary = convert(Path::new("model.ckpt"), &output, &options, &())?;
 //!     println!("{} tensors, {} bytes", summary.tensors, summary.bytes_out);
 //!     Ok(())
 //! }
@@ -43,6 +42,7 @@
 mod checkpoint;
 mod container;
 mod convert;
+mod destination;
 mod dtype;
 mod error;
 mod limits;
@@ -53,15 +53,19 @@ mod read_at;
 mod torch;
 mod writer;
 
-pub use checkpoint::{Averages, Checkpoint, Entry, Layout, LeftOut, OpenOptions, Root};
-pub use convert::{ConvertOptions, Summary, check_output, convert, convert_shards};
+pub use checkpoint::{Checkpoint, Entry, Layout, LeftOut, OpenOptions, Root, Twin};
+pub use convert::{ConvertOptions, Preview, PreviewTensor, Summary, WrittenFile, convert, preview};
+pub use destination::Destination;
 pub use dtype::{ByteOrder, Dtype};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::Limits;
-pub use plan::{Ema, EmaReport, FloatType, Plan, PlanOptions, Planned, Shard, ShardNames};
-pub use progress::Progress;
+pub use plan::{
+    Cut, Ema, EmaReport, FloatType, MetadataOptions, OnOverflow, Plan, PlanOptions, Planned,
+    PlannedFile, Rename, ShardNames, Shards, Skipped, Ties, TiesReport, Why,
+};
+pub use progress::{Phase, Progress};
 pub use read_at::{FileSource, ReadAt, SubRange};
 pub use torch::{
     Assembled, Finding, Leaf, Part, Place, Refusal, Storage, StorageId, Tensor, TensorInfo,
 };
-pub use writer::Overflow;
+pub use writer::{CastReport, CastStats};

@@ -4,27 +4,42 @@
 ///
 /// Every method has a default that does nothing, so `&()` is a listener for callers who want none.
 pub trait Progress: Sync {
-    /// What cannot be read in place is being unpacked into a temporary file, which can take a while.
-    fn unpacking(&self) {}
+    /// Something begins that can take a while.
+    fn phase(&self, phase: Phase) {
+        let _ = phase;
+    }
 
-    /// The conversion is about to write `bytes` bytes in total.
+    /// `bytes` bytes are about to be written, or compared.
     fn start(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// Another `bytes` bytes are written.
+    /// Another `bytes` bytes are done.
     fn advance(&self, bytes: u64) {
         let _ = bytes;
     }
-
-    /// Everything is written; the file is now being made durable, which can take a while.
-    fn syncing(&self) {}
 
     /// Whether to stop. Asked between blocks; once it is true, the conversion ends with
     /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) and leaves nothing behind.
     fn cancelled(&self) -> bool {
         false
     }
+}
+
+/// What a conversion is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// What cannot be read in place is unpacked into a temporary file.
+    Unpacking,
+    /// The output is written.
+    Writing,
+    /// What was written is read again to hash it.
+    Hashing,
+    /// What was written is compared with the source.
+    Verifying,
+    /// The output is made durable.
+    Syncing,
 }
 
 impl Progress for () {}

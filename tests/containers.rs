@@ -7,7 +7,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use ckpt2st::pickle::{BlobKind, Value, load};
-use ckpt2st::{Checkpoint, ConvertOptions, Error, Limits, OpenOptions, convert};
+use ckpt2st::{Checkpoint, ConvertOptions, Destination, Error, Limits, OpenOptions, convert};
 use common::checkpoint::{Tensor, archive, archive_of, text};
 use safetensors::SafeTensors;
 use zip::CompressionMethod;
@@ -48,7 +48,12 @@ fn as_latin1(data: &[u8]) -> Vec<u8> {
 
 fn converted(input: &[u8]) -> Result<Vec<u8>, Error> {
     let (folder, source, target) = common::folder_with(input);
-    let result = convert(&source, &target, &ConvertOptions::default(), &());
+    let result = convert(
+        &source,
+        &Destination::File(target.clone()),
+        &ConvertOptions::default(),
+        &(),
+    );
     assert_eq!(common::leftovers(folder.path()), 0);
     result.map(|_| fs::read(target).unwrap())
 }

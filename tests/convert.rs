@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ckpt2st::{ConvertOptions, Error, ErrorKind, FloatType, Progress, Root, convert};
+use ckpt2st::{ConvertOptions, Destination, Error, ErrorKind, FloatType, Progress, Root, convert};
 use common::checkpoint::{Tensor, archive};
 use safetensors::SafeTensors;
 use zip::CompressionMethod;
@@ -50,7 +50,7 @@ fn by_definition(tensor: &Tensor, size: usize, storage: &[u8]) -> Vec<u8> {
 
 fn run(input: &[u8], options: &ConvertOptions) -> Result<Vec<u8>, Error> {
     let (folder, source, target) = common::folder_with(input);
-    let result = convert(&source, &target, options, &());
+    let result = convert(&source, &Destination::File(target.clone()), options, &());
     assert_eq!(common::leftovers(folder.path()), 0);
     match result {
         Ok(_) => Ok(fs::read(&target).unwrap()),
@@ -222,12 +222,18 @@ fn a_cancelled_conversion_leaves_nothing_and_keeps_the_old_target() {
         let progress = CancelAfter {
             left: AtomicU64::new(bytes),
         };
-        let error = convert(&source, &target, &options, &progress).unwrap_err();
+        let error = convert(
+            &source,
+            &Destination::File(target.clone()),
+            &options,
+            &progress,
+        )
+        .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         assert_eq!(fs::read(&target).unwrap(), b"the old one");
         assert_eq!(common::leftovers(folder.path()), 0);
     }
-    convert(&source, &target, &options, &()).unwrap();
+    convert(&source, &Destination::File(target.clone()), &options, &()).unwrap();
     assert!(fs::read(&target).unwrap().len() > 1 << 20);
 }
 
@@ -237,7 +243,7 @@ fn the_output_has_the_mode_that_the_umask_gives() {
     use std::os::unix::fs::PermissionsExt;
     let (_folder, source, target) =
         common::folder_with(&megabyte(&[4], &[1], CompressionMethod::Stored));
-    convert(&source, &target, &options(), &()).unwrap();
+    convert(&source, &Destination::File(target.clone()), &options(), &()).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(&target), mode(&source));
 }
@@ -260,10 +266,10 @@ fn values_that_become_infinite_are_counted_for_each_tensor() {
         common::folder_with(&archive(&tensors, &[storage], CompressionMethod::Stored));
     let mut options = options();
     options.plan.dtype = Some(FloatType::Float16);
-    let summary = convert(&source, &target, &options, &()).unwrap();
-    let overflows = summary.overflows.iter();
-    let overflows: Vec<_> = overflows.map(|o| (o.name.as_str(), o.values)).collect();
-    assert_eq!(overflows, [("all", 2)]);
+    let summary = convert(&source, &Destination::File(target.clone()), &options, &()).unwrap();
+    let casts = summary.casts.iter();
+    let infinite: Vec<_> = casts.map(|c| (c.name.as_str(), c.stats.infinite)).collect();
+    assert_eq!(infinite, [("all", 2), ("some", 0)]);
 }
 
 #[test]

@@ -113,12 +113,16 @@ fn every_output_equals_the_reference_with_1_2_and_16_threads() {
             let expected = fs::read(case.path("expect")).unwrap();
             for threads in ["1", "2", "16"] {
                 let output = folder.join(format!("{threads}.safetensors"));
-                let result = case.convert(&output, &["--threads", threads, "--no-sync"]);
+                let more = ["--threads", threads, "--no-sync", "--json"];
+                let result = case.convert(&output, &more);
                 let stderr = String::from_utf8_lossy(&result.stderr);
                 if !result.status.success() {
                     return Err(stderr.into_owned());
                 }
                 case.lacks(&stderr)?;
+                if let Some(casts) = case.value.get("casts") {
+                    check_casts(casts, &result.stdout)?;
+                }
                 let actual = fs::read(&output).unwrap();
                 if actual != expected {
                     let at = actual.iter().zip(&expected).position(|(a, e)| a != e);
@@ -133,6 +137,37 @@ fn every_output_equals_the_reference_with_1_2_and_16_threads() {
             Ok(())
         },
     );
+}
+
+/// What the report says of casts against what torch's own casts did.
+fn check_casts(expected: &Value, stdout: &[u8]) -> Result<(), String> {
+    let report: Value = serde_json::from_slice(stdout).map_err(|e| e.to_string())?;
+    let casts = report["casts"].as_array().ok_or("no casts in the report")?;
+    let expected = expected.as_object().unwrap();
+    if casts.len() != expected.len() {
+        return Err(format!(
+            "{} casts instead of {}",
+            casts.len(),
+            expected.len()
+        ));
+    }
+    for cast in casts {
+        let name = cast["name"].as_str().unwrap_or_default();
+        let wanted = expected.get(name).ok_or(format!("{name} is cast"))?;
+        for count in wanted.as_object().unwrap().keys() {
+            let (actual, wanted) = (cast[count].as_f64(), wanted[count].as_f64());
+            // Errors of 32-bit values are computed in 32 bits.
+            let is_near = actual
+                .zip(wanted)
+                .is_some_and(|(a, w)| (a - w).abs() <= w.abs() * 1e-6);
+            if !is_near {
+                return Err(format!(
+                    "{name}: {count} is {actual:?} instead of {wanted:?}"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use ckpt2st::{ConvertOptions, Error, ErrorKind, Limits, Summary, convert};
+use ckpt2st::{ConvertOptions, Destination, Error, ErrorKind, Limits, Summary, convert};
 use common::checkpoint::{Tensor, archive_of, call};
 use safetensors::SafeTensors;
 use zip::CompressionMethod;
@@ -44,7 +44,7 @@ fn pickle(parts: &[&[u8]]) -> Vec<u8> {
 fn names(pickle: &[u8], options: &ConvertOptions) -> Result<(Vec<String>, Summary), Error> {
     let input = archive_of(pickle, &[vec![0; 16]], CompressionMethod::Stored);
     let (folder, source, target) = common::folder_with(&input);
-    let result = convert(&source, &target, options, &());
+    let result = convert(&source, &Destination::File(target.clone()), options, &());
     assert_eq!(common::leftovers(folder.path()), 0);
     assert_eq!(target.exists(), result.is_ok());
     let summary = result?;
@@ -267,7 +267,13 @@ fn a_dangerous_pickle_beside_the_main_one_is_named_even_if_nothing_else_fits() {
     // torch.load unpickles what it does not recognise.
     for input in [&legacy[..], danger, &broken] {
         let (folder, source, target) = common::folder_with(input);
-        let error = convert(&source, &target, &ConvertOptions::default(), &()).unwrap_err();
+        let error = convert(
+            &source,
+            &Destination::File(target.clone()),
+            &ConvertOptions::default(),
+            &(),
+        )
+        .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Dangerous, "{error}");
         assert!(
             error.to_string().contains("posix.system(\"id\")"),
@@ -297,7 +303,12 @@ fn archives_inside_archives_are_opened_once_and_no_deeper() {
         }
         let outer = zip.finish().unwrap().into_inner();
         let (_folder, source, target) = common::folder_with(&outer);
-        let result = convert(&source, &target, &ConvertOptions::default(), &());
+        let result = convert(
+            &source,
+            &Destination::File(target.clone()),
+            &ConvertOptions::default(),
+            &(),
+        );
         let is_first =
             inner.windows(8).any(|w| w == b"data.pkl") && !inner.windows(5).any(|w| w == b"_stat");
         assert_eq!(result.is_ok(), is_first, "{result:?}");
@@ -323,7 +334,13 @@ fn what_an_exported_program_keeps_beside_its_weights_is_judged_too() {
             std::io::Write::write_all(&mut zip, content).unwrap();
         }
         let (_folder, source, target) = common::folder_with(&zip.finish().unwrap().into_inner());
-        let error = convert(&source, &target, &ConvertOptions::default(), &()).unwrap_err();
+        let error = convert(
+            &source,
+            &Destination::File(target.clone()),
+            &ConvertOptions::default(),
+            &(),
+        )
+        .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Dangerous, "{error}");
     }
 }

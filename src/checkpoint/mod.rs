@@ -24,4 +24,4 @@ mod zero_merge;
 
 pub use layout::Layout;
 pub use open::{Checkpoint, OpenOptions};
-pub use root::{Averages, Entry, LeftOut, Root};
+pub use root::{Entry, LeftOut, Root, Twin};

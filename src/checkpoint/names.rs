@@ -1,7 +1,10 @@
 //! The keys by which checkpoints name their parts: one table for each kind.
 
 /// Keys of a state dict at the top of a file, first choice first.
-pub const STATE_DICTS: &[&str] = &["state_dict", "model_state_dict"];
+pub const STATE_DICTS: &[&str] = &[STATE_DICT, "model_state_dict"];
+
+/// The key under which Lightning and MMEngine keep the weights.
+pub const STATE_DICT: &str = "state_dict";
 
 /// Mappings that are unwrapped when nothing else with tensors is left.
 pub const WRAPPERS: &[&str] = &[
@@ -32,12 +35,16 @@ pub const EMA_TREES: &[&str] = &[
     "params-ema",
     "params_ema",
     "state_dict_ema",
+    "swa_model",
+    "swa_model_state_dict",
+    "swa_state_dict",
 ];
 
 /// Training state by its exact key.
 const TRAINING_KEYS: &[&str] = &[
     "amp",
     "args",
+    "averaging_state",
     "best_acc",
     "best_fitness",
     "best_metric",
@@ -73,7 +80,7 @@ const TRAINING_KEYS: &[&str] = &[
     "training_args",
 ];
 
-/// Files whose `state_dict` is the average: a key that marks them, and the key of their raw weights.
+/// Files whose [`STATE_DICT`] is the average: a key that marks them, and the key of their raw weights.
 pub const SWAPPED: &[(&str, &str)] = &[
     ("current_model_state", "current_model_state"), // Lightning's WeightAveraging
     ("message_hub", "ema_state_dict"),              // MMEngine's EMAHook

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::collect::Collected;
 use super::dcp;
 use super::layout::{Layout, read_index};
-use super::root::{self, Averages, Entry, LeftOut, Root};
+use super::root::{self, Entry, LeftOut, Root, Twin};
 use super::shards;
 use super::stores::{Store, Stores};
 use super::tree::Tree;
@@ -27,6 +27,8 @@ pub struct OpenOptions {
     pub root: Root,
     /// How much of a hostile file is read. Default: see [`Limits`].
     pub limits: Limits,
+    /// Collect what the file knows besides tensors into [`Checkpoint::config`]. Default: false.
+    pub config: bool,
     /// Open files that would run code if they were really unpickled; nothing is executed either way.
     /// Default: false, such files are refused.
     pub allow_dangerous: bool,
@@ -46,13 +48,17 @@ pub struct Checkpoint {
     /// Whether the root is itself a tree of averaged weights (EMA).
     pub root_is_average: bool,
     /// Trees of averaged weights (EMA) beside the root.
-    pub averages: Vec<Averages>,
-    /// The key of the raw weights, in a file whose `state_dict` is the average (Lightning, MMEngine).
-    pub swapped: Option<&'static str>,
+    pub averages: Vec<Twin>,
+    /// The raw weights beside the root, in a file whose `state_dict` is the average (Lightning, MMEngine).
+    pub swapped: Option<Twin>,
     /// Calls that would run code if the file were really unpickled. Nothing was executed.
     pub dangerous: Vec<Finding>,
     /// Globals that are not known and were kept as inert names, as in `omegaconf.dictconfig.DictConfig`.
     pub unknown_globals: Vec<String>,
+    /// What the file knows besides tensors: an object, empty unless [`OpenOptions::config`] asked for it.
+    pub config: serde_json::Value,
+    /// Whether `config` lacks something, because the file holds too much or nests too deep.
+    pub config_truncated: bool,
     /// What is odd about the file, though nothing is lost; each a sentence.
     pub warnings: Vec<String>,
     /// Size of the file, or of all files, in bytes.
@@ -170,6 +176,8 @@ impl Checkpoint {
             swapped: choice.swapped,
             dangerous: guard.dangerous,
             unknown_globals: guard.unknown_globals,
+            config: serde_json::Value::Object(serde_json::Map::new()),
+            config_truncated: false,
             warnings: std::mem::take(&mut stores.warnings),
             file_bytes,
             paths,

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::names::{EMA_TREES, STATE_DICTS, SWAPPED, WRAPPERS, is_training_state};
+use serde::Serialize;
+
+use super::names::{EMA_TREES, STATE_DICT, STATE_DICTS, SWAPPED, WRAPPERS, is_training_state};
 use super::tree::{Found, Tree};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
@@ -44,7 +46,7 @@ pub enum Root {
 }
 
 /// A top-level value that is not converted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
     /// Its key, or its path from the top.
     pub key: String,
@@ -54,9 +56,9 @@ pub struct LeftOut {
     pub bytes: u64,
 }
 
-/// Averaged weights (EMA) that a file keeps in a tree of their own.
+/// A tree beside the root that holds the model's tensors once more: averaged (EMA), or raw.
 #[derive(Debug, Clone)]
-pub struct Averages {
+pub struct Twin {
     /// The tree's key.
     pub key: String,
     /// Its tensors, named relative to the tree.
@@ -71,9 +73,9 @@ pub(super) struct Choice {
     pub entries: Vec<Entry>,
     pub left_out: Vec<LeftOut>,
     /// EMA trees among what was left out.
-    pub averages: Vec<Averages>,
-    /// `state_dict` holds averages and this key the raw weights (Lightning, MMEngine).
-    pub swapped: Option<&'static str>,
+    pub averages: Vec<Twin>,
+    /// The raw weights, where `state_dict` holds the averages (Lightning, MMEngine).
+    pub swapped: Option<Twin>,
 }
 
 /// A value at the top. Names are relative to it.
@@ -135,10 +137,25 @@ impl Branch {
         }
     }
 
-    fn into_averages(self) -> Averages {
-        Averages {
+    fn into_twin(self) -> Twin {
+        Twin {
             key: self.key,
             entries: entries(self.found),
+        }
+    }
+}
+
+impl Choice {
+    /// Keeps a branch that is not chosen, if it holds the model's tensors once more; `raw` is the key of raw
+    /// weights beside averages.
+    fn note_twin(&mut self, branch: Branch, raw: Option<&str>) {
+        if !branch.has_tensors() {
+            return;
+        }
+        if raw == Some(branch.key.as_str()) {
+            self.swapped = Some(branch.into_twin());
+        } else if branch.is_ema() {
+            self.averages.push(branch.into_twin());
         }
     }
 }
@@ -192,12 +209,18 @@ fn at_path(mut tree: Tree, path: &str) -> Result<Choice> {
     }
     let mut choice = whole(chosen)?;
     choice.path = path.to_owned();
+    let raw = raw_key(&tree.keys).filter(|_| path == STATE_DICT);
     for branch in branches(tree) {
-        if branch.is_ema() && branch.has_tensors() {
-            choice.averages.push(branch.into_averages());
-        }
+        choice.note_twin(branch, raw);
     }
     Ok(choice)
+}
+
+/// The key of the raw weights, in a file whose `state_dict` holds the averages.
+fn raw_key(keys: &[String]) -> Option<&'static str> {
+    let has = |key: &str| keys.iter().any(|known| known == key);
+    let is_marked = |(marker, raw): &&(&str, &str)| has(STATE_DICT) && has(marker) && has(raw);
+    SWAPPED.iter().find(is_marked).map(|(_, raw)| *raw)
 }
 
 /// Whether the value at a dotted path is a tree of averaged weights.
@@ -246,24 +269,15 @@ fn auto(tree: Tree) -> Result<Choice> {
     if tree.found.iter().any(is_whole) {
         return whole(tree.found);
     }
+    let raw = raw_key(&tree.keys);
     let branches = branches(tree);
-    let has = |key: &str| branches.iter().any(|branch| branch.key == key);
-    let swapped = SWAPPED
-        .iter()
-        .find(|(marker, raw)| has("state_dict") && has(marker) && has(raw))
-        .map(|(_, raw)| *raw);
-    let mut choice = Choice {
-        swapped,
-        ..Choice::default()
-    };
+    let mut choice = Choice::default();
     let chosen = pick(&branches);
     let unwrap = unwraps(&branches, &chosen);
     for (branch, keep) in branches.into_iter().zip(chosen) {
         if !keep || branch.found.is_empty() {
             choice.left_out.push(branch.left_out());
-            if branch.is_ema() && branch.has_tensors() {
-                choice.averages.push(branch.into_averages());
-            }
+            choice.note_twin(branch, raw);
         } else if unwrap {
             unwrap_nested(branch, &mut choice);
         } else {

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -11,18 +11,51 @@ Examples:
   ckpt2st model.ckpt --fp16 --prune-ema       halve the size, drop averaged weights
   ckpt2st model.ckpt --ema only -o ema.safetensors
                                               the averaged weights under the model's names
+  ckpt2st model.ckpt --dry-run                show what would be written
+  ckpt2st model.pt --strip-prefix module.     names as without DataParallel
   ckpt2st -r checkpoints/ -o converted/       a whole folder, its structure kept
-  ckpt2st last.ckpt --exclude 'loss.*'        leave out what you do not want
+  ckpt2st last.ckpt --exclude 'loss.*' --keep-config
+                                              leave out what you do not want, keep hyper-parameters
   ckpt2st pytorch_model.bin.index.json        shard by shard, with model.safetensors.index.json
+  ckpt2st model.bin --max-shard-size 5GB      in files of at most 5 GB, with an index
   ckpt2st checkpoint-100/ -o model.safetensors
                                               sharded, distributed or DeepSpeed: merged into one file
+  ckpt2st inspect model.ckpt                  what is in it; `ckpt2st inspect --help` for more
+  ckpt2st verify model.ckpt model.safetensors prove that nothing was lost
 
 Exit codes: 0 done, 1 an input failed, 2 wrong usage, 3 dangerous pickle refused, 130 interrupted";
 
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  ckpt2st verify model.ckpt model.safetensors
+  ckpt2st verify model.ckpt half.safetensors --fp16 --prune-ema
+                                              with the options of the conversion
+  ckpt2st verify checkpoint-100/ converted/   a folder with an index";
+
 /// Convert PyTorch checkpoints (.ckpt, .pt, .pth, .bin) to safetensors, without executing anything in them.
+///
+/// Steps are taken in this order: --root, --ema, --include, --exclude, --rename, --strip-prefix, --dtype, --ties,
+/// --max-shard-size.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100)]
-pub struct Args {
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+
+    #[command(flatten)]
+    pub convert: ConvertArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Compare an output with its source, tensor by tensor
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
     /// Checkpoint files, indices of shards (*.bin.index.json), folders that are one checkpoint (sharded,
     /// distributed, DeepSpeed), or folders of checkpoints
     #[arg(required = true, value_name = "INPUT")]
@@ -44,7 +77,63 @@ pub struct Args {
     #[arg(long)]
     pub skip_existing: bool,
 
-    /// Cast floating tensors, rounding as torch does; integers and bools are never cast
+    /// Cut the output into files of at most this size and write an index, e.g. 5GB or 500MiB
+    #[arg(long, value_name = "SIZE")]
+    pub max_shard_size: Option<String>,
+
+    /// Show what would be written and what would be left out, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Compare each output with its source before it gets its name
+    #[arg(long, conflicts_with = "dry_run")]
+    pub verify: bool,
+
+    #[command(flatten)]
+    pub weights: WeightArgs,
+
+    /// Add an entry to the metadata, e.g. license=mit; repeatable
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Metadata")]
+    pub metadata: Vec<String>,
+
+    /// Keep what the checkpoint knows besides tensors (epoch, step, hyper-parameters, config), as JSON in the
+    /// metadata under ckpt2st.config, e.g. last.ckpt --keep-config
+    #[arg(long, help_heading = "Metadata")]
+    pub keep_config: bool,
+
+    /// Write the same into a file of its own, e.g. model.json; for one input
+    #[arg(long, value_name = "FILE", help_heading = "Metadata")]
+    pub sidecar: Option<PathBuf>,
+
+    /// Add the hashes that model managers look for (sshs_model_hash, sshs_legacy_hash, modelspec.hash_sha256) to the
+    /// metadata, and print the short hash of web UIs, e.g. lora.pt --hash
+    #[arg(long, help_heading = "Metadata")]
+    pub hash: bool,
+
+    /// Record the input's name, the options and the version of ckpt2st in the metadata, e.g. --fp16 --provenance
+    #[arg(long, help_heading = "Metadata")]
+    pub provenance: bool,
+
+    /// Do not wait until outputs are safe on the disk
+    #[arg(long)]
+    pub no_sync: bool,
+
+    #[command(flatten)]
+    pub report: ReportArgs,
+
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Print everything that was left out
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// What is done to the weights.
+#[derive(Debug, Args)]
+pub struct WeightArgs {
+    /// Cast floating tensors, rounding as torch does, e.g. fp16; integers and bools are never cast
     #[arg(
         long,
         value_name = "TYPE",
@@ -61,54 +150,106 @@ pub struct Args {
     #[arg(long, conflicts_with = "dtype", help_heading = "Weights")]
     pub bf16: bool,
 
-    /// Averaged weights: keep them as they are, drop them, or write only them, under the model's names
+    /// No cast for tensors whose name in the output matches, e.g. '*.norm*'; repeatable
+    #[arg(long, value_name = "GLOB", help_heading = "Weights")]
+    pub keep_dtype: Vec<String>,
+
+    /// Finite values that do not fit into the new type: report them, write nothing, or make them its largest value,
+    /// e.g. --fp16 --on-overflow clamp
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "warn",
+        help_heading = "Weights"
+    )]
+    pub on_overflow: OverflowArg,
+
+    /// Averaged weights (EMA, SWA): keep them as they are, drop them, or write only them, under the model's names,
+    /// e.g. --ema only
     #[arg(
         long,
         value_name = "MODE",
         default_value = "keep",
+        conflicts_with = "all",
         help_heading = "Weights"
     )]
     pub ema: EmaArg,
 
     /// Same as --ema drop
-    #[arg(long, conflicts_with = "ema", help_heading = "Weights")]
+    #[arg(long, conflicts_with_all = ["ema", "all"], help_heading = "Weights")]
     pub prune_ema: bool,
 
-    /// Convert the sub-tree at this dotted path, e.g. state_dict [default: the state dict, found by rule]
-    #[arg(long, value_name = "PATH", help_heading = "Selection")]
-    pub root: Option<String>,
+    /// Tensors that share memory: write each, write one and name the others in the metadata (as
+    /// safetensors.torch.save_model does), or write nothing, e.g. --ties alias
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "copy",
+        help_heading = "Weights"
+    )]
+    pub ties: TiesArg,
 
-    /// Convert every tensor in the file under its full path, optimizer state included
-    #[arg(long, conflicts_with_all = ["root", "ema", "prune_ema"], help_heading = "Selection")]
-    pub all: bool,
+    #[command(flatten)]
+    pub root: RootArgs,
 
     /// Only tensors whose name matches, e.g. 'model.diffusion_model.*'; repeatable
-    #[arg(long, value_name = "GLOB", help_heading = "Selection")]
+    #[arg(long, value_name = "GLOB", help_heading = "Names")]
     pub include: Vec<String>,
 
     /// No tensors whose name matches, e.g. 'first_stage_model.*'; repeatable
-    #[arg(long, value_name = "GLOB", help_heading = "Selection")]
+    #[arg(long, value_name = "GLOB", help_heading = "Names")]
     pub exclude: Vec<String>,
 
-    /// Convert files that would run code if they were unpickled; nothing is executed either way
+    /// Replace what matches in names, e.g. '^blocks\.(\d+)\.=>layers.${1}.'; repeatable, in this order
+    #[arg(long, value_name = "REGEX=>NEW", help_heading = "Names")]
+    pub rename: Vec<String>,
+
+    /// Take a prefix off names that have it, e.g. module. (DataParallel) or _orig_mod. (torch.compile); repeatable
+    #[arg(long, value_name = "PREFIX", help_heading = "Names")]
+    pub strip_prefix: Vec<String>,
+
+    /// Read files that would run code if they were unpickled; nothing is executed either way
     #[arg(long)]
     pub allow_dangerous: bool,
+}
 
-    /// Do not wait until outputs are safe on the disk
+/// Which part of a file is meant.
+#[derive(Debug, Args)]
+pub struct RootArgs {
+    /// The sub-tree at this dotted path, e.g. state_dict [default: the state dict, found by rule]
+    #[arg(long, value_name = "PATH", help_heading = "Names")]
+    pub root: Option<String>,
+
+    /// Every tensor in the file under its full path, optimizer state included, e.g. last.ckpt --all
+    #[arg(long, conflicts_with = "root", help_heading = "Names")]
+    pub all: bool,
+}
+
+/// How results are told.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// One JSON object for each input on standard output (docs/json.md), e.g. --json | jq .casts
     #[arg(long)]
-    pub no_sync: bool,
+    pub json: bool,
 
-    /// Worker threads [default: as many as the machine runs at once]
+    /// Worker threads, e.g. 4 [default: as many as the machine runs at once]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+}
 
-    /// Print errors only
-    #[arg(short, long, conflicts_with = "verbose")]
-    pub quiet: bool,
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The checkpoint
+    pub source: PathBuf,
 
-    /// Print everything that was left out
-    #[arg(short, long)]
-    pub verbose: bool,
+    /// The safetensors file, index of shards, or folder with an index that was made of it
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    pub weights: WeightArgs,
+
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -117,6 +258,10 @@ pub enum DtypeArg {
     Fp32,
     Fp16,
     Bf16,
+    #[value(name = "fp8-e4m3")]
+    Fp8E4m3,
+    #[value(name = "fp8-e5m2")]
+    Fp8E5m2,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -124,4 +269,18 @@ pub enum EmaArg {
     Keep,
     Drop,
     Only,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum OverflowArg {
+    Warn,
+    Error,
+    Clamp,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum TiesArg {
+    Copy,
+    Alias,
+    Error,
 }

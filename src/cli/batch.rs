@@ -1,87 +1,102 @@
-//! Converts the files of a run one after the other; a bad file does not stop the rest.
+//! Carries out the jobs of a run one after the other; a bad file does not stop the rest.
 
 use std::time::Instant;
 
-use ckpt2st::{Error, ErrorKind, Result, Summary, check_output, convert, convert_shards};
+use ckpt2st::{Error, ErrorKind, Result, convert, preview};
 
-use super::job::{Job, Output, Run};
+use super::job::{Job, Run};
 use super::progress::{self, Bar};
-use super::{exit, report};
+use super::{dry_run, exit, json, report};
 
 /// Carries out a run and returns the exit code.
-pub fn convert_all(run: &Run) -> u8 {
+pub fn run(run: &Run) -> u8 {
     let mut tally = report::Tally::default();
     for error in &run.failed {
-        report::error(error);
-        tally.failed += 1;
+        tell_failure(run, None, error, &mut tally);
     }
     if !run.quiet {
         run.notes.iter().for_each(|note| report::note(note));
     }
-    let mut dangerous = false;
-    let jobs = without_existing(run, &mut tally);
-    for job in &jobs {
+    for job in &jobs(run, &mut tally) {
         let started = Instant::now();
-        match convert_one(job, run) {
-            Ok(summary) => {
-                tally.converted += 1;
-                tally.bytes_in += summary.bytes_in;
-                tally.bytes_out += summary.bytes_out;
-                if !run.quiet {
-                    report::summary(job, &summary, started.elapsed(), run.verbose);
-                }
-            }
-            Err(error) => {
-                report::error(&error);
-                match error.kind() {
-                    ErrorKind::Cancelled => return exit::INTERRUPTED,
-                    ErrorKind::Dangerous => dangerous = true,
-                    _ => {}
-                }
-                tally.failed += 1;
+        if let Err(error) = carry_out(job, run, started, &mut tally) {
+            tell_failure(run, Some(job), &error, &mut tally);
+            if error.kind() == ErrorKind::Cancelled {
+                return exit::INTERRUPTED;
             }
         }
     }
-    if !run.quiet && run.jobs.len() + run.failed.len() > 1 {
+    if !run.quiet && !run.dry_run && run.jobs.len() + run.failed.len() > 1 {
         report::tally(&tally);
     }
     match tally.failed {
         0 => exit::DONE,
-        _ if dangerous => exit::DANGEROUS,
+        _ if tally.dangerous => exit::DANGEROUS,
         _ => exit::FAILED,
     }
 }
 
 /// The jobs whose output can be made; outputs that cannot are told before any work.
-fn without_existing<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job> {
+fn jobs<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job> {
     let mut jobs = Vec::new();
     for job in &run.jobs {
-        let output = job.output.last_file();
         if run.skip_existing && job.output.is_complete() {
             tally.skipped += 1;
+            let output = job.output.last_file();
             if !run.quiet {
                 report::note(&format!("{}: skipped, the output exists", output.display()));
             }
+            if run.json {
+                json::print(&json::Record::skipped(&job.input, &output));
+            }
             continue;
         }
-        match check_output(&job.input, output, run.options.overwrite) {
+        let possible = match run.dry_run {
+            true => Ok(()),
+            false => job.output.check(&job.input, run.options.overwrite),
+        };
+        match possible {
             Ok(()) => jobs.push(job),
-            Err(error) => {
-                tally.failed += 1;
-                report::error(&error);
-            }
+            Err(error) => tell_failure(run, Some(job), &error, tally),
         }
     }
     jobs
 }
 
-fn convert_one(job: &Job, run: &Run) -> Result<Summary> {
+fn carry_out(job: &Job, run: &Run, started: Instant, tally: &mut report::Tally) -> Result<()> {
     if progress::is_interrupted() {
         return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
     }
     let bar = Bar::new(&job.input, run.quiet);
-    match &job.output {
-        Output::File(path) => convert(&job.input, path, &run.options, &bar),
-        Output::Shards { folder, .. } => convert_shards(&job.input, folder, &run.options, &bar),
+    if run.dry_run {
+        let preview = preview(&job.input, &job.output, &run.options, &bar)?;
+        drop(bar);
+        match run.json {
+            true => json::print(&json::Record::planned(job, &preview)),
+            false => dry_run::print(job, &preview, run.verbose),
+        }
+        return Ok(());
+    }
+    let summary = convert(&job.input, &job.output, &run.options, &bar)?;
+    drop(bar);
+    tally.converted += 1;
+    tally.bytes_in += summary.bytes_in;
+    tally.bytes_out += summary.bytes_out;
+    if !run.quiet {
+        report::converted(job, &summary, started.elapsed(), run.verbose);
+    }
+    if run.json {
+        json::print(&json::Record::converted(job, &summary, started.elapsed()));
+    }
+    Ok(())
+}
+
+fn tell_failure(run: &Run, job: Option<&Job>, error: &Error, tally: &mut report::Tally) {
+    tally.failed += 1;
+    tally.dangerous |= error.kind() == ErrorKind::Dangerous;
+    report::error(error);
+    if run.json {
+        let input = job.map(|job| job.input.as_path()).or(error.path());
+        json::print(&json::Record::failed(input, error));
     }
 }

@@ -4,43 +4,17 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use ckpt2st::{ConvertOptions, Ema, Error, ErrorKind, FloatType, Layout, Result, Root, ShardNames};
+use ckpt2st::{ConvertOptions, Cut, Destination, Error, ErrorKind, Layout, Result, ShardNames};
 
-use super::args::{Args, DtypeArg, EmaArg};
+use super::args::ConvertArgs;
 use super::find::{Finds, Found, SUFFIXES, ends_with_ignore_case, same_place};
+use super::options;
 
 /// One checkpoint and its output.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Job {
     pub input: PathBuf,
-    pub output: Output,
-}
-
-/// Where a conversion goes.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Output {
-    /// One file.
-    File(PathBuf),
-    /// As many files as the input has, and their index, in this folder.
-    Shards { folder: PathBuf, index: PathBuf },
-}
-
-impl Output {
-    /// Whether it is there already: every shard that the index names, too.
-    pub fn is_complete(&self) -> bool {
-        match self {
-            Output::File(path) => path.symlink_metadata().is_ok(),
-            Output::Shards { index, .. } => Layout::is_whole(index),
-        }
-    }
-
-    /// The file that is there when all is done.
-    pub fn last_file(&self) -> &Path {
-        match self {
-            Output::File(path) => path,
-            Output::Shards { index, .. } => index,
-        }
-    }
+    pub output: Destination,
 }
 
 /// Everything that one command does.
@@ -53,6 +27,10 @@ pub struct Run {
     pub notes: Vec<String>,
     pub options: ConvertOptions,
     pub skip_existing: bool,
+    /// Show the plans only.
+    pub dry_run: bool,
+    /// Tell results as JSON on stdout.
+    pub json: bool,
     pub quiet: bool,
     pub verbose: bool,
 }
@@ -61,10 +39,12 @@ impl Run {
     /// Expands folders and settles every output's name.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when options contradict the inputs, or two inputs have one output.
-    pub fn new(args: &Args) -> Result<Run> {
-        let options = options(args);
-        options.plan.check()?;
+    /// [`ErrorKind::Usage`] for options that mean nothing or contradict the inputs, and when two inputs have one
+    /// output.
+    pub fn new(args: &ConvertArgs, typed: &[String]) -> Result<Run> {
+        let options = options::convert(args, typed)?;
+        let max = args.max_shard_size.as_deref().map(options::size);
+        let max = max.transpose()?;
         let mut finds = Finds::default();
         for input in &args.inputs {
             finds.find(input, args.recursive);
@@ -79,59 +59,35 @@ impl Run {
         let mut seen = HashSet::new();
         let jobs: Vec<Job> = found
             .into_iter()
-            .map(|found| into_job(found, args.output.as_deref(), one_file))
+            .map(|found| into_job(found, args.output.as_deref(), one_file, max))
             .filter(|job| seen.insert(same_place(&job.input)))
             .collect();
         refuse_shared_outputs(&jobs)?;
+        if args.sidecar.is_some() && jobs.len() > 1 {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "--sidecar is one file, but there are several inputs; convert them one by one, or use --keep-config",
+            ));
+        }
         Ok(Run {
             jobs,
             failed,
             notes,
             options,
             skip_existing: args.skip_existing,
+            dry_run: args.dry_run,
+            json: args.report.json,
             quiet: args.quiet,
             verbose: args.verbose,
         })
     }
 }
 
-fn options(args: &Args) -> ConvertOptions {
-    let mut options = ConvertOptions::default();
-    options.open.root = match &args.root {
-        Some(path) => Root::Path(path.clone()),
-        None if args.all => Root::All,
-        None => Root::Auto,
-    };
-    options.plan.dtype = match args.dtype {
-        _ if args.fp16 => Some(FloatType::Float16),
-        _ if args.bf16 => Some(FloatType::BFloat16),
-        DtypeArg::Keep => None,
-        DtypeArg::Fp32 => Some(FloatType::Float32),
-        DtypeArg::Fp16 => Some(FloatType::Float16),
-        DtypeArg::Bf16 => Some(FloatType::BFloat16),
-    };
-    options.plan.ema = match args.ema {
-        _ if args.prune_ema => Ema::Drop,
-        EmaArg::Keep => Ema::Keep,
-        EmaArg::Drop => Ema::Drop,
-        EmaArg::Only => Ema::Only,
-    };
-    options.plan.include.clone_from(&args.include);
-    options.plan.exclude.clone_from(&args.exclude);
-    options.overwrite = args.overwrite;
-    options.open.allow_dangerous = args.allow_dangerous;
-    options.sync = !args.no_sync;
-    if let Some(threads) = args.threads {
-        options.threads = threads.get();
-    }
-    options
-}
-
-/// Where a checkpoint goes.
-fn into_job(found: Found, output: Option<&Path>, one_file: bool) -> Job {
+/// Where a checkpoint goes; `max` is the size in bytes of the files that it is to be cut into.
+fn into_job(found: Found, output: Option<&Path>, one_file: bool, max: Option<u64>) -> Job {
     let to_file = output.filter(|output| one_file && !is_folder(output));
-    let output = match (&found.layout, to_file) {
-        (_, Some(file)) => Output::File(file.to_path_buf()),
+    let destination = match (&found.layout, to_file) {
+        (_, Some(file)) => to_shards(file.to_path_buf(), max),
         (Layout::Shards(index), None) => {
             let beside = index.parent().unwrap_or(Path::new(""));
             let folder = match output {
@@ -142,22 +98,43 @@ fn into_job(found: Found, output: Option<&Path>, one_file: bool) -> Job {
                     false => folder.join(found.below.parent().unwrap_or(Path::new(""))),
                 },
             };
-            let index = folder.join(ShardNames::of_index(index).index());
-            Output::Shards { folder, index }
+            Destination::Shards {
+                folder,
+                names: ShardNames::of_index(index),
+                cut: max.map_or(Cut::AsInput, Cut::MaxBytes),
+            }
         }
         (_, None) => {
             let name = output_name(&found.below);
-            Output::File(match output {
+            let file = match output {
                 None => found.beside(name.file_name().unwrap_or(OsStr::new("model"))),
                 Some(folder) => folder.join(name),
-            })
+            };
+            to_shards(file, max)
         }
     };
     let input = match found.layout {
         Layout::Shards(index) => index,
         _ => found.path,
     };
-    Job { input, output }
+    Job {
+        input,
+        output: destination,
+    }
+}
+
+/// The file, or files that are named after it when it is to be cut.
+fn to_shards(file: PathBuf, max: Option<u64>) -> Destination {
+    let Some(max) = max else {
+        return Destination::File(file);
+    };
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(".safetensors").unwrap_or(&name);
+    Destination::Shards {
+        names: ShardNames::of_stem(stem),
+        cut: Cut::MaxBytes(max),
+        folder: file.parent().unwrap_or(Path::new("")).to_path_buf(),
+    }
 }
 
 /// Whether `-o` names a folder: it is one, or ends like one.
@@ -183,7 +160,7 @@ fn output_name(path: &Path) -> PathBuf {
 fn refuse_shared_outputs(jobs: &[Job]) -> Result<()> {
     let mut by_output = HashMap::new();
     for job in jobs {
-        if let Some(first) = by_output.insert(same_place(job.output.last_file()), &job.input) {
+        if let Some(first) = by_output.insert(same_place(&job.output.last_file()), &job.input) {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!(

@@ -2,12 +2,16 @@
 
 mod args;
 mod batch;
+mod dry_run;
 mod find;
 mod job;
+mod json;
+mod options;
 mod progress;
 mod report;
+mod stdout;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 /// Exit codes, as the README documents them.
 pub mod exit {
@@ -39,8 +43,12 @@ fn allow_many_files() {}
 
 /// Runs the command line and returns the exit code.
 pub fn run() -> u8 {
-    let args = match args::Args::try_parse() {
-        Ok(args) => args,
+    let parsed = args::Cli::command().try_get_matches().and_then(|matches| {
+        let cli = args::Cli::from_arg_matches(&matches)?;
+        Ok((cli, options::typed(&matches)))
+    });
+    let (cli, typed) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are no failures; clap knows which stream each goes to.
             let code = if error.use_stderr() {
@@ -54,11 +62,17 @@ pub fn run() -> u8 {
     };
     progress::catch_signals();
     allow_many_files();
-    match job::Run::new(&args) {
-        Ok(run) => batch::convert_all(&run),
-        Err(error) => {
-            report::error(&error);
-            exit::USAGE
-        }
+    let done = match &cli.verb {
+        None => job::Run::new(&cli.convert, &typed).map(|run| batch::run(&run)),
+        Some(args::Verb::Verify(_)) => todo!(),
+    };
+    let code = done.unwrap_or_else(|error| {
+        report::error(&error);
+        exit::USAGE
+    });
+    if stdout::is_lost() && code == exit::DONE {
+        report::note("ckpt2st: the results cannot be written to standard output");
+        return exit::FAILED;
     }
+    code
 }

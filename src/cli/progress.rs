@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ckpt2st::Progress;
+use ckpt2st::{Phase, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{exit, report};
@@ -59,23 +59,25 @@ impl Drop for Bar {
 }
 
 impl Progress for Bar {
-    fn unpacking(&self) {
-        self.bar.set_message(format!("{}: unpacking", self.name));
+    fn phase(&self, phase: Phase) {
+        let doing = match phase {
+            Phase::Unpacking => ": unpacking",
+            Phase::Hashing => ": hashing",
+            Phase::Verifying => ": verifying",
+            Phase::Syncing => ": flushing to the disk",
+            _ => "",
+        };
+        self.bar.set_message(format!("{}{doing}", self.name));
         self.bar.tick();
     }
 
     fn start(&self, bytes: u64) {
-        self.bar.set_message(self.name.clone());
         self.bar.set_length(bytes);
         self.bar.reset();
     }
 
     fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
-    }
-
-    fn syncing(&self) {
-        self.bar.set_message("flushing to the disk");
     }
 
     fn cancelled(&self) -> bool {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
 
-use ckpt2st::{Error, LeftOut, Summary};
+use ckpt2st::{CastReport, Ema, EmaReport, Error, LeftOut, Summary, TiesReport};
 use indicatif::HumanBytes;
 
 use super::job::Job;
@@ -15,12 +15,17 @@ pub struct Tally {
     pub converted: usize,
     pub skipped: usize,
     pub failed: usize,
+    /// Whether one of them was refused because it would run code.
+    pub dangerous: bool,
     pub bytes_in: u64,
     pub bytes_out: u64,
 }
 
-/// How many names a line lists when nobody asked for all.
-const FEW: usize = 6;
+/// How many names a line lists.
+fn few(verbose: bool) -> usize {
+    // Six, when nobody asked for all.
+    if verbose { usize::MAX } else { 6 }
+}
 
 /// Prints an error as one line.
 pub fn error(error: &Error) {
@@ -59,77 +64,226 @@ pub fn shorten(text: &str, max: usize) -> String {
 }
 
 /// Prints what one conversion did.
-pub fn summary(job: &Job, summary: &Summary, time: Duration, verbose: bool) {
-    note(&format!(
-        "{} -> {}",
-        job.input.display(),
-        job.output.last_file().display()
-    ));
-    let line = |label: &str, text: &str| note(&format!("  {label:<10}  {text}"));
+pub fn converted(job: &Job, summary: &Summary, time: Duration, verbose: bool) {
+    let mut lines = vec![title(job, summary)];
+    lines.extend(about(summary, verbose));
+    lines.extend(casts(summary, verbose));
+    for file in &summary.files {
+        if let Some(sha256) = &file.sha256 {
+            let name = file.path.file_name().unwrap_or_default();
+            let short: String = sha256.chars().take(10).collect();
+            lines.push(line("hash", &format!("{short} {}", name.display())));
+        }
+    }
+    let took = format!("in {:.1} s", time.as_secs_f64());
+    lines.push(line("written", &format!("{} {took}", volume(summary))));
+    lines.iter().for_each(|line| note(line));
+}
 
+/// The input and the output.
+pub fn title(job: &Job, summary: &Summary) -> String {
+    let output = match summary.files.as_slice() {
+        [only] if summary.index.is_none() => only.path.clone(),
+        _ => job.output.last_file(),
+    };
+    format!("{} -> {}", job.input.display(), output.display())
+}
+
+/// A line of the report below its title.
+pub fn line(label: &str, text: &str) -> String {
+    format!("  {label:<10}  {text}")
+}
+
+/// How much is written.
+pub fn volume(summary: &Summary) -> String {
+    let files = match summary.index {
+        Some(_) => format!(" in {}", count(summary.files.len(), "file", "files")),
+        None => String::new(),
+    };
+    format!(
+        "{}{files}, {} from {}",
+        count(summary.tensors, "tensor", "tensors"),
+        HumanBytes(summary.bytes_out),
+        HumanBytes(summary.bytes_in),
+    )
+}
+
+/// What is known before anything is written: what was chosen, what is left out, what is odd.
+pub fn about(summary: &Summary, verbose: bool) -> Vec<String> {
     let root = match summary.root.as_str() {
         "" => "the whole file",
         root => root,
     };
-    line("state dict", root);
+    let mut lines = vec![line("state dict", root)];
     let beside = left_out(&summary.left_out, verbose);
     if !beside.is_empty() {
-        line("left out", &beside);
+        lines.push(line("left out", &beside));
     }
-    let ema = &summary.ema;
-    if let Some(layout) = &ema.layout {
-        let text = match ema.used {
-            0 => format!(
-                "dropped {}, {} ({layout})",
-                count(ema.dropped, "entry", "entries"),
-                HumanBytes(ema.dropped_bytes)
-            ),
-            used => format!(
-                "{} from {layout}, {} without an average from the model",
-                count(used, "tensor", "tensors"),
-                ema.from_model
-            ),
-        };
-        line("EMA", &text);
+    if let Some(ema) = ema(&summary.ema, verbose) {
+        lines.push(line("EMA", &ema));
     }
-    let (tensors, bytes) = summary.deselected;
+    let (tensors, bytes) = summary.deselected();
     if tensors > 0 {
         let what = count(tensors, "tensor", "tensors");
-        line("deselected", &format!("{what}, {}", HumanBytes(bytes)));
+        lines.push(line(
+            "deselected",
+            &format!("{what}, {}", HumanBytes(bytes)),
+        ));
     }
-    if summary.cast > 0 {
-        let kept = summary.tensors - summary.cast;
-        let what = count(summary.cast, "tensor", "tensors");
-        line("cast", &format!("{what}, {kept} kept as they were"));
+    if let Some(ties) = ties(&summary.ties, verbose) {
+        lines.push(line("ties", &ties));
     }
     if verbose && !summary.unknown_globals.is_empty() {
-        line("inert", &summary.unknown_globals.join(", "));
+        lines.push(line("inert", &summary.unknown_globals.join(", ")));
     }
-    if !summary.overflows.is_empty() {
-        line("overflow", &overflows(summary, verbose));
-    }
-    for warning in &summary.warnings {
-        line("warning", warning);
-    }
-    let files = match summary.index {
-        Some(_) => format!(" in {}", count(summary.files, "file", "files")),
-        None => String::new(),
+    lines.extend(summary.warnings.iter().map(|text| line("warning", text)));
+    lines.extend(summary.hints.iter().map(|text| line("hint", text)));
+    lines
+}
+
+fn ema(ema: &EmaReport, verbose: bool) -> Option<String> {
+    let Some(layout) = &ema.layout else {
+        return (ema.mode == Ema::Drop).then(|| "none found".to_owned());
     };
-    line(
-        "written",
+    let entries = |n| count(n, "entry", "entries");
+    let mut parts = Vec::new();
+    if ema.used > 0 {
+        parts.push(format!(
+            "{} from {layout}",
+            count(ema.used, "tensor", "tensors")
+        ));
+    } else {
+        parts.push(layout.clone());
+    }
+    if ema.dropped > 0 {
+        let size = HumanBytes(ema.dropped_bytes);
+        parts.push(format!("dropped {}, {size}", entries(ema.dropped)));
+    }
+    if ema.raw > 0 {
+        parts.push(format!(
+            "{} written as they are without averaging",
+            count(ema.raw, "tensor", "tensors")
+        ));
+    }
+    if ema.kept > 0 {
+        parts.push(format!("{} kept", entries(ema.kept)));
+    }
+    if ema.from_model > 0 {
+        parts.push(format!(
+            "{} without an average from the model",
+            ema.from_model
+        ));
+    }
+    if !ema.unmatched.is_empty() {
+        let names = list(
+            ema.unmatched.iter().map(|name| shorten(name, 60)),
+            few(verbose),
+        );
+        parts.push(format!(
+            "{} of no tensor of the model, added ({names})",
+            ema.unmatched.len()
+        ));
+    }
+    Some(parts.join("; "))
+}
+
+fn ties(ties: &TiesReport, verbose: bool) -> Option<String> {
+    let groups = |groups: &[Vec<String>]| {
+        let names = groups.iter().map(|group| {
+            let names = list(group.iter().map(|name| shorten(name, 40)), few(verbose));
+            format!("({names})")
+        });
+        list(names, few(verbose))
+    };
+    let mut parts = Vec::new();
+    if !ties.tied.is_empty() {
+        parts.push(format!("the same: {}", groups(&ties.tied)));
+    }
+    if !ties.overlapping.is_empty() {
+        parts.push(format!("overlapping: {}", groups(&ties.overlapping)));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    if !ties.aliases.is_empty() {
+        let aliases = count(ties.aliases.len(), "name", "names");
+        parts.push(format!("{aliases} recorded in the metadata"));
+    }
+    if ties.repeated_bytes > 0 {
+        let repeated = HumanBytes(ties.repeated_bytes);
+        parts.push(match ties.aliases.is_empty() {
+            true => format!("{repeated} written again (--ties alias writes them once)"),
+            false => format!("{repeated} written again"),
+        });
+    }
+    Some(parts.join("; "))
+}
+
+/// What the casts did: a line, and a table of the tensors that lost most.
+fn casts(summary: &Summary, verbose: bool) -> Vec<String> {
+    let casts = &summary.casts;
+    let Some(first) = casts.first() else {
+        return Vec::new();
+    };
+    let kept = summary.tensors - casts.len();
+    let worst = casts.iter().map(|cast| cast.stats.max_error);
+    let what = count(casts.len(), "tensor", "tensors");
+    let mut lines = vec![line(
+        "cast",
         &format!(
-            "{}{files}, {} from {} in {:.1} s",
-            count(summary.tensors, "tensor", "tensors"),
-            HumanBytes(summary.bytes_out),
-            HumanBytes(summary.bytes_in),
-            time.as_secs_f64()
+            "{what} to {}, {kept} kept as they were; largest error {:.3e}",
+            first.to,
+            worst.fold(0.0, f64::max)
         ),
-    );
+    )];
+    let mut hurt: Vec<&CastReport> = casts
+        .iter()
+        .filter(|cast| cast.stats.infinite + cast.stats.clamped + cast.stats.zeroed > 0)
+        .collect();
+    if hurt.is_empty() {
+        return lines;
+    }
+    hurt.sort_by(|a, b| {
+        let order =
+            |cast: &CastReport| (cast.stats.infinite, cast.stats.clamped, cast.stats.zeroed);
+        order(b)
+            .cmp(&order(a))
+            .then(b.stats.max_error.total_cmp(&a.stats.max_error))
+    });
+    let shown = &hurt[..hurt.len().min(few(verbose))];
+    let names: Vec<String> = shown
+        .iter()
+        .map(|cast| shorten(&sanitise(&cast.name), 48))
+        .collect();
+    let width = names
+        .iter()
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or(0);
+    let row = |name: &str, cells: [&str; 4]| {
+        let [infinite, clamped, zeroed, error] = cells;
+        line(
+            "",
+            &format!("{name:<width$}  {infinite:>9} {clamped:>9} {zeroed:>9} {error:>10}"),
+        )
+    };
+    lines.push(row("", ["infinite", "clamped", "zero", "error"]));
+    for (cast, name) in shown.iter().zip(&names) {
+        let stats = &cast.stats;
+        let counts = [stats.infinite, stats.clamped, stats.zeroed].map(|n| n.to_string());
+        let error = format!("{:.3e}", stats.max_error);
+        lines.push(row(name, [&counts[0], &counts[1], &counts[2], &error]));
+    }
+    if hurt.len() > shown.len() {
+        let more = hurt.len() - shown.len();
+        lines.push(line("", &format!("and {more} more tensors (-v lists all)")));
+    }
+    lines
 }
 
 /// Parts with tensors first, largest first; then the names of the rest.
 fn left_out(parts: &[LeftOut], verbose: bool) -> String {
-    let few = if verbose { usize::MAX } else { FEW };
+    let few = few(verbose);
     let (mut full, empty): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.tensors > 0);
     full.sort_by_key(|part| std::cmp::Reverse(part.bytes));
     let mut text = list(
@@ -151,20 +305,6 @@ fn left_out(parts: &[LeftOut], verbose: bool) -> String {
         text.push_str(&list(empty.iter().map(|part| shorten(&part.key, 40)), few));
     }
     text
-}
-
-fn overflows(summary: &Summary, verbose: bool) -> String {
-    let few = if verbose { usize::MAX } else { FEW };
-    let mut worst: Vec<_> = summary.overflows.iter().collect();
-    worst.sort_by_key(|overflow| std::cmp::Reverse(overflow.values));
-    let tensors = count(worst.len(), "tensor", "tensors");
-    let names = worst
-        .iter()
-        .map(|o| format!("{} ({})", shorten(&o.name, 60), o.values));
-    format!(
-        "finite values became infinite in {tensors}: {}",
-        list(names, few)
-    )
 }
 
 fn list(items: impl Iterator<Item = String>, few: usize) -> String {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::pickle::{self, Loaded};
-use crate::progress::Progress;
+use crate::progress::{Phase, Progress};
 use crate::read_at::{FileSource, ReadAt};
 use crate::torch::{self, Finding};
 
@@ -61,7 +61,7 @@ impl<'o> Guard<'o> {
         fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
     ) -> Result<Arc<dyn ReadAt>> {
         let failed = |e| Error::io(format!("cannot write a temporary file for {what}"), e);
-        self.progress.unpacking();
+        self.progress.phase(Phase::Unpacking);
         let mut file = tempfile::tempfile_in(&self.scratch).map_err(failed)?;
         fill(&mut |bytes| match self.progress.cancelled() {
             true => Err(Error::cancelled()),

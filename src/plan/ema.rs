@@ -1,16 +1,20 @@
-//! Averaged weights (EMA): which entries they are, and whose place they take.
+//! What becomes of averaged weights (EMA): which entries go, and whose place they take.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::Selected;
-use crate::checkpoint::{Averages, Checkpoint};
+use serde::Serialize;
+
+use super::averages::{self, AVERAGED, Averages, FLATTENED, Prefixes, Shaped};
+use super::{Selected, Skipped, Why, sum};
+use crate::checkpoint::{Checkpoint, Entry, Twin};
 use crate::error::{Error, Result};
 use crate::torch::Leaf;
 
 /// What becomes of averaged weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ema {
-    /// Entries among the model's own stay as they are; a tree of averages beside the model stays out.
+    /// Entries among the model's own stay as they are; a tree beside the model stays out.
     #[default]
     Keep,
     /// No averaged weight is written.
@@ -20,117 +24,271 @@ pub enum Ema {
 }
 
 /// What became of averaged weights.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct EmaReport {
-    /// Where they were: `model_ema.*`, or the key of a tree of their own.
+    /// What was asked for.
+    pub mode: Ema,
+    /// Where they are in the checkpoint, as in `model_ema.*`; `None` when it has none.
     pub layout: Option<String>,
+    /// Averages among the model's own entries that were written as they are, counters included.
+    pub kept: usize,
     /// Entries that were left out, counters included.
     pub dropped: usize,
     /// The size of those entries in bytes.
     pub dropped_bytes: u64,
-    /// Averages that took the place of a model's tensor.
+    /// Averages that were written under the model's names.
     pub used: usize,
     /// Tensors without an average, taken from the model.
     pub from_model: usize,
+    /// Averages of no tensor of the model, written under their own names.
+    pub unmatched: Vec<String>,
+    /// Raw weights that took the place of averages.
+    pub raw: usize,
 }
 
-/// latent-diffusion's prefix (ldm/modules/ema.py, `LitEma`).
-const PREFIX: &str = "model_ema.";
-/// Its buffers, which are no averages.
-const COUNTERS: &[&str] = &["decay", "num_updates"];
-/// The attribute that holds the wrapped module, where it is not the whole model.
+/// latent-diffusion's buffers, which are no averages.
+const FLATTENED_COUNTERS: &[&str] = &["decay", "num_updates"];
+/// The attribute that latent-diffusion averages, where that is not the whole model.
 const WRAPPED: &str = "model.";
 
-/// Applies `mode` to the model's tensors.
+/// Applies `mode` to the entries of the checkpoint's root.
 pub fn apply<'c>(
-    tensors: Vec<Selected<'c>>,
     checkpoint: &'c Checkpoint,
     mode: Ema,
+    skipped: &mut Vec<Skipped>,
 ) -> Result<(Vec<Selected<'c>>, EmaReport)> {
-    let mut report = EmaReport::default();
-    if mode == Ema::Keep {
-        return Ok((tensors, report));
+    let tensors: Vec<Selected> = checkpoint.entries.iter().map(Selected::from).collect();
+    let found = averages::find(checkpoint);
+    let layouts: Vec<String> = found.iter().map(Averages::describe).collect();
+    let mut report = EmaReport {
+        mode,
+        layout: (!layouts.is_empty()).then(|| layouts.join(", ")),
+        ..EmaReport::default()
+    };
+    let tensors = match mode {
+        Ema::Keep => {
+            let is_average = |tensor: &&Selected| owned(&found, &tensor.name);
+            report.kept = tensors.iter().filter(is_average).count();
+            tensors
+        }
+        Ema::Drop => drop_averages(tensors, &found, &mut report, skipped)?,
+        Ema::Only => only_averages(tensors, &found, &mut report)?,
+    };
+    Ok((tensors, report))
+}
+
+fn owned(found: &[Averages], name: &str) -> bool {
+    found.iter().any(|averages| averages.owns(name))
+}
+
+fn drop_averages<'c>(
+    mut tensors: Vec<Selected<'c>>,
+    found: &[Averages<'c>],
+    report: &mut EmaReport,
+    skipped: &mut Vec<Skipped>,
+) -> Result<Vec<Selected<'c>>> {
+    let nothing_left = |what: &str| {
+        Err(Error::usage(format!(
+            "--ema drop: {what} holds nothing but averaged weights, so nothing would be left; use --ema only"
+        )))
+    };
+    match found.first() {
+        Some(Averages::Swapped(raw)) => report.raw = use_raw(&mut tensors, raw)?,
+        Some(Averages::Root) => return nothing_left("what is converted"),
+        _ => {}
     }
-    if let Some(raw) = checkpoint.swapped {
-        return Err(Error::unsupported(format!(
-            "the file's state_dict already holds the averaged weights (the raw ones are under {raw:?}), \
-             and --ema does not handle this layout yet; choose a tree with --root"
-        )));
+    let (dropped, kept): (Vec<_>, Vec<_>) = tensors
+        .into_iter()
+        .partition(|tensor| owned(found, &tensor.name));
+    report.dropped = dropped.len();
+    report.dropped_bytes = sum(&dropped);
+    if kept.is_empty() {
+        return nothing_left("the state dict");
     }
-    if checkpoint.root_is_average {
-        if mode == Ema::Drop {
+    skipped.extend(dropped.iter().map(|tensor| tensor.skip(Why::Average)));
+    Ok(kept)
+}
+
+/// Puts raw weights in the place of averages. Those that have no counterpart are the model's too.
+fn use_raw<'c>(tensors: &mut Vec<Selected<'c>>, raw: &'c Twin) -> Result<usize> {
+    let prefixes =
+        averages::match_twin(raw, &shaped(tensors))?.ok_or_else(|| no_name(raw, "raw"))?;
+    let replaced = put(tensors, of_twin(raw, &prefixes))?;
+    Ok(replaced.used + replaced.unmatched.len())
+}
+
+fn only_averages<'c>(
+    tensors: Vec<Selected<'c>>,
+    found: &[Averages<'c>],
+    report: &mut EmaReport,
+) -> Result<Vec<Selected<'c>>> {
+    let Some(first) = found.first() else {
+        return Err(Error::usage(
+            "--ema only: the checkpoint holds no EMA weights (neither among the state dict's names, as \
+             model_ema.*, nor in a tree of their own)",
+        ));
+    };
+    let is_model = |averages: &Averages| matches!(averages, Averages::AveragedModel(_));
+    let used = match first {
+        // What is beside the root, or inside it, is not what was chosen.
+        Averages::Swapped(_) | Averages::Root => &found[..1],
+        // A model may have several parts, each with its average.
+        _ if found.len() == 1 || found.iter().all(is_model) => found,
+        _ => {
+            let places: Vec<String> = found.iter().map(Averages::describe).collect();
             return Err(Error::usage(format!(
-                "--ema drop: {:?} is itself a tree of EMA weights, nothing else would be left",
-                checkpoint.root
+                "--ema only: the checkpoint holds EMA weights in several places ({}); choose a tree of them with \
+                 --root",
+                places.join(", ")
             )));
         }
-        report.layout = Some(checkpoint.root.clone());
-        report.used = tensors.len();
-        return Ok((tensors, report));
-    }
-    let (averages, mut model): (Vec<_>, Vec<_>) = tensors
-        .into_iter()
-        .partition(|tensor| tensor.name.starts_with(PREFIX));
-
-    let counters_too = averages.len();
-    let bytes = super::sum(&averages);
-    let in_tree: HashMap<&str, Selected> = averages
-        .into_iter()
-        .filter_map(|tensor| Some((tensor.name.strip_prefix(PREFIX)?, tensor)))
-        .filter(|(key, _)| !COUNTERS.contains(key))
-        .collect();
-    if counters_too > 0 {
-        report.layout = Some(format!("{PREFIX}*"));
-    }
-
-    if mode == Ema::Drop {
-        report.dropped = counters_too;
-        report.dropped_bytes = bytes;
-        return Ok((model, report));
-    }
-    let used = if !in_tree.is_empty() {
-        use_in_tree(&mut model, &in_tree)?
-    } else {
-        let tree = only_tree(checkpoint)?;
-        report.layout = Some(tree.key.clone());
-        use_tree(&mut model, tree)?
     };
-    report.used = used;
-    report.from_model = model.len() - used;
-    Ok((model, report))
+    let layouts: Vec<String> = used.iter().map(Averages::describe).collect();
+    report.layout = Some(layouts.join(", "));
+    let (inside, mut model): (Vec<_>, Vec<_>) = tensors
+        .into_iter()
+        .partition(|tensor| owned(used, &tensor.name));
+    let mut others: Vec<(String, Selected)> = Vec::new();
+    for averages in used {
+        match averages {
+            Averages::Swapped(_) | Averages::Root => {
+                report.used = model.len();
+                return Ok(model);
+            }
+            Averages::Flattened => {
+                report.used = use_flattened(&mut model, &inside)?;
+                report.from_model = model.len() - report.used;
+                return Ok(model);
+            }
+            Averages::AveragedModel(prefix) => {
+                others.extend(of_averaged_model(&inside, prefix, &shaped(&model))?);
+            }
+            Averages::Twin(twin) => {
+                let prefixes = averages::match_twin(twin, &shaped(&model))?
+                    .ok_or_else(|| no_name(twin, "EMA"))?;
+                others.extend(of_twin(twin, &prefixes));
+            }
+        }
+    }
+    let replaced = put(&mut model, others)?;
+    report.used = replaced.used;
+    report.from_model = model.len() - replaced.used - replaced.unmatched.len();
+    report.unmatched = replaced.unmatched;
+    Ok(model)
+}
+
+/// What was put in the place of the model's tensors.
+struct Replaced {
+    used: usize,
+    /// Names that the model did not have.
+    unmatched: Vec<String>,
+}
+
+/// The averages of an AveragedModel by the names of the model's tensors.
+fn of_averaged_model<'c>(
+    inside: &[Selected<'c>],
+    prefix: &str,
+    model: &[Shaped],
+) -> Result<Vec<(String, Selected<'c>)>> {
+    let own = shaped(inside).into_iter();
+    let own = own.filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, shape)));
+    let own: Vec<Shaped> = own.collect();
+    // Without a model beside it, it is all there is.
+    let prefixes = averages::match_names(&own, model, &[AVERAGED], prefix)?.unwrap_or(Prefixes {
+        tree: AVERAGED,
+        model: String::new(),
+    });
+    let named = |tensor: &Selected<'c>| {
+        let name = prefixes.name(tensor.name.strip_prefix(prefix)?)?;
+        Some((name, tensor.clone()))
+    };
+    Ok(inside.iter().filter_map(named).collect())
+}
+
+fn shaped<'a>(tensors: &'a [Selected]) -> Vec<Shaped<'a>> {
+    let shaped = |tensor: &'a Selected| (tensor.name.as_str(), averages::shape(tensor.leaf));
+    tensors.iter().map(shaped).collect()
+}
+
+/// The tensors of a tree beside the root by the names of the model's tensors.
+fn of_twin<'c>(twin: &'c Twin, prefixes: &Prefixes) -> Vec<(String, Selected<'c>)> {
+    let named = |entry: &'c Entry| {
+        let selected = Selected {
+            tree: &twin.key,
+            ..Selected::from(entry)
+        };
+        Some((prefixes.name(&entry.name)?, selected))
+    };
+    twin.entries.iter().filter_map(named).collect()
+}
+
+fn no_name(twin: &Twin, what: &str) -> Error {
+    Error::unsupported(format!(
+        "no name in the tree of {what} weights {:?} is a name of the model; choose it with --root {:?}",
+        twin.key, twin.key
+    ))
+}
+
+/// Puts tensors in the place of the model's tensors of those names, and adds the others.
+fn put<'c>(model: &mut Vec<Selected<'c>>, others: Vec<(String, Selected<'c>)>) -> Result<Replaced> {
+    let places = model.iter().enumerate();
+    let places: HashMap<String, usize> = places.map(|(i, t)| (t.name.clone(), i)).collect();
+    let mut taken: HashMap<usize, String> = HashMap::new();
+    let mut replaced = Replaced {
+        used: 0,
+        unmatched: Vec::new(),
+    };
+    for (name, other) in others {
+        let Some(place) = places.get(&name) else {
+            replaced.unmatched.push(name.clone());
+            model.push(Selected { name, ..other });
+            continue;
+        };
+        if let Some(first) = taken.insert(*place, other.source_name()) {
+            return Err(Error::unsupported(format!(
+                "both {first:?} and {:?} are averages of {name:?}; leave one of them out with --root",
+                other.source_name()
+            )));
+        }
+        replace(&mut model[*place], &other)?;
+        replaced.used += 1;
+    }
+    Ok(replaced)
 }
 
 /// Puts latent-diffusion's averages in the place of the model's tensors.
 ///
 /// An average's name is the parameter's name inside the wrapped module with all dots removed, which cannot
 /// be inverted: the map goes from the model's names to the averages' names.
-fn use_in_tree<'c>(
-    model: &mut [Selected<'c>],
-    averages: &HashMap<&str, Selected<'c>>,
-) -> Result<usize> {
+fn use_flattened<'c>(model: &mut [Selected<'c>], inside: &[Selected<'c>]) -> Result<usize> {
+    let averages: HashMap<&str, &Selected> = inside
+        .iter()
+        .filter_map(|tensor| Some((tensor.name.strip_prefix(FLATTENED)?, tensor)))
+        .filter(|(key, _)| !FLATTENED_COUNTERS.contains(key))
+        .collect();
     let flat = |name: &str| name.replace('.', "");
-    let inside = |name: &str| name.strip_prefix(WRAPPED).map(flat);
+    let part = |name: &str| name.strip_prefix(WRAPPED).map(flat);
     let whole = |name: &str| Some(flat(name));
     let matches = |flatten: &dyn Fn(&str) -> Option<String>| {
-        let names = model.iter().filter_map(|tensor| flatten(tensor.name));
+        let names = model.iter().filter_map(|tensor| flatten(&tensor.name));
         names.filter(|n| averages.contains_key(n.as_str())).count()
     };
     // Which module was wrapped shows in which reading explains more of the averages.
-    let flatten: &dyn Fn(&str) -> Option<String> = if matches(&inside) >= matches(&whole) {
-        &inside
+    let flatten: &dyn Fn(&str) -> Option<String> = if matches(&part) >= matches(&whole) {
+        &part
     } else {
         &whole
     };
 
-    let mut owners: HashMap<String, &str> = HashMap::new();
+    let mut owners: HashMap<String, String> = HashMap::new();
     for tensor in model {
-        let Some(key) = flatten(tensor.name) else {
+        let Some(key) = flatten(&tensor.name) else {
             continue;
         };
         let Some(average) = averages.get(key.as_str()) else {
             continue;
         };
-        if let Some(first) = owners.insert(key, tensor.name) {
+        if let Some(first) = owners.insert(key, tensor.name.clone()) {
             return Err(Error::unsupported(format!(
                 "the tensors {first:?} and {:?} would share the average {:?}, so --ema only cannot tell \
                  whose it is",
@@ -139,98 +297,34 @@ fn use_in_tree<'c>(
         }
         replace(tensor, average)?;
     }
-    let orphan = averages
+    let orphans = averages
         .iter()
         .filter(|(key, _)| !owners.contains_key(**key));
-    match orphan.map(|(_, average)| average.name).min() {
+    match orphans.map(|(_, average)| &average.name).min() {
         None => Ok(owners.len()),
-        Some(name) => Err(no_owner(name)),
+        Some(name) => Err(Error::unsupported(format!(
+            "--ema only: the average {name:?} belongs to no tensor of the model, and nothing may be lost; \
+             use --ema keep or drop"
+        ))),
     }
 }
 
-/// The one tree of averages beside the model.
-fn only_tree(checkpoint: &Checkpoint) -> Result<&Averages> {
-    match checkpoint.averages.as_slice() {
-        [tree] => Ok(tree),
-        [] => Err(Error::usage(
-            "--ema only: the file holds no EMA weights (neither model_ema.* nor a tree of their own)",
-        )),
-        trees => {
-            let keys: Vec<&str> = trees.iter().map(|tree| tree.key.as_str()).collect();
-            Err(Error::usage(format!(
-                "--ema only: the file holds more than one tree of EMA weights ({}); choose one with --root",
-                keys.join(", ")
-            )))
-        }
-    }
-}
-
-/// Prefixes under which averaging wrappers keep the model's names.
-const TREE_PREFIXES: &[&str] = &["", "module.", "ema_model.", "state_dict.", "shadow."];
-
-/// Puts the averages of a tree that uses the model's names in the place of the model's tensors.
-fn use_tree<'c>(model: &mut [Selected<'c>], tree: &'c Averages) -> Result<usize> {
-    let names: HashSet<&str> = model.iter().map(|tensor| tensor.name).collect();
-    let matches = |prefix: &str| {
-        let relative = tree
-            .entries
-            .iter()
-            .filter_map(|e| e.name.strip_prefix(prefix));
-        relative.filter(|name| names.contains(name)).count()
-    };
-    // The first of the best: max_by_key alone would take the last.
-    let prefix = TREE_PREFIXES
-        .iter()
-        .rev()
-        .max_by_key(|prefix| matches(prefix))
-        .filter(|prefix| matches(prefix) > 0)
-        .ok_or_else(|| {
-            Error::unsupported(format!(
-                "--ema only: no name in the EMA tree {:?} is a name of the model; choose it with --root {:?}",
-                tree.key, tree.key
-            ))
-        })?;
-    let averages: HashMap<&str, Selected> = tree
-        .entries
-        .iter()
-        .filter_map(|entry| Some((entry.name.strip_prefix(prefix)?, Selected::from(entry))))
-        .collect();
-    let orphan = averages.keys().filter(|name| !names.contains(**name)).min();
-    if let Some(orphan) = orphan
-        && !matches!(*orphan, "n_averaged" | "decay" | "updates")
-    {
-        return Err(no_owner(orphan));
-    }
-    let mut used = 0;
-    for tensor in model {
-        if let Some(average) = averages.get(tensor.name) {
-            replace(tensor, average)?;
-            used += 1;
-        }
-    }
-    Ok(used)
-}
-
-/// Keeps the name, takes the average's data.
-fn replace<'c>(tensor: &mut Selected<'c>, average: &Selected<'c>) -> Result<()> {
-    if let (Leaf::Tensor(raw), Leaf::Tensor(averaged)) = (tensor.leaf, average.leaf)
-        && raw.shape() != averaged.shape()
+/// Keeps the name, takes the other's data.
+fn replace<'c>(tensor: &mut Selected<'c>, other: &Selected<'c>) -> Result<()> {
+    if let (Leaf::Tensor(own), Leaf::Tensor(others)) = (tensor.leaf, other.leaf)
+        && own.shape() != others.shape()
     {
         return Err(Error::corrupt(format!(
-            "the tensor {:?} has shape {:?}, but its average {:?} has {:?}; use --ema drop or keep",
+            "the tensor {:?} has shape {:?}, but its twin {:?} has {:?}; choose another --ema mode",
             tensor.name,
-            raw.shape(),
-            average.name,
-            averaged.shape()
+            own.shape(),
+            other.source_name(),
+            others.shape()
         )));
     }
-    tensor.leaf = average.leaf;
+    *tensor = Selected {
+        name: std::mem::take(&mut tensor.name),
+        ..other.clone()
+    };
     Ok(())
-}
-
-fn no_owner(name: &str) -> Error {
-    Error::unsupported(format!(
-        "--ema only: the average {name:?} belongs to no tensor of the model, and nothing may be lost; \
-         use --ema keep or drop"
-    ))
 }

@@ -1,19 +1,31 @@
 //! Pure functions: checkpoint + options → [`Plan`], which fixes every byte of the output but the data.
 
+mod averages;
+mod cast;
 mod ema;
 mod layout;
+mod metadata;
+mod rename;
 mod select;
 mod shard;
+mod ties;
 
 use std::collections::BTreeMap;
+
+use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Entry};
 use crate::dtype::{ByteOrder, Dtype};
 use crate::error::{Error, ErrorKind, Result};
 use crate::torch::{Leaf, Tensor, TensorInfo};
 
+pub use cast::{FloatType, OnOverflow};
 pub use ema::{Ema, EmaReport};
-pub use shard::{Shard, ShardNames};
+pub use metadata::MetadataOptions;
+pub(crate) use metadata::{HASHES, LEGACY_HASH};
+pub use rename::Rename;
+pub use shard::{Cut, ShardNames, Shards};
+pub use ties::{Ties, TiesReport};
 
 /// What is done to the tensors on the way, in the order in which it is done.
 #[derive(Debug, Clone, Default)]
@@ -25,49 +37,48 @@ pub struct PlanOptions {
     pub include: Vec<String>,
     /// Glob patterns of names to leave out. Default: none.
     pub exclude: Vec<String>,
+    /// What becomes of names, each in its turn. Default: none.
+    pub rename: Vec<Rename>,
+    /// Prefixes that names lose, each in its turn. Default: none.
+    pub strip_prefix: Vec<String>,
     /// The type to which floating point tensors are cast. Default: `None`, each keeps its own.
     pub dtype: Option<FloatType>,
+    /// Glob patterns of tensors, by their names in the output, that are not cast. Default: none.
+    pub keep_dtype: Vec<String>,
+    /// What is done about values that a cast makes infinite. Default: [`OnOverflow::Warn`].
+    pub on_overflow: OnOverflow,
+    /// What becomes of tensors that share memory. Default: [`Ties::Copy`].
+    pub ties: Ties,
+    /// What the output's metadata says beside `format: pt`. Default: nothing.
+    pub metadata: MetadataOptions,
 }
 
-/// A type to cast to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the variants are torch's dtypes of the same name
-pub enum FloatType {
-    Float32,
-    Float16,
-    BFloat16,
-}
-
-impl FloatType {
-    /// The type to cast to for that dtype.
-    fn of(dtype: Dtype) -> Option<FloatType> {
-        let all = [FloatType::Float32, FloatType::Float16, FloatType::BFloat16];
-        all.into_iter().find(|float| float.dtype() == dtype)
-    }
-
-    /// The dtype of that name.
-    pub fn dtype(self) -> Dtype {
-        match self {
-            FloatType::Float32 => Dtype::Float32,
-            FloatType::Float16 => Dtype::Float16,
-            FloatType::BFloat16 => Dtype::BFloat16,
-        }
-    }
-}
-
-/// Everything about the output but the tensors' data: names, dtypes, shapes, offsets.
+/// Everything about the output but the tensors' data.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The output's tensors in the output's order.
+    /// The output, if it is one file; see [`into_shards`](Plan::into_shards).
+    pub file: PlannedFile,
+    /// What becomes of averaged weights.
+    pub ema: EmaReport,
+    /// Tensors that share memory.
+    pub ties: TiesReport,
+    /// Tensors below the root that are not written.
+    pub skipped: Vec<Skipped>,
+    /// What may not be meant; each a sentence.
+    pub warnings: Vec<String>,
+    /// What could be done too; each a sentence.
+    pub hints: Vec<String>,
+}
+
+/// A file of the output: names, dtypes, shapes, offsets.
+#[derive(Debug, Clone)]
+pub struct PlannedFile {
+    /// Its tensors in their order in the file.
     pub tensors: Vec<Planned>,
-    /// Size of the output's data section in bytes.
+    /// Size of its data section in bytes.
     pub data_bytes: u64,
     /// The header's `__metadata__`.
     pub metadata: BTreeMap<String, String>,
-    /// What became of averaged weights.
-    pub ema: EmaReport,
-    /// Tensors that `include` and `exclude` left out, and their size in bytes.
-    pub deselected: (usize, u64),
 }
 
 /// One tensor of the output.
@@ -75,6 +86,10 @@ pub struct Plan {
 pub struct Planned {
     /// Its name in the output.
     pub name: String,
+    /// Its name in the checkpoint, below the root; with the key of a tree beside the root where it lies there.
+    pub source_name: String,
+    /// Its place in the checkpoint's order.
+    pub order: usize,
     /// Where its elements come from.
     pub source: Tensor,
     /// Its dtype in the output.
@@ -83,25 +98,81 @@ pub struct Planned {
     pub cast: Option<FloatType>,
     /// Its shape as safetensors counts it.
     pub shape: Vec<usize>,
-    /// Where its data starts in the output's data section, in bytes.
+    /// Where its data starts in the file's data section, in bytes.
     pub start: u64,
     /// Where its data ends, in bytes.
     pub end: u64,
 }
 
+/// A tensor that is not written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Its name: in the checkpoint, or in the output for an alias.
+    pub name: String,
+    /// The size of its elements in bytes.
+    pub bytes: u64,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why a tensor is not written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It matches no pattern of `include`.
+    NotIncluded,
+    /// It matches this pattern of `exclude`.
+    Excluded(String),
+    /// It is an averaged weight, or counts them.
+    Average,
+    /// It is the same as this one.
+    Alias(String),
+}
+
 /// A tensor on its way into the plan.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Selected<'c> {
-    pub name: &'c str,
-    pub leaf: &'c Leaf,
+#[derive(Debug, Clone)]
+struct Selected<'c> {
+    /// Its name so far.
+    name: String,
+    /// The key of the tree beside the root that it lies in; empty for the root.
+    tree: &'c str,
+    /// Its name there.
+    origin: &'c str,
+    leaf: &'c Leaf,
 }
 
 impl<'c> From<&'c Entry> for Selected<'c> {
     fn from(entry: &'c Entry) -> Selected<'c> {
         Selected {
-            name: &entry.name,
+            name: entry.name.clone(),
+            tree: "",
+            origin: &entry.name,
             leaf: &entry.leaf,
         }
+    }
+}
+
+impl Selected<'_> {
+    fn source_name(&self) -> String {
+        match self.tree {
+            "" => self.origin.to_owned(),
+            tree => format!("{tree}.{}", self.origin),
+        }
+    }
+
+    fn skip(&self, why: Why) -> Skipped {
+        Skipped {
+            name: self.source_name(),
+            bytes: self.leaf.bytes(),
+            why,
+        }
+    }
+}
+
+impl Planned {
+    /// The size of its data in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.end - self.start
     }
 }
 
@@ -109,9 +180,16 @@ impl PlanOptions {
     /// Checks what can be checked without a file.
     ///
     /// # Errors
-    /// [`Usage`](ErrorKind::Usage) for a pattern that is no glob.
+    /// [`Usage`](ErrorKind::Usage) for a pattern that is no glob, and for metadata that is set twice.
     pub fn check(&self) -> Result<()> {
-        select::select(Vec::new(), &self.include, &self.exclude).map(drop)
+        for (option, patterns) in [
+            ("--include", &self.include),
+            ("--exclude", &self.exclude),
+            ("--keep-dtype", &self.keep_dtype),
+        ] {
+            select::globs(option, patterns)?;
+        }
+        self.metadata.check()
     }
 }
 
@@ -123,44 +201,73 @@ impl Plan {
     /// cannot be written, and [`Usage`](ErrorKind::Usage) when the options leave nothing, collide, or ask
     /// for averages that the file does not have.
     pub fn new(checkpoint: &Checkpoint, options: &PlanOptions) -> Result<Plan> {
-        let all = checkpoint.entries.iter().map(Selected::from).collect();
-        let (all, ema) = ema::apply(all, checkpoint, options.ema)?;
-        let total = (all.len(), sum(&all));
-        let selected = select::select(all, &options.include, &options.exclude)?;
-        let deselected = (total.0 - selected.len(), total.1 - sum(&selected));
+        let mut skipped = Vec::new();
+        let mut warnings = Vec::new();
+        let (all, ema) = ema::apply(checkpoint, options.ema, &mut skipped)?;
+        let total = all.len();
+        let (include, exclude) = (&options.include, &options.exclude);
+        let mut selected = select::select(all, include, exclude, &mut skipped, &mut warnings)?;
         if selected.is_empty() {
             return Err(Error::usage(format!(
-                "no tensor is left to write: the options leave out all {}",
-                total.0
+                "no tensor is left to write: the options leave out all {total}"
             )));
         }
-        let tensors = selected
-            .iter()
-            .map(|tensor| {
-                let info = writable(checkpoint, tensor)?;
-                layout::place(tensor.name, info, options.dtype)
-            })
-            .collect::<Result<Vec<Planned>>>()?;
-        let (tensors, data_bytes) = layout::arrange(tensors)?;
+        let (renames, prefixes) = (&options.rename, &options.strip_prefix);
+        rename::rename(&mut selected, renames, prefixes, &mut warnings)?;
+
+        let mut casts = cast::Casts::new(options.dtype, &options.keep_dtype)?;
+        let mut tensors = Vec::with_capacity(selected.len());
+        for (order, tensor) in selected.iter().enumerate() {
+            let source = writable(checkpoint, tensor)?;
+            let cast = casts.choose(&tensor.name, source);
+            tensors.push(layout::place(tensor, source, cast, order)?);
+        }
+        let unmatched = casts.unused().map(|index| &options.keep_dtype[index]);
+        warnings.extend(unmatched.map(|pattern| unused("--keep-dtype", pattern)));
+        rename::check_names(&tensors)?;
+
+        let (tensors, ties) = ties::apply(tensors, options.ties, &mut skipped)?;
+        let mut metadata = options.metadata.collect(checkpoint, &mut warnings)?;
+        for (name, kept) in &ties.aliases {
+            if metadata.insert(name.clone(), kept.clone()).is_some() {
+                return Err(Error::usage(format!(
+                    "the metadata {name:?} is needed to name the tensor that stands for {name:?}; use another key, \
+                     or --ties copy"
+                )));
+            }
+        }
+        let hint = rename::hint(&tensors);
         Ok(Plan {
-            tensors,
-            data_bytes,
-            // transformers refuses files without it.
-            metadata: BTreeMap::from([("format".to_owned(), "pt".to_owned())]),
+            file: PlannedFile::new(tensors, metadata)?,
             ema,
-            deselected,
+            ties,
+            skipped,
+            warnings,
+            hints: hint.into_iter().collect(),
         })
     }
+}
 
-    /// How many tensors change their dtype.
-    pub fn cast_count(&self) -> usize {
-        self.tensors.iter().filter(|t| t.cast.is_some()).count()
+impl PlannedFile {
+    /// Gives tensors of different names their places.
+    fn new(tensors: Vec<Planned>, metadata: BTreeMap<String, String>) -> Result<PlannedFile> {
+        let (tensors, data_bytes) = layout::arrange(tensors)?;
+        Ok(PlannedFile {
+            tensors,
+            data_bytes,
+            metadata,
+        })
     }
+}
+
+/// What is said of a pattern without a use.
+fn unused(option: &str, pattern: &str) -> String {
+    format!("{option} {pattern:?} matches no tensor")
 }
 
 /// The tensor behind a name, if it can be written.
 fn writable<'c>(checkpoint: &Checkpoint, tensor: &Selected<'c>) -> Result<&'c Tensor> {
-    let name = tensor.name;
+    let name = tensor.source_name();
     let found = match tensor.leaf {
         Leaf::Tensor(found) => found,
         Leaf::Refused(refusal) => {
@@ -175,7 +282,7 @@ fn writable<'c>(checkpoint: &Checkpoint, tensor: &Selected<'c>) -> Result<&'c Te
         }
     };
     for view in found.views().filter(|view| view.numel() > 0) {
-        check_storage(checkpoint, name, view)?;
+        check_storage(checkpoint, &name, view)?;
     }
     Ok(found)
 }

@@ -2,27 +2,48 @@
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-use super::Selected;
+use super::{Selected, Skipped, Why, unused};
 use crate::error::{Error, Result};
 
-/// The tensors that match an `include` pattern (or any, when there is none) and no `exclude` pattern.
+/// Keeps the tensors that match an `include` pattern (or any, when there is none) and no `exclude` pattern.
+/// Says which others there were, and which patterns matched nothing.
 pub fn select<'c>(
-    mut tensors: Vec<Selected<'c>>,
+    tensors: Vec<Selected<'c>>,
     include: &[String],
     exclude: &[String],
+    skipped: &mut Vec<Skipped>,
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<Selected<'c>>> {
-    if !include.is_empty() {
-        let include = globs("--include", include)?;
-        tensors.retain(|tensor| include.is_match(tensor.name));
+    let wanted = globs("--include", include)?;
+    let unwanted = globs("--exclude", exclude)?;
+    let mut included = vec![false; include.len()];
+    let mut excluded = vec![false; exclude.len()];
+    let mut kept = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let by = wanted.matches(&tensor.name);
+        by.iter().for_each(|index| included[*index] = true);
+        let against = unwanted.matches(&tensor.name);
+        against.iter().for_each(|index| excluded[*index] = true);
+        if by.is_empty() && !include.is_empty() {
+            skipped.push(tensor.skip(Why::NotIncluded));
+        } else if let Some(index) = against.first() {
+            skipped.push(tensor.skip(Why::Excluded(exclude[*index].clone())));
+        } else {
+            kept.push(tensor);
+        }
     }
-    if !exclude.is_empty() {
-        let exclude = globs("--exclude", exclude)?;
-        tensors.retain(|tensor| !exclude.is_match(tensor.name));
+    for (option, patterns, used) in [
+        ("--include", include, included),
+        ("--exclude", exclude, excluded),
+    ] {
+        let missed = patterns.iter().zip(used).filter(|(_, used)| !used);
+        warnings.extend(missed.map(|(pattern, _)| unused(option, pattern)));
     }
-    Ok(tensors)
+    Ok(kept)
 }
 
-fn globs(option: &str, patterns: &[String]) -> Result<GlobSet> {
+/// A set of patterns in which `*` also matches dots.
+pub fn globs(option: &str, patterns: &[String]) -> Result<GlobSet> {
     let bad = |e: globset::Error| Error::usage(format!("{option}: {e}"));
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {

@@ -4,17 +4,17 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Plan, Planned, layout};
+use super::{Plan, Planned, PlannedFile};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
-/// One of several output files.
-#[derive(Debug, Clone)]
-pub struct Shard {
-    /// Its name, as in `model-00001-of-00003.safetensors`.
-    pub name: String,
-    /// What it holds.
-    pub plan: Plan,
+/// How an output is cut into files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// As the input is.
+    AsInput,
+    /// By Hugging Face's rule, into files with at most so many bytes of tensors, as far as single tensors allow.
+    MaxBytes(u64),
 }
 
 /// The names of a sharded output.
@@ -41,6 +41,19 @@ impl ShardNames {
         }
     }
 
+    /// Names made of a stem: `model` gives `model-00001-of-00003.safetensors`.
+    pub fn of_stem(stem: impl Into<String>) -> ShardNames {
+        ShardNames {
+            stem: stem.into(),
+            variant: String::new(),
+        }
+    }
+
+    /// The name of a file that holds everything, as in `model.safetensors`.
+    pub fn single(&self) -> String {
+        format!("{}{}.safetensors", self.stem, self.variant)
+    }
+
     /// The name of the output's index, as in `model.safetensors.index.json`.
     pub fn index(&self) -> String {
         format!("{}.safetensors.index{}.json", self.stem, self.variant)
@@ -54,8 +67,17 @@ impl ShardNames {
     }
 }
 
+/// A plan that is cut into files.
+#[derive(Debug, Clone)]
+pub struct Shards {
+    /// The files and their names.
+    pub files: Vec<(String, PlannedFile)>,
+    /// The content of the index; `None` when one file, which has no number in its name, holds everything.
+    pub index: Option<Vec<u8>>,
+}
+
 impl Plan {
-    /// Cuts the plan into files as the input is cut, and gives the index beside them.
+    /// Cuts the plan into files.
     ///
     /// # Errors
     /// [`Corrupt`](crate::ErrorKind::Corrupt) for a plan of another checkpoint.
@@ -63,49 +85,115 @@ impl Plan {
         self,
         checkpoint: &Checkpoint,
         names: &ShardNames,
-    ) -> Result<(Vec<Shard>, Vec<u8>)> {
-        let mut files: Vec<Vec<Planned>> = checkpoint.files().iter().map(|_| Vec::new()).collect();
-        for mut tensor in self.tensors {
-            let view = tensor.source.views().next();
-            let file = match view {
-                Some(view) => checkpoint.file(view.storage())?,
-                None => 0,
-            };
-            // Each file has its own offsets.
-            (tensor.start, tensor.end) = (0, tensor.end - tensor.start);
-            let file = files.get_mut(file);
-            file.ok_or_else(|| Error::corrupt("a tensor lies in no file"))?
-                .push(tensor);
-        }
+        cut: Cut,
+    ) -> Result<Shards> {
+        let PlannedFile {
+            mut tensors,
+            mut metadata,
+            ..
+        } = self.file;
+        tensors.sort_unstable_by_key(|tensor| tensor.order);
+        let mut files = match cut {
+            Cut::AsInput => by_file(tensors, checkpoint)?,
+            Cut::MaxBytes(max) => by_size(tensors, max),
+        };
         files.retain(|tensors| !tensors.is_empty());
         let of = files.len();
+        let is_single = of == 1 && cut != Cut::AsInput;
+        if !is_single {
+            // As in huggingface_hub, the index tells of names that stand for others.
+            metadata.retain(|name, _| !self.ties.aliases.contains_key(name));
+        }
         let mut shards = Vec::with_capacity(of);
         for (index, tensors) in files.into_iter().enumerate() {
-            let (tensors, data_bytes) = layout::arrange(tensors)?;
-            shards.push(Shard {
-                name: names.shard(index + 1, of),
-                plan: Plan {
-                    tensors,
-                    data_bytes,
-                    metadata: self.metadata.clone(),
-                    ema: self.ema.clone(),
-                    deselected: self.deselected,
-                },
+            let name = match is_single {
+                true => names.single(),
+                false => names.shard(index + 1, of),
+            };
+            shards.push((name, PlannedFile::new(tensors, metadata.clone())?));
+        }
+        if is_single {
+            return Ok(Shards {
+                files: shards,
+                index: None,
             });
         }
-        let mut metadata = checkpoint.shard_metadata.clone().unwrap_or_default();
-        let total: u64 = shards.iter().map(|shard| shard.plan.data_bytes).sum();
-        metadata.insert("total_size".to_owned(), total.into());
-        let index = index(metadata, &shards)?;
-        Ok((shards, index))
+        let mut about = checkpoint.shard_metadata.clone().unwrap_or_default();
+        let aliases = self.ties.aliases.into_iter();
+        about.extend(aliases.map(|(name, kept)| (name, kept.into())));
+        let total: u64 = shards.iter().map(|(_, file)| file.data_bytes).sum();
+        about.insert("total_size".to_owned(), total.into());
+        let index = index(about, &shards)?;
+        Ok(Shards {
+            files: shards,
+            index: Some(index),
+        })
     }
 }
 
+/// The files of the input, each with its tensors.
+fn by_file(tensors: Vec<Planned>, checkpoint: &Checkpoint) -> Result<Vec<Vec<Planned>>> {
+    let mut files: Vec<Vec<Planned>> = checkpoint.files().iter().map(|_| Vec::new()).collect();
+    for tensor in tensors {
+        let view = tensor.source.views().next();
+        let file = match view {
+            Some(view) => checkpoint.file(view.storage())?,
+            None => 0,
+        };
+        let file = files.get_mut(file);
+        file.ok_or_else(|| Error::corrupt("a tensor lies in no file"))?
+            .push(tensor);
+    }
+    Ok(files)
+}
+
+/// Hugging Face's rule (huggingface_hub/serialization/_base.py): in the state dict's order, a file is closed when
+/// the next tensor would make it larger than `max` bytes, and a tensor larger than that gets a file of its own
+/// at once, in front of the one that is being filled.
+fn by_size(tensors: Vec<Planned>, max: u64) -> Vec<Vec<Planned>> {
+    let mut files = Vec::new();
+    let mut current: Vec<Planned> = Vec::new();
+    let mut size = 0u64;
+    let (empty, tensors): (Vec<_>, Vec<_>) = tensors.into_iter().partition(|t| t.bytes() == 0);
+    let mut empty = empty.into_iter();
+    // To that library tensors without bytes share one storage, and so they stay with the first of them.
+    let mut first_empty = empty.next();
+    for tensor in tensors {
+        if first_empty
+            .as_ref()
+            .is_some_and(|first| first.order < tensor.order)
+        {
+            current.extend(first_empty.take());
+        }
+        let bytes = tensor.bytes();
+        if bytes > max {
+            files.push(vec![tensor]);
+            continue;
+        }
+        if size + bytes > max {
+            files.push(std::mem::take(&mut current));
+            size = 0;
+        }
+        size += bytes;
+        current.push(tensor);
+    }
+    current.extend(first_empty);
+    files.push(current);
+    let is_home = |file: &&mut Vec<Planned>| file.iter().any(|tensor| tensor.bytes() == 0);
+    if let Some(file) = files.iter_mut().find(is_home) {
+        file.extend(empty);
+    }
+    files
+}
+
 /// The index as transformers writes it: `json.dumps(index, indent=2, sort_keys=True) + "\n"`.
-fn index(metadata: serde_json::Map<String, Value>, shards: &[Shard]) -> Result<Vec<u8>> {
-    let of_shard = |shard: &Shard| {
-        let file = Value::from(shard.name.clone());
-        let names = shard.plan.tensors.iter().map(|tensor| tensor.name.clone());
+fn index(
+    metadata: serde_json::Map<String, Value>,
+    shards: &[(String, PlannedFile)],
+) -> Result<Vec<u8>> {
+    let of_shard = |(name, file): &(String, PlannedFile)| {
+        let names = file.tensors.iter().map(|tensor| tensor.name.clone());
+        let file = Value::from(name.clone());
         names
             .map(move |name| (name, file.clone()))
             .collect::<Vec<_>>()

@@ -6,7 +6,7 @@ use super::tensor::{self, TensorInfo};
 use crate::dtype::Dtype;
 
 /// A tensor put together from parts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Assembled {
     dtype: Dtype,
     shape: Vec<u64>,
@@ -16,7 +16,7 @@ pub struct Assembled {
 }
 
 /// A box of an [`Assembled`] tensor and where its elements lie.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Part {
     /// The position of the box's first element in the grid, in elements.
     pub offsets: Vec<u64>,

@@ -49,7 +49,7 @@ impl From<Result<TensorInfo, Refusal>> for Leaf {
 }
 
 /// A dense tensor: names no data, only where it lies.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Tensor {
     /// A view of one storage.
     View(TensorInfo),

@@ -4,7 +4,7 @@ use super::storage::StorageId;
 use crate::dtype::Dtype;
 
 /// Where a tensor's elements lie in its storage. Every element is known to lie inside it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TensorInfo {
     dtype: Dtype,
     shape: Vec<u64>,

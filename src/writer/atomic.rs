@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+use crate::read_at::FileSource;
 
 /// A file in the making: a temporary file beside its final name. Dropped without [`commit`], it is removed.
 #[derive(Debug)]
@@ -38,6 +39,11 @@ impl Target {
         })
     }
 
+    /// The name that the file will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The folder in which the file is made.
     pub fn folder(&self) -> &Path {
         folder_of(&self.path)
@@ -63,6 +69,16 @@ impl Target {
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         write_all_at(self.temp.as_file(), bytes, offset)
             .map_err(|e| Error::io("cannot write the output", e).in_file(&self.path))
+    }
+
+    /// Reads what was written.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io).
+    pub fn reader(&self) -> Result<FileSource> {
+        let file = self.temp.as_file().try_clone();
+        file.and_then(FileSource::new)
+            .map_err(|e| Error::io("cannot read the output again", e).in_file(&self.path))
     }
 
     /// Waits until the content survives a power failure.

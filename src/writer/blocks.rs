@@ -5,16 +5,20 @@
 //! sequential stream.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde::Serialize;
 
 use super::atomic::Target;
 use super::check::Checks;
 use super::fill::{Filler, Scratch};
 use super::header;
+use super::kernel::CastStats;
 use super::source::Sources;
 use crate::checkpoint::Checkpoint;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Planned};
+use crate::plan::{OnOverflow, Planned, PlannedFile};
 use crate::progress::Progress;
 use crate::torch::TensorInfo;
 
@@ -24,21 +28,28 @@ const BLOCK: u64 = 256 * 1024;
 const STRIDED_BLOCK: u64 = 2 * 1024 * 1024;
 
 /// What was written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Written {
     /// Size of the file in bytes.
     pub bytes: u64,
-    /// Tensors in which finite values became infinite, in the output's order.
-    pub overflows: Vec<Overflow>,
+    /// What each cast did, in the output's order.
+    pub casts: Vec<CastReport>,
 }
 
-/// Finite values of a tensor that became infinite in a cast.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Overflow {
-    /// The tensor's name.
+/// What the cast of a tensor did to its values.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CastReport {
+    /// The tensor's name in the output.
     pub name: String,
-    /// How many values.
-    pub values: u64,
+    /// Its dtype before.
+    pub from: Dtype,
+    /// Its dtype in the output.
+    pub to: Dtype,
+    /// Its elements.
+    pub elements: u64,
+    /// What became of them.
+    #[serde(flatten)]
+    pub stats: CastStats,
 }
 
 enum Work {
@@ -50,12 +61,12 @@ enum Work {
 
 /// A file that is about to be written.
 pub struct Output<'p> {
-    plan: &'p Plan,
-    header: Vec<u8>,
+    pub(super) plan: &'p PlannedFile,
+    pub(super) header: Vec<u8>,
 }
 
 impl<'p> Output<'p> {
-    pub fn new(plan: &'p Plan) -> Result<Output<'p>> {
+    pub fn new(plan: &'p PlannedFile) -> Result<Output<'p>> {
         let header = header::encode(plan)?;
         Ok(Output { plan, header })
     }
@@ -66,12 +77,13 @@ impl<'p> Output<'p> {
     }
 }
 
-/// Writes header and data of `output` to `target` with `threads` workers. The bytes do not depend on the
-/// number of threads.
+/// Writes header and data of `output` to `target` with `threads` workers. Neither the bytes nor the reports depend
+/// on the number of threads.
 pub fn write(
     checkpoint: &Checkpoint,
     output: &Output,
     target: &Target,
+    on_overflow: OnOverflow,
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Written> {
@@ -86,10 +98,17 @@ pub fn write(
     let mut views = 0;
     let mut fillers = Vec::with_capacity(plan.tensors.len());
     for planned in &plan.tensors {
-        fillers.push(Filler::new(planned, views, checkpoint, &sources, &checks)?);
+        fillers.push(Filler::new(
+            planned,
+            views,
+            checkpoint,
+            &sources,
+            &checks,
+            on_overflow,
+        )?);
         views += planned.source.views().count();
     }
-    let overflows: Vec<AtomicU64> = plan.tensors.iter().map(|_| AtomicU64::new(0)).collect();
+    let stats: Vec<Mutex<CastStats>> = plan.tensors.iter().map(|_| Mutex::default()).collect();
 
     let job = Job {
         plan,
@@ -98,32 +117,34 @@ pub fn write(
         sources: &sources,
         checks: &checks,
         fillers: &fillers,
-        overflows: &overflows,
+        stats: &stats,
         progress,
     };
     job.run(&cut(plan, &checks), threads)?;
     drop(fillers);
     checks.finish()?;
-    let overflows = plan
+    let casts = plan
         .tensors
         .iter()
-        .zip(overflows)
-        .filter_map(|(tensor, values)| {
-            let values = values.into_inner();
-            (values > 0).then(|| Overflow {
+        .zip(stats)
+        .filter_map(|(tensor, stats)| {
+            tensor.cast.map(|to| CastReport {
                 name: tensor.name.clone(),
-                values,
+                from: tensor.source.stored_dtype(),
+                to: to.dtype(),
+                elements: tensor.source.numel(),
+                stats: stats.into_inner().unwrap_or_else(|e| e.into_inner()),
             })
         });
     Ok(Written {
         bytes,
-        overflows: overflows.collect(),
+        casts: casts.collect(),
     })
 }
 
 /// Cuts the data section into blocks. Boundaries lie between elements: tensors are aligned to their element
 /// size, and blocks are multiples of every element size.
-fn cut(plan: &Plan, checks: &Checks) -> Vec<Work> {
+fn cut(plan: &PlannedFile, checks: &Checks) -> Vec<Work> {
     let mut work = Vec::new();
     let mut start = 0; // of the block that is growing
     let push_blocks = |work: &mut Vec<Work>, start: &mut u64, upto: u64, size: u64| {
@@ -163,13 +184,13 @@ fn is_contiguous(tensor: &Planned) -> bool {
 
 /// What the workers share.
 struct Job<'a> {
-    plan: &'a Plan,
+    plan: &'a PlannedFile,
     target: &'a Target,
     data_start: u64,
     sources: &'a Sources,
     checks: &'a Checks<'a>,
     fillers: &'a [Filler<'a>],
-    overflows: &'a [AtomicU64],
+    stats: &'a [Mutex<CastStats>],
     progress: &'a dyn Progress,
 }
 
@@ -245,9 +266,10 @@ impl Job<'_> {
             let to = tensor.end.min(end);
             let part = &mut block[(from - start) as usize..(to - start) as usize];
             let element = (from - tensor.start) / tensor.dtype.size();
-            let overflows = self.fillers[index].fill(element, part, self.checks, scratch)?;
-            if overflows > 0 {
-                self.overflows[index].fetch_add(overflows, Ordering::Relaxed);
+            let stats = self.fillers[index].fill(element, part, self.checks, scratch)?;
+            if tensors[index].cast.is_some() {
+                let mut whole = self.stats[index].lock().unwrap_or_else(|e| e.into_inner());
+                whole.merge(&stats);
             }
         }
         Ok(())

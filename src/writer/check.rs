@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use crate::checkpoint::Checkpoint;
 use crate::container::Record;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::PlannedFile;
 use crate::torch::{StorageId, TensorInfo};
 
 use super::source::Sources;
@@ -34,7 +34,11 @@ struct Check<'c> {
 impl<'c> Checks<'c> {
     /// Decides how each storage that is small, or read from its first byte to its last, is checked: from the
     /// pieces of its tensors, where contiguous ones tile it, else by reading it once more.
-    pub fn new(checkpoint: &'c Checkpoint, plan: &Plan, sources: &Sources) -> Result<Checks<'c>> {
+    pub fn new(
+        checkpoint: &'c Checkpoint,
+        plan: &PlannedFile,
+        sources: &Sources,
+    ) -> Result<Checks<'c>> {
         let views: Vec<(usize, &TensorInfo)> = plan
             .tensors
             .iter()

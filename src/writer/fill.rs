@@ -3,13 +3,13 @@
 use std::io;
 
 use super::check::Checks;
-use super::kernel;
+use super::kernel::{Cast, CastStats};
 use super::parts::Pieces;
 use super::source::Sources;
 use super::view::View;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::plan::Planned;
+use crate::plan::{OnOverflow, Planned};
 use crate::torch::Tensor;
 
 /// Source bytes that are read at once for a cast; they stay in the L2 cache until they are cast.
@@ -19,6 +19,7 @@ const CAST_READ: usize = 128 * 1024;
 pub struct Filler<'p> {
     planned: &'p Planned,
     origin: Origin<'p>,
+    cast: Option<Cast>,
 }
 
 /// Where the elements come from.
@@ -43,6 +44,7 @@ impl<'p> Filler<'p> {
         checkpoint: &Checkpoint,
         sources: &Sources,
         checks: &Checks,
+        on_overflow: OnOverflow,
     ) -> Result<Filler<'p>> {
         let view = |info, number| View::new(info, number, checkpoint, sources, checks);
         let origin = match &planned.source {
@@ -53,18 +55,23 @@ impl<'p> Filler<'p> {
                 Origin::Parts(Pieces::new(assembled, views.collect::<Result<_>>()?))
             }
         };
-        Ok(Filler { planned, origin })
+        let stored = planned.source.stored_dtype();
+        Ok(Filler {
+            planned,
+            origin,
+            cast: planned.cast.map(|to| Cast::new(stored, to, on_overflow)),
+        })
     }
 
-    /// Fills `out` with the output's elements from number `first` on. Returns how many finite values
-    /// became infinite in a cast.
+    /// Fills `out` with the output's elements from number `first` on. Returns what a cast did to
+    /// them.
     pub fn fill(
         &self,
         first: u64,
         out: &mut [u8],
         checks: &Checks,
         scratch: &mut Scratch,
-    ) -> Result<u64> {
+    ) -> Result<CastStats> {
         let failed = |e: io::Error| {
             let name = &self.planned.name;
             match e.kind() {
@@ -74,15 +81,15 @@ impl<'p> Filler<'p> {
                 _ => Error::io(format!("cannot read the tensor {name:?}"), e),
             }
         };
-        let Some(to) = self.planned.cast else {
+        let Some(cast) = &self.cast else {
             self.read(first, out, checks, &mut scratch.gather, &mut scratch.parts)
                 .map_err(failed)?;
-            return Ok(0);
+            return Ok(CastStats::default());
         };
-        let from = self.planned.source.stored_dtype();
-        let (in_size, out_size) = (from.size() as usize, to.dtype().size() as usize);
+        let in_size = self.planned.source.stored_dtype().size() as usize;
+        let out_size = self.planned.dtype.size() as usize;
         let step = CAST_READ / in_size;
-        let mut overflows = 0;
+        let mut stats = CastStats::default();
         let mut first = first;
         for out in out.chunks_mut(step * out_size) {
             let elements = out.len() / out_size;
@@ -96,10 +103,10 @@ impl<'p> Filler<'p> {
                 &mut scratch.parts,
             )
             .map_err(failed)?;
-            overflows += kernel::cast(from, to, bytes, out);
+            stats.merge(&cast.run(bytes, out));
             first += elements as u64;
         }
-        Ok(overflows)
+        Ok(stats)
     }
 
     /// The source's own elements, little-endian and with all flags applied.

@@ -1,11 +1,11 @@
 //! The safetensors header, through the safetensors crate's types.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::PlannedFile;
 
 /// The length that readers accept (safetensors crate, `MAX_HEADER_SIZE`).
 const MAX_LEN: usize = 100_000_000;
@@ -13,11 +13,16 @@ const MAX_LEN: usize = 100_000_000;
 /// The file up to its data section: length, JSON, padding with spaces to a multiple of 8.
 ///
 /// Metadata keys are sorted, so that the bytes do not depend on a hash map's order.
-pub fn encode(plan: &Plan) -> Result<Vec<u8>> {
+pub fn encode(plan: &PlannedFile) -> Result<Vec<u8>> {
+    encode_with(plan, &plan.metadata)
+}
+
+/// As [`encode`], with other metadata.
+pub fn encode_with(plan: &PlannedFile, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let failed =
         |e: &dyn std::fmt::Display| Error::unsupported(format!("no valid safetensors header: {e}"));
     let mut json = b"{\"__metadata__\":".to_vec();
-    serde_json::to_writer(&mut json, &plan.metadata).map_err(|e| failed(&e))?;
+    serde_json::to_writer(&mut json, metadata).map_err(|e| failed(&e))?;
     let mut infos = Vec::with_capacity(plan.tensors.len());
     for tensor in &plan.tensors {
         let offset = |value: u64| usize::try_from(value).map_err(|e| failed(&e));

@@ -1,58 +1,183 @@
 //! Element-wise work on little-endian bytes: casts, byte swaps, sign flips.
 
-use std::sync::LazyLock;
+mod float8;
+mod stats;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::dtype::Dtype;
-use crate::plan::FloatType;
+use crate::plan::{FloatType, OnOverflow};
 
-/// Elements per step: small enough that both sides stay in the L1 cache.
-const STEP: usize = 1024;
+pub use stats::CastStats;
 
-/// Casts `src`, elements of `from`, to `dst`, elements of `to`, rounding to nearest even as torch does.
-/// Returns how many finite values became infinite.
+/// Elements per step: all buffers stay in the L1 cache, and copies stay below the 2 KiB from which glibc's memcpy
+/// is much slower for some addresses (AMD Zen 3, `rep movsb`).
+const STEP: usize = 256;
+
+/// A cast of little-endian elements, which rounds to nearest even as torch does.
 ///
-/// As in torch, every cast goes through float32. NaN bits follow torch's vectorised x86 code, since torch
-/// itself gives other bits on other paths: to bfloat16 a NaN becomes 0xffff (from float32 and float64) or
-/// 0x7fc0 (from the rest); elsewhere its sign and leading payload bits are kept.
-pub fn cast(from: Dtype, to: FloatType, src: &[u8], dst: &mut [u8]) -> u64 {
-    let in_size = from.size() as usize;
-    let out_size = to.dtype().size() as usize;
-    let bf16_nan = match from {
-        Dtype::Float32 | Dtype::Float64 => 0xffff,
-        _ => 0x7fc0,
-    };
-    let mut floats = [0f32; STEP];
-    let mut overflows = 0;
-    for (src, dst) in src
-        .chunks(STEP * in_size)
-        .zip(dst.chunks_mut(STEP * out_size))
-    {
-        let floats = &mut floats[..src.len() / in_size];
-        let infinite_before = decode(from, src, floats);
-        overflows += encode(to, floats, dst, bf16_nan) - infinite_before;
-    }
-    overflows
+/// As in torch, every cast goes through float32, so float64 is rounded twice. What torch gives for NaN and for
+/// values beyond the target's range depends on the target, and partly on torch's path; here it is as in torch's
+/// vectorised x86 code:
+///
+/// - bfloat16: a NaN becomes 0xffff (from float32 and float64) or 0x7fc0 (from the rest).
+/// - float8, both kinds: a NaN becomes 0x7f with its sign. All of torch's paths agree.
+/// - float8_e4m3fn: what is beyond 448, infinities too, becomes ±448 (torch 2.4 still gave NaN).
+/// - elsewhere NaN keeps its sign and leading payload bits; what is beyond the range becomes infinite.
+pub struct Cast {
+    from: Dtype,
+    to: FloatType,
+    /// Finite values beyond the range are set to its ends first.
+    clamps: bool,
+    /// Values can change.
+    rounds: bool,
+    bf16_nan: u16,
 }
 
-/// Decodes to float32; returns how many of the source's own values are infinite.
-fn decode(from: Dtype, src: &[u8], out: &mut [f32]) -> u64 {
+/// One step's elements on their way.
+struct Buffers {
+    wide: [f64; STEP],
+    /// The source's elements, from float64 only what is left of them.
+    floats: [f32; STEP],
+    clamped: [f32; STEP],
+    /// The results' values.
+    after: [f32; STEP],
+}
+
+impl Cast {
+    pub fn new(from: Dtype, to: FloatType, on_overflow: OnOverflow) -> Cast {
+        let is_exact = match to {
+            FloatType::Float32 => from != Dtype::Float64,
+            FloatType::Float16 => from.size() == 1 && from != Dtype::Float8E8M0Fnu,
+            FloatType::BFloat16 => from.size() == 1,
+            FloatType::Float8E4M3Fn | FloatType::Float8E5M2 => false,
+        };
+        Cast {
+            from,
+            to,
+            // For float8_e4m3fn it is what torch does, and so it is counted.
+            clamps: !is_exact
+                && (on_overflow == OnOverflow::Clamp || to == FloatType::Float8E4M3Fn),
+            rounds: !is_exact,
+            bf16_nan: match from {
+                Dtype::Float32 | Dtype::Float64 => 0xffff,
+                _ => 0x7fc0,
+            },
+        }
+    }
+
+    /// Casts the elements `src` to `dst`, and tells what that did to them.
+    pub fn run(&self, src: &[u8], dst: &mut [u8]) -> CastStats {
+        let in_size = self.from.size() as usize;
+        let out_size = self.to.dtype().size() as usize;
+        let mut buffers = Buffers {
+            wide: [0.0; STEP],
+            floats: [0.0; STEP],
+            clamped: [0.0; STEP],
+            after: [0.0; STEP],
+        };
+        let mut stats = CastStats::default();
+        let steps = src.chunks(STEP * in_size);
+        for (src, dst) in steps.zip(dst.chunks_mut(STEP * out_size)) {
+            match self.from {
+                Dtype::Float64 => self.step_wide(src, dst, &mut buffers, &mut stats),
+                _ => self.step(src, dst, &mut buffers, &mut stats),
+            }
+        }
+        stats
+    }
+
+    fn step(&self, src: &[u8], dst: &mut [u8], buffers: &mut Buffers, stats: &mut CastStats) {
+        let elements = src.len() / self.from.size() as usize;
+        let floats = &mut buffers.floats[..elements];
+        let after = &mut buffers.after[..elements];
+        decode(self.from, src, floats);
+        match self.clamps {
+            true => {
+                let clamped = &mut buffers.clamped[..elements];
+                clamped.copy_from_slice(floats);
+                stats.clamped += stats::clamp(clamped, self.to.max() as f32);
+                self.encode(clamped, dst, after);
+            }
+            false => self.encode(floats, dst, after),
+        }
+        if self.rounds {
+            stats.measure(floats, after);
+        }
+    }
+
+    fn step_wide(&self, src: &[u8], dst: &mut [u8], buffers: &mut Buffers, stats: &mut CastStats) {
+        let elements = src.len() / 8;
+        let wide = &mut buffers.wide[..elements];
+        let floats = &mut buffers.floats[..elements];
+        let after = &mut buffers.after[..elements];
+        decode_wide(src, wide);
+        if self.clamps {
+            stats.clamped += stats::clamp(wide, self.to.max());
+        }
+        for (to, from) in floats.iter_mut().zip(&*wide) {
+            *to = *from as f32;
+        }
+        self.encode(floats, dst, after);
+        if self.clamps {
+            decode_wide(src, wide);
+        }
+        stats.measure(wide, after);
+    }
+
+    /// Encodes from float32. `after` gets the results' values, unless they are the same.
+    fn encode(&self, floats: &[f32], dst: &mut [u8], after: &mut [f32]) {
+        match self.to {
+            FloatType::Float32 => {
+                for (to, from) in dst.as_chunks_mut::<4>().0.iter_mut().zip(floats) {
+                    *to = from.to_le_bytes();
+                }
+                if self.rounds {
+                    after.copy_from_slice(floats);
+                }
+            }
+            FloatType::Float16 => {
+                let mut halves = [f16::ZERO; STEP];
+                let halves = &mut halves[..floats.len()];
+                halves.convert_from_f32_slice(floats);
+                for (to, from) in dst.as_chunks_mut::<2>().0.iter_mut().zip(&*halves) {
+                    *to = from.to_le_bytes();
+                }
+                if self.rounds {
+                    halves.convert_to_f32_slice(after);
+                }
+            }
+            FloatType::BFloat16 => {
+                let dst = dst.as_chunks_mut::<2>().0.iter_mut();
+                for ((to, after), from) in dst.zip(after).zip(floats) {
+                    let bits = from.to_bits();
+                    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+                    let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
+                    let value = if is_nan { self.bf16_nan } else { rounded };
+                    *after = f32::from_bits(u32::from(value) << 16);
+                    *to = value.to_le_bytes();
+                }
+            }
+            FloatType::Float8E4M3Fn => float8::encode_e4m3fn(floats, dst, after),
+            FloatType::Float8E5M2 => float8::encode_e5m2(floats, dst, after),
+        }
+    }
+}
+
+fn decode_wide(src: &[u8], out: &mut [f64]) {
+    for (to, from) in out.iter_mut().zip(src.as_chunks::<8>().0) {
+        *to = f64::from_le_bytes(*from);
+    }
+}
+
+/// Decodes anything but float64 to float32, which is exact.
+fn decode(from: Dtype, src: &[u8], out: &mut [f32]) {
     match from {
         Dtype::Float32 => {
             for (to, from) in out.iter_mut().zip(src.as_chunks::<4>().0) {
                 *to = f32::from_le_bytes(*from);
             }
-        }
-        Dtype::Float64 => {
-            let mut infinite = 0;
-            for (to, from) in out.iter_mut().zip(src.as_chunks::<8>().0) {
-                let value = f64::from_le_bytes(*from);
-                infinite += u64::from(value.is_infinite());
-                *to = value as f32;
-            }
-            return infinite;
         }
         Dtype::Float16 => {
             let mut halves = [f16::ZERO; STEP];
@@ -67,105 +192,8 @@ fn decode(from: Dtype, src: &[u8], out: &mut [f32]) -> u64 {
                 *to = f32::from_bits(u32::from(u16::from_le_bytes(*from)) << 16);
             }
         }
-        from => {
-            let table = &FLOAT8[float8_index(from)];
-            for (to, from) in out.iter_mut().zip(src) {
-                *to = f32::from_bits(table[usize::from(*from)]);
-            }
-        }
+        from => float8::decode(from, src, out),
     }
-    count_infinite(out)
-}
-
-fn count_infinite(floats: &[f32]) -> u64 {
-    let infinite = |value: &f32| u32::from(value.to_bits() & 0x7fff_ffff == 0x7f80_0000);
-    u64::from(floats.iter().map(infinite).sum::<u32>())
-}
-
-/// Encodes from float32; returns how many results are infinite.
-fn encode(to: FloatType, floats: &[f32], dst: &mut [u8], bf16_nan: u16) -> u64 {
-    match to {
-        FloatType::Float32 => {
-            for (to, from) in dst.as_chunks_mut::<4>().0.iter_mut().zip(floats) {
-                *to = from.to_le_bytes();
-            }
-            count_infinite(floats)
-        }
-        FloatType::Float16 => {
-            let mut halves = [f16::ZERO; STEP];
-            let halves = &mut halves[..floats.len()];
-            halves.convert_from_f32_slice(floats);
-            let mut infinite = 0u32;
-            for (to, from) in dst.as_chunks_mut::<2>().0.iter_mut().zip(halves) {
-                infinite += u32::from(from.to_bits() & 0x7fff == 0x7c00);
-                *to = from.to_le_bytes();
-            }
-            infinite.into()
-        }
-        FloatType::BFloat16 => {
-            let mut infinite = 0u32;
-            for (to, from) in dst.as_chunks_mut::<2>().0.iter_mut().zip(floats) {
-                let bits = from.to_bits();
-                let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
-                let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
-                let value = if is_nan { bf16_nan } else { rounded };
-                infinite += u32::from(value & 0x7fff == 0x7f80);
-                *to = value.to_le_bytes();
-            }
-            infinite.into()
-        }
-    }
-}
-
-/// The float8 kinds that can be cast, in the order of [`FLOAT8`].
-const FLOAT8_KINDS: [Dtype; 5] = [
-    Dtype::Float8E4M3Fn,
-    Dtype::Float8E5M2,
-    Dtype::Float8E4M3Fnuz,
-    Dtype::Float8E5M2Fnuz,
-    Dtype::Float8E8M0Fnu,
-];
-
-fn float8_index(dtype: Dtype) -> usize {
-    FLOAT8_KINDS
-        .iter()
-        .position(|kind| *kind == dtype)
-        .expect("the plan casts only floats, and all others are matched before")
-}
-
-/// float32 bits of every float8 value (torch/headeronly/util/Float8_*.h).
-static FLOAT8: LazyLock<[[u32; 256]; 5]> = LazyLock::new(|| {
-    FLOAT8_KINDS.map(|kind| {
-        std::array::from_fn(|code| {
-            let code = code as u8;
-            match kind {
-                Dtype::Float8E4M3Fn if code & 0x7f == 0x7f => sign(code) | 0x7ff0_0000,
-                Dtype::Float8E4M3Fn => small_float(code, 3, 7).to_bits(),
-                // The upper half of a float16.
-                Dtype::Float8E5M2 => f16::from_bits(u16::from(code) << 8).to_f32().to_bits(),
-                Dtype::Float8E4M3Fnuz | Dtype::Float8E5M2Fnuz if code == 0x80 => 0x7f80_0001,
-                Dtype::Float8E4M3Fnuz => small_float(code, 3, 8).to_bits(),
-                Dtype::Float8E5M2Fnuz => small_float(code, 2, 16).to_bits(),
-                _ if code == 0xff => 0x7f80_0001,
-                _ => (f32::from(code) - 127.0).exp2().to_bits(),
-            }
-        })
-    })
-});
-
-fn sign(code: u8) -> u32 {
-    u32::from(code & 0x80) << 24
-}
-
-/// A finite value of one sign bit, then exponent, then `mantissa_bits`.
-fn small_float(code: u8, mantissa_bits: u32, bias: i32) -> f32 {
-    let mantissa = f32::from(code & ((1 << mantissa_bits) - 1)) / (1 << mantissa_bits) as f32;
-    let exponent = i32::from((code & 0x7f) >> mantissa_bits);
-    let magnitude = match exponent {
-        0 => mantissa * ((1 - bias) as f32).exp2(),
-        _ => (1.0 + mantissa) * ((exponent - bias) as f32).exp2(),
-    };
-    f32::from_bits(magnitude.to_bits() | sign(code))
 }
 
 /// Reverses the bytes of every unit of `size` bytes.

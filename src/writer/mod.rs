@@ -5,6 +5,7 @@ mod blocks;
 mod check;
 mod fill;
 mod gather;
+mod hash;
 mod header;
 mod kernel;
 mod parts;
@@ -13,4 +14,5 @@ mod view;
 
 pub(crate) use atomic::exists;
 pub use atomic::{Target, commit};
-pub use blocks::{Output, Overflow, write};
+pub use blocks::{CastReport, Output, write};
+pub use kernel::CastStats;

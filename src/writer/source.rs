@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::PlannedFile;
 use crate::progress::Progress;
 use crate::read_at::{FileSource, ReadAt, SubRange};
 use crate::torch::StorageId;
@@ -25,7 +25,7 @@ impl Sources {
     /// `folder`, and checked on the way.
     pub fn open(
         checkpoint: &Checkpoint,
-        plan: &Plan,
+        plan: &PlannedFile,
         folder: &Path,
         progress: &dyn Progress,
     ) -> Result<Sources> {

@@ -1,0 +1,90 @@
+//! Results for programs: one JSON object for each input on stdout (docs/json.md).
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::time::Duration;
+
+use ckpt2st::{Error, ErrorKind, Preview, Summary};
+use serde::Serialize;
+
+use super::job::Job;
+use super::stdout;
+
+/// What became of one input.
+#[derive(Debug, Default, Serialize)]
+pub struct Record<'r> {
+    input: Option<Cow<'r, str>>,
+    status: &'static str,
+    output: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Failure>,
+    #[serde(flatten)]
+    summary: Option<&'r Summary>,
+    #[serde(flatten)]
+    preview: Option<&'r Preview>,
+}
+
+#[derive(Debug, Serialize)]
+struct Failure {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl<'r> Record<'r> {
+    pub fn converted(job: &'r Job, summary: &'r Summary, time: Duration) -> Record<'r> {
+        Record {
+            input: Some(job.input.to_string_lossy()),
+            status: "converted",
+            output: Some(text(&job.output.last_file())),
+            seconds: Some(time.as_secs_f64()),
+            summary: Some(summary),
+            ..Record::default()
+        }
+    }
+
+    pub fn planned(job: &'r Job, preview: &'r Preview) -> Record<'r> {
+        Record {
+            input: Some(job.input.to_string_lossy()),
+            status: "planned",
+            output: Some(text(&job.output.last_file())),
+            preview: Some(preview),
+            ..Record::default()
+        }
+    }
+
+    pub fn skipped(input: &'r Path, output: &Path) -> Record<'r> {
+        Record {
+            input: Some(input.to_string_lossy()),
+            status: "skipped",
+            output: Some(text(output)),
+            ..Record::default()
+        }
+    }
+
+    pub fn failed(input: Option<&'r Path>, error: &Error) -> Record<'r> {
+        Record {
+            input: input.map(Path::to_string_lossy),
+            status: "failed",
+            error: Some(Failure {
+                kind: error.kind(),
+                message: error.to_string(),
+            }),
+            ..Record::default()
+        }
+    }
+}
+
+/// Prints a value as one line.
+pub fn print(value: &impl Serialize) {
+    if let Ok(mut line) = serde_json::to_vec(value) {
+        line.push(b'\n');
+        stdout::write(&line);
+    }
+}
+
+/// Names that are no Unicode text are told as far as they are.
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

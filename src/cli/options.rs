@@ -1,0 +1,172 @@
+//! What was typed → the library's options.
+
+use std::collections::BTreeMap;
+
+use ckpt2st::{
+    ConvertOptions, Ema, Error, ErrorKind, FloatType, OnOverflow, OpenOptions, PlanOptions, Result,
+    Root, Ties,
+};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory};
+
+use super::args::{
+    Cli, ConvertArgs, DtypeArg, EmaArg, OverflowArg, ReportArgs, RootArgs, TiesArg, WeightArgs,
+};
+
+/// The options of a conversion; `typed` are those that [`typed`] gives.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for what can be told without a file.
+pub fn convert(args: &ConvertArgs, typed: &[String]) -> Result<ConvertOptions> {
+    let mut options = ConvertOptions::default();
+    options.open = open(&args.weights);
+    options.plan = plan(&args.weights)?;
+    options.plan.metadata.entries = entries(&args.metadata)?;
+    options.plan.metadata.config = args.keep_config;
+    options.plan.metadata.hashes = args.hash;
+    options.plan.check()?;
+    options.sidecar.clone_from(&args.sidecar);
+    options.provenance = args.provenance.then(|| typed.to_vec());
+    options.overwrite = args.overwrite;
+    options.verify = args.verify;
+    options.sync = !args.no_sync;
+    options.threads = threads(&args.report, options.threads);
+    Ok(options)
+}
+
+pub fn threads(args: &ReportArgs, default: usize) -> usize {
+    args.threads.map_or(default, |threads| threads.get())
+}
+
+pub fn root(args: &RootArgs) -> Root {
+    match &args.root {
+        Some(path) => Root::Path(path.clone()),
+        None if args.all => Root::All,
+        None => Root::Auto,
+    }
+}
+
+pub fn open(args: &WeightArgs) -> OpenOptions {
+    let mut options = OpenOptions::default();
+    options.root = root(&args.root);
+    options.allow_dangerous = args.allow_dangerous;
+    options
+}
+
+/// What is done to the weights.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for a pattern or expression that is none.
+pub fn plan(args: &WeightArgs) -> Result<PlanOptions> {
+    let mut options = PlanOptions::default();
+    options.dtype = match args.dtype {
+        _ if args.fp16 => Some(FloatType::Float16),
+        _ if args.bf16 => Some(FloatType::BFloat16),
+        DtypeArg::Keep => None,
+        DtypeArg::Fp32 => Some(FloatType::Float32),
+        DtypeArg::Fp16 => Some(FloatType::Float16),
+        DtypeArg::Bf16 => Some(FloatType::BFloat16),
+        DtypeArg::Fp8E4m3 => Some(FloatType::Float8E4M3Fn),
+        DtypeArg::Fp8E5m2 => Some(FloatType::Float8E5M2),
+    };
+    options.keep_dtype.clone_from(&args.keep_dtype);
+    options.on_overflow = match args.on_overflow {
+        OverflowArg::Warn => OnOverflow::Warn,
+        OverflowArg::Error => OnOverflow::Error,
+        OverflowArg::Clamp => OnOverflow::Clamp,
+    };
+    options.ema = match args.ema {
+        _ if args.prune_ema => Ema::Drop,
+        EmaArg::Keep => Ema::Keep,
+        EmaArg::Drop => Ema::Drop,
+        EmaArg::Only => Ema::Only,
+    };
+    options.ties = match args.ties {
+        TiesArg::Copy => Ties::Copy,
+        TiesArg::Alias => Ties::Alias,
+        TiesArg::Error => Ties::Error,
+    };
+    options.include.clone_from(&args.include);
+    options.exclude.clone_from(&args.exclude);
+    let renames = args.rename.iter().map(|rename| rename.parse());
+    options.rename = renames.collect::<Result<_>>()?;
+    options.strip_prefix.clone_from(&args.strip_prefix);
+    options.check()?;
+    Ok(options)
+}
+
+fn entries(typed: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut entries = BTreeMap::new();
+    for entry in typed {
+        let Some((key, value)) = entry.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+            return Err(usage(format!(
+                "--metadata {entry:?} is not of the form KEY=VALUE, as in license=mit"
+            )));
+        };
+        if entries.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(usage(format!("--metadata: {key:?} is given twice")));
+        }
+    }
+    Ok(entries)
+}
+
+/// Bytes of a size such as `5GB`, `500MiB`, `1.5 GB` or `1000000`: units of 1000 as Hugging Face counts, or of 1024
+/// where they are written so.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for anything else, and for less than a byte.
+pub fn size(text: &str) -> Result<u64> {
+    const UNITS: [(&str, f64); 10] = [
+        ("KIB", 1024.0),
+        ("MIB", 1_048_576.0),
+        ("GIB", 1_073_741_824.0),
+        ("TIB", 1_099_511_627_776.0),
+        ("KB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("TB", 1e12),
+        ("B", 1.0),
+        ("", 1.0),
+    ];
+    let upper = text.trim().to_ascii_uppercase();
+    let found = UNITS.iter().find_map(|(unit, bytes)| {
+        let number: f64 = upper.strip_suffix(unit)?.trim().parse().ok()?;
+        Some(number * bytes)
+    });
+    match found {
+        // Far below 2^53, so the number is exact.
+        Some(bytes) if (1.0..1e15).contains(&bytes) => Ok(bytes as u64),
+        _ => Err(usage(format!(
+            "--max-shard-size {text:?} is no size; write one as in 5GB, 500MiB or 1000000"
+        ))),
+    }
+}
+
+/// The options that decide what an output holds, as they were typed.
+pub fn typed(matches: &ArgMatches) -> Vec<String> {
+    let mut typed = Vec::new();
+    for arg in Cli::command().get_arguments() {
+        let id = arg.get_id().as_str();
+        let decides =
+            matches!(arg.get_help_heading(), Some("Weights" | "Names")) || id == "max_shard_size";
+        let Some(long) = arg.get_long().filter(|_| decides) else {
+            continue;
+        };
+        if matches.value_source(id) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        if !arg.get_action().takes_values() {
+            typed.push(format!("--{long}"));
+            continue;
+        }
+        for value in matches.get_raw(id).into_iter().flatten() {
+            typed.push(format!("--{long}"));
+            typed.push(value.to_string_lossy().into_owned());
+        }
+    }
+    typed
+}
+
+fn usage(message: String) -> Error {
+    Error::new(ErrorKind::Usage, message)
+}

@@ -1,0 +1,161 @@
+//! [`Destination`]: the files that a conversion makes, and what must not be there yet.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{Checkpoint, Layout};
+use crate::error::{Error, Result};
+use crate::plan::{Cut, Plan, PlannedFile, ShardNames};
+use crate::writer;
+
+/// Where a conversion goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// One file.
+    File(PathBuf),
+    /// Several files and their index.
+    Shards {
+        /// The folder for all of them.
+        folder: PathBuf,
+        /// Their names.
+        names: ShardNames,
+        /// Which tensors go into which file.
+        cut: Cut,
+    },
+}
+
+/// The files of an output.
+pub(crate) struct Outputs {
+    pub files: Vec<(PathBuf, PlannedFile)>,
+    /// The index and its content.
+    pub index: Option<(PathBuf, Vec<u8>)>,
+}
+
+impl Destination {
+    /// The file that is there when all is done, as far as it is known before: for shards their index.
+    pub fn last_file(&self) -> PathBuf {
+        match self {
+            Destination::File(path) => path.clone(),
+            Destination::Shards { folder, names, .. } => folder.join(names.index()),
+        }
+    }
+
+    /// The file of an output that turns out to fit into one; `None` where that cannot be.
+    fn single_file(&self) -> Option<PathBuf> {
+        match self {
+            Destination::Shards {
+                folder,
+                names,
+                cut: Cut::MaxBytes(_),
+            } => Some(folder.join(names.single())),
+            _ => None,
+        }
+    }
+
+    /// Whether it is there already: every shard that the index names, too.
+    pub fn is_complete(&self) -> bool {
+        let exists = |path: &Path| path.symlink_metadata().is_ok();
+        match self {
+            Destination::File(path) => exists(path),
+            Destination::Shards { .. } => {
+                Layout::is_whole(&self.last_file())
+                    || self.single_file().is_some_and(|f| exists(&f))
+            }
+        }
+    }
+
+    /// Refuses what cannot be written. [`convert`](crate::convert) does so first of all; a caller with many files
+    /// can do it for all of them before any work.
+    ///
+    /// # Errors
+    /// [`Usage`](crate::ErrorKind::Usage) for a file that exists (unless `overwrite` is set), is no regular file, or
+    /// is `input`; [`Io`](crate::ErrorKind::Io) when it cannot be looked at.
+    pub fn check(&self, input: &Path, overwrite: bool) -> Result<()> {
+        check_output(input, &self.last_file(), overwrite)?;
+        match self.single_file() {
+            Some(single) => check_output(input, &single, overwrite),
+            None => Ok(()),
+        }
+    }
+
+    /// The nearest folder around the output that exists.
+    pub(crate) fn existing_folder(&self) -> Option<PathBuf> {
+        let file = self.last_file();
+        let folders = file.ancestors().skip(1);
+        folders
+            .map(|folder| match folder.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => folder,
+            })
+            .find(|folder| folder.is_dir())
+            .map(Path::to_path_buf)
+    }
+
+    /// Distributes a plan over files.
+    pub(crate) fn cut(&self, plan: Plan, checkpoint: &Checkpoint) -> Result<Outputs> {
+        match self {
+            Destination::File(path) => Ok(Outputs {
+                files: vec![(path.clone(), plan.file)],
+                index: None,
+            }),
+            Destination::Shards { folder, names, cut } => {
+                let shards = plan.into_shards(checkpoint, names, *cut)?;
+                let files = shards.files.into_iter();
+                Ok(Outputs {
+                    files: files
+                        .map(|(name, file)| (folder.join(name), file))
+                        .collect(),
+                    index: shards.index.map(|content| (self.last_file(), content)),
+                })
+            }
+        }
+    }
+}
+
+/// Refuses an output that exists, is no regular file, or is the input.
+pub(crate) fn check_output(input: &Path, output: &Path, overwrite: bool) -> Result<()> {
+    let found = match fs::metadata(output) {
+        Ok(found) => found,
+        // A dangling link would be replaced, not followed: it counts as existing.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(output) {
+            Ok(found) => found,
+            Err(_) => return Ok(()),
+        },
+        Err(e) => return Err(Error::io("cannot look at the target", e).in_file(output)),
+    };
+    if is_same_file(input, output) {
+        return Err(
+            Error::usage("the output is the input itself; choose another with -o").in_file(output),
+        );
+    }
+    if found.is_dir() {
+        return Err(Error::usage("the target is a folder").in_file(output));
+    }
+    if !found.is_file() && !found.is_symlink() {
+        return Err(
+            Error::usage("the target is no regular file, and stays untouched").in_file(output),
+        );
+    }
+    match overwrite {
+        true => Ok(()),
+        false => Err(writer::exists(output)),
+    }
+}
+
+#[cfg(unix)]
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    match (fs::canonicalize(a), fs::canonicalize(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}

@@ -1,0 +1,221 @@
+//! Where a checkpoint keeps averaged weights (EMA), and which of them belong to which tensors.
+
+use std::collections::HashMap;
+
+use crate::checkpoint::{Checkpoint, Twin};
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::torch::Leaf;
+
+/// One place of averaged weights.
+#[derive(Debug, Clone)]
+pub enum Averages<'c> {
+    /// The root holds averages, and the raw weights lie beside it (Lightning's WeightAveraging, MMEngine's
+    /// EMAHook).
+    Swapped(&'c Twin),
+    /// The root itself is a tree of averages.
+    Root,
+    /// latent-diffusion's `model_ema.*` among the model's own names.
+    Flattened,
+    /// torch.optim.swa_utils.AveragedModel among the model's own names, or around all of them: the prefix of its
+    /// `n_averaged`, empty or with a dot at its end.
+    AveragedModel(String),
+    /// A tree beside the root.
+    Twin(&'c Twin),
+}
+
+/// latent-diffusion's prefix (ldm/modules/ema.py, `LitEma`).
+pub const FLATTENED: &str = "model_ema.";
+/// The counter of an AveragedModel (torch/optim/swa_utils.py), and the prefix of what it averages.
+const COUNTER: &str = "n_averaged";
+pub const AVERAGED: &str = "module.";
+
+/// Prefixes under which averaging wrappers keep the model's names in a tree of their own.
+const TWIN_PREFIXES: &[&str] = &["", AVERAGED, "ema_model.", "state_dict.", "shadow."];
+/// What lies beside averages in a tree of their own and is none.
+const TWIN_COUNTERS: &[&str] = &[
+    COUNTER,
+    "decay",
+    "updates",
+    "num_updates",
+    "steps",
+    "step",
+    "initted",
+];
+
+impl Averages<'_> {
+    /// The layout in words.
+    pub fn describe(&self) -> String {
+        match self {
+            Averages::Swapped(raw) => format!(
+                "the state dict holds the averages, {} the raw weights",
+                raw.key
+            ),
+            Averages::Root => "the whole tree holds averages".to_owned(),
+            Averages::Flattened => format!("{FLATTENED}*"),
+            Averages::AveragedModel(prefix) => format!("{prefix}{AVERAGED}* of an AveragedModel"),
+            Averages::Twin(twin) => twin.key.clone(),
+        }
+    }
+
+    /// Whether the entry of the root called `name` belongs to these averages and not to the model.
+    pub fn owns(&self, name: &str) -> bool {
+        match self {
+            Averages::Flattened => name.starts_with(FLATTENED),
+            Averages::AveragedModel(prefix) => name
+                .strip_prefix(prefix.as_str())
+                .is_some_and(|name| name == COUNTER || name.starts_with(AVERAGED)),
+            _ => false,
+        }
+    }
+}
+
+/// Every place of averaged weights in `checkpoint`, those of its root first.
+pub fn find(checkpoint: &Checkpoint) -> Vec<Averages<'_>> {
+    let mut found = Vec::new();
+    if let Some(raw) = &checkpoint.swapped {
+        found.push(Averages::Swapped(raw));
+    } else if checkpoint.root_is_average {
+        found.push(Averages::Root);
+    }
+    let mut names = checkpoint.entries.iter().map(|entry| &entry.name);
+    if names.any(|name| name.starts_with(FLATTENED)) {
+        found.push(Averages::Flattened);
+    }
+    for entry in &checkpoint.entries {
+        let Some(prefix) = entry.name.strip_suffix(COUNTER) else {
+            continue;
+        };
+        let is_counter = matches!(&entry.leaf, Leaf::Tensor(tensor)
+            if tensor.shape().is_empty() && tensor.dtype() == Dtype::Int64)
+            && (prefix.is_empty() || prefix.ends_with('.'));
+        let holds = |name: &str| {
+            let below = name.strip_prefix(prefix);
+            below.is_some_and(|below| below.starts_with(AVERAGED))
+        };
+        let mut below = checkpoint.entries.iter().map(|entry| entry.name.as_str());
+        if is_counter && below.any(holds) {
+            found.push(Averages::AveragedModel(prefix.to_owned()));
+        }
+    }
+    found.extend(checkpoint.averages.iter().map(Averages::Twin));
+    found
+}
+
+/// A tensor's name and shape.
+pub type Shaped<'a> = (&'a str, &'a [u64]);
+
+/// The shape of a tensor; none for one that cannot be written.
+pub fn shape(leaf: &Leaf) -> &[u64] {
+    match leaf {
+        Leaf::Tensor(tensor) => tensor.shape(),
+        Leaf::Refused(_) => &[],
+    }
+}
+
+/// How the names of a tree and those of the model it mirrors belong together: without `tree` the one is the
+/// other without `model`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefixes {
+    pub tree: &'static str,
+    pub model: String,
+}
+
+impl Prefixes {
+    /// The model's name of an entry of the tree; `None` for a counter, and for what lies outside.
+    pub fn name(&self, entry: &str) -> Option<String> {
+        let name = entry.strip_prefix(self.tree)?;
+        let is_counter = TWIN_COUNTERS.contains(&name);
+        (!is_counter).then(|| format!("{}{name}", self.model))
+    }
+}
+
+/// The prefixes with which most names of a tree are names of the model; `None` when no name is. The tree stands at
+/// `place`.
+///
+/// # Errors
+/// [`Unsupported`](crate::ErrorKind::Unsupported) when the names fit several parts of the model equally well.
+pub fn match_names(
+    tree: &[Shaped],
+    model: &[Shaped],
+    prefixes: &[&'static str],
+    place: &str,
+) -> Result<Option<Prefixes>> {
+    let known: HashMap<&str, &[u64]> = model.iter().copied().collect();
+    // The first of the best tree prefixes, and every part of the model that it explains as well: by names, and
+    // among equals by shapes.
+    let mut best: ((usize, usize), &'static str, Vec<&str>) = ((0, 0), "", Vec::new());
+    for prefix in prefixes {
+        let tree = tree.iter();
+        let below = tree.filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, *shape)));
+        let names: Vec<Shaped> = below.collect();
+        for outer in outer_prefixes(&names, model) {
+            let mut matches = (0, 0);
+            for (name, shape) in &names {
+                let found = match outer {
+                    "" => known.get(name),
+                    outer => known.get(format!("{outer}{name}").as_str()),
+                };
+                matches.0 += usize::from(found.is_some());
+                matches.1 += usize::from(found == Some(shape));
+            }
+            if matches > best.0 {
+                best = (matches, prefix, vec![outer]);
+            } else if matches.0 > 0 && matches == best.0 && *prefix == best.1 {
+                best.2.push(outer);
+            }
+        }
+    }
+    let (_, prefix, parts) = best;
+    let is_named = |part: &&&str| {
+        let stem = part.trim_end_matches('.');
+        !stem.is_empty() && place.contains(stem)
+    };
+    let named: Vec<&&str> = parts.iter().filter(is_named).collect();
+    let part = match (parts.as_slice(), named.as_slice()) {
+        ([], _) => return Ok(None),
+        ([only], _) => *only,
+        // Where several parts have the same names, the tree's own name tells which is meant.
+        (_, [only]) => **only,
+        _ => {
+            return Err(Error::unsupported(format!(
+                "the names of the averages at {place:?} fit several parts of the model ({parts:?}), so nobody can \
+                 say which of them they are of; use --ema keep or drop"
+            )));
+        }
+    };
+    Ok(Some(Prefixes {
+        tree: prefix,
+        model: part.to_owned(),
+    }))
+}
+
+/// What may stand before the names of a tree in the names of the model: nothing, or what stands before one of
+/// the tree's longest names there.
+fn outer_prefixes<'m>(names: &[Shaped], model: &[Shaped<'m>]) -> Vec<&'m str> {
+    let mut prefixes = vec![""];
+    let mut longest: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+    longest.sort_by_key(|name| std::cmp::Reverse(name.len()));
+    // A few names are enough: one of them is a parameter.
+    for name in longest.into_iter().take(4) {
+        let before = model
+            .iter()
+            .filter_map(|(model, _)| model.strip_suffix(name));
+        for prefix in before.filter(|prefix| prefix.ends_with('.')).take(8) {
+            if !prefixes.contains(&prefix) {
+                prefixes.push(prefix);
+            }
+        }
+    }
+    prefixes
+}
+
+/// As [`match_names`], for a tree of averages or raw weights beside the root.
+///
+/// # Errors
+/// As [`match_names`].
+pub fn match_twin(twin: &Twin, model: &[Shaped]) -> Result<Option<Prefixes>> {
+    let entries = twin.entries.iter();
+    let names: Vec<Shaped> = entries.map(|e| (e.name.as_str(), shape(&e.leaf))).collect();
+    match_names(&names, model, TWIN_PREFIXES, &twin.key)
+}

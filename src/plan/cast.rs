@@ -1,0 +1,106 @@
+//! Which tensors are cast, and to what.
+
+use globset::GlobSet;
+
+use super::select;
+use crate::dtype::Dtype;
+use crate::error::Result;
+use crate::torch::Tensor;
+
+/// A type to cast to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the variants are torch's dtypes of the same name
+pub enum FloatType {
+    Float32,
+    Float16,
+    BFloat16,
+    Float8E4M3Fn,
+    Float8E5M2,
+}
+
+/// What is done about finite values that a cast would make infinite, or NaN where the type has no infinity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnOverflow {
+    /// They are counted and reported.
+    #[default]
+    Warn,
+    /// There is no output.
+    Error,
+    /// They become the largest finite value of the type, with their sign. Infinite values stay.
+    Clamp,
+}
+
+impl FloatType {
+    const ALL: [FloatType; 5] = [
+        FloatType::Float32,
+        FloatType::Float16,
+        FloatType::BFloat16,
+        FloatType::Float8E4M3Fn,
+        FloatType::Float8E5M2,
+    ];
+
+    /// The type to cast to for that dtype.
+    fn of(dtype: Dtype) -> Option<FloatType> {
+        FloatType::ALL
+            .into_iter()
+            .find(|float| float.dtype() == dtype)
+    }
+
+    /// The dtype of that name.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            FloatType::Float32 => Dtype::Float32,
+            FloatType::Float16 => Dtype::Float16,
+            FloatType::BFloat16 => Dtype::BFloat16,
+            FloatType::Float8E4M3Fn => Dtype::Float8E4M3Fn,
+            FloatType::Float8E5M2 => Dtype::Float8E5M2,
+        }
+    }
+
+    /// The largest finite value (`torch.finfo(dtype).max`).
+    pub(crate) fn max(self) -> f64 {
+        match self {
+            FloatType::Float32 => f32::MAX.into(),
+            FloatType::Float16 => half::f16::MAX.into(),
+            FloatType::BFloat16 => half::bf16::MAX.into(),
+            FloatType::Float8E4M3Fn => 448.0,
+            FloatType::Float8E5M2 => 57344.0,
+        }
+    }
+}
+
+/// Chooses the cast of each tensor.
+pub struct Casts {
+    to: Option<FloatType>,
+    keep: GlobSet,
+    /// Whether each pattern of `keep` has matched.
+    used: Vec<bool>,
+}
+
+impl Casts {
+    pub fn new(to: Option<FloatType>, keep: &[String]) -> Result<Casts> {
+        Ok(Casts {
+            to,
+            keep: select::globs("--keep-dtype", keep)?,
+            used: vec![false; keep.len()],
+        })
+    }
+
+    /// The cast of the tensor that will be called `name`; `None` when its bytes stay as they are.
+    pub fn choose(&mut self, name: &str, tensor: &Tensor) -> Option<FloatType> {
+        let kept = self.keep.matches(name);
+        kept.iter().for_each(|pattern| self.used[*pattern] = true);
+        let wanted = self
+            .to
+            .filter(|_| kept.is_empty() && tensor.dtype().is_castable_float())
+            // What a device's writer had no format for goes back to its own type.
+            .or_else(|| FloatType::of(tensor.dtype()));
+        wanted.filter(|to| to.dtype() != tensor.stored_dtype())
+    }
+
+    /// Which patterns have matched nothing, by their place.
+    pub fn unused(&self) -> impl Iterator<Item = usize> + '_ {
+        let unused = self.used.iter().enumerate().filter(|(_, used)| !**used);
+        unused.map(|(index, _)| index)
+    }
+}

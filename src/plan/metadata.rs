@@ -1,0 +1,120 @@
+//! What the header's `__metadata__` says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+
+/// The key of what the checkpoint knows besides tensors, as JSON.
+pub const CONFIG: &str = "ckpt2st.config";
+/// The keys of where the output comes from.
+const SOURCE: &str = "ckpt2st.source";
+const VERSION: &str = "ckpt2st.version";
+/// The keys of hashes over all bytes behind the header, and what each has before the hex digits: kohya's
+/// sd-scripts (library/train_util.py, `precalculate_safetensors_hashes`) and Stability AI's ModelSpec.
+pub const HASHES: [(&str, &str); 2] = [("sshs_model_hash", ""), ("modelspec.hash_sha256", "0x")];
+/// kohya's hash of 64 KiB of the file, as the first web UI computed it.
+pub const LEGACY_HASH: &str = "sshs_legacy_hash";
+
+/// Options on the metadata.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct MetadataOptions {
+    /// Entries of the caller. Default: none.
+    pub entries: BTreeMap<String, String>,
+    /// Add what the checkpoint knows besides tensors, as JSON under `ckpt2st.config`; it must have been opened with
+    /// [`OpenOptions::config`](crate::OpenOptions::config). Default: false.
+    pub config: bool,
+    /// Add hashes of the data under the keys of kohya's scripts and ModelSpec. Default: false.
+    pub hashes: bool,
+}
+
+impl MetadataOptions {
+    /// Checks what can be checked without a file.
+    pub fn check(&self) -> Result<()> {
+        // transformers refuses files of another format, and torch's is what they hold.
+        if self.entries.contains_key("format") {
+            return Err(Error::usage(
+                "--metadata: \"format\" is always \"pt\", the word for torch's tensors",
+            ));
+        }
+        let own = [CONFIG, LEGACY_HASH].into_iter().filter(|key| match *key {
+            CONFIG => self.config,
+            _ => self.hashes,
+        });
+        let hashes = HASHES.iter().map(|hash| hash.0).filter(|_| self.hashes);
+        match own
+            .chain(hashes)
+            .find(|key| self.entries.contains_key(*key))
+        {
+            Some(key) => Err(set_twice(key)),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds where the output comes from: `typed` are the options as the user gave them.
+    ///
+    /// # Errors
+    /// [`Usage`](crate::ErrorKind::Usage) when the caller's own entries say so already.
+    pub(crate) fn set_provenance(&mut self, input: &Path, typed: &[String]) -> Result<()> {
+        // Only the name: a path tells of the user's machine.
+        let file = input.file_name().unwrap_or(input.as_os_str());
+        let source = serde_json::json!({ "file": file.to_string_lossy(), "options": typed });
+        for (key, value) in [
+            (SOURCE, source.to_string()),
+            (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
+        ] {
+            if self.entries.insert(key.to_owned(), value).is_some() {
+                return Err(set_twice(key));
+            }
+        }
+        Ok(())
+    }
+
+    /// The metadata of a file with tensors of `checkpoint`. Hashes have their length, but not yet their value.
+    pub fn collect(
+        &self,
+        checkpoint: &Checkpoint,
+        warnings: &mut Vec<String>,
+    ) -> Result<BTreeMap<String, String>> {
+        self.check()?;
+        let mut metadata = self.entries.clone();
+        // transformers refuses files without it.
+        metadata.insert("format".to_owned(), "pt".to_owned());
+        if self.config {
+            match checkpoint
+                .config
+                .as_object()
+                .is_none_or(serde_json::Map::is_empty)
+            {
+                true => warnings.push(
+                    "the checkpoint holds nothing besides tensors, so there is no config to keep"
+                        .to_owned(),
+                ),
+                false => {
+                    if checkpoint.config_truncated {
+                        warnings.push(
+                            "the config is not complete: the checkpoint holds too much besides tensors"
+                                .to_owned(),
+                        );
+                    }
+                    metadata.insert(CONFIG.to_owned(), checkpoint.config.to_string());
+                }
+            }
+        }
+        if self.hashes {
+            for (key, prefix) in HASHES {
+                metadata.insert(key.to_owned(), format!("{prefix}{:064}", 0));
+            }
+            metadata.insert(LEGACY_HASH.to_owned(), format!("{:08}", 0));
+        }
+        Ok(metadata)
+    }
+}
+
+fn set_twice(key: &str) -> Error {
+    Error::usage(format!(
+        "--metadata: {key:?} is set by another option; leave one of the two away"
+    ))
+}

@@ -1,0 +1,222 @@
+//! Names on the way: regular expressions, prefixes, and the check that no two tensors share one.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use regex::Regex;
+
+use super::{Planned, Selected, unused};
+use crate::error::{Error, Result};
+
+/// A regular expression and what its matches in a name become, as in `^blocks\.(\d+)=>layers.$1`.
+#[derive(Debug, Clone)]
+pub struct Rename {
+    regex: Regex,
+    new: String,
+    text: String,
+}
+
+impl FromStr for Rename {
+    type Err = Error;
+
+    /// Reads `REGEX=>NEW` in the regex crate's syntax. `$1` and `${name}` stand for groups, `$$` for `$`.
+    ///
+    /// # Errors
+    /// [`Usage`](crate::ErrorKind::Usage) for what is no such thing, and for a group that the expression does
+    /// not have: the regex crate would put nothing in its place.
+    fn from_str(text: &str) -> Result<Rename> {
+        let Some((pattern, new)) = text.rsplit_once("=>") else {
+            return Err(Error::usage(format!(
+                "--rename {text:?} is not of the form 'REGEX=>NEW', as in '^blocks\\.=>layers.'"
+            )));
+        };
+        let regex = Regex::new(pattern).map_err(|e| {
+            let reason = e.to_string();
+            let reason = reason.lines().last().unwrap_or_default();
+            let reason = reason.trim_start_matches("error: ");
+            Error::usage(format!(
+                "--rename: {pattern:?} is no regular expression: {reason}"
+            ))
+        })?;
+        check_groups(&regex, new)?;
+        Ok(Rename {
+            regex,
+            new: new.to_owned(),
+            text: text.to_owned(),
+        })
+    }
+}
+
+/// Checks that every reference in `new` names a group of `regex`.
+fn check_groups(regex: &Regex, new: &str) -> Result<()> {
+    if let Some((_, behind)) = new.split_once('\\') {
+        let digits: String = behind.chars().take_while(char::is_ascii_digit).collect();
+        return Err(Error::usage(format!(
+            "--rename: a group is written ${{{}}} in {new:?}, not with a backslash",
+            if digits.is_empty() { "1" } else { &digits }
+        )));
+    }
+    let mut rest = new;
+    while let Some((_, behind)) = rest.split_once('$') {
+        if let Some(behind) = behind.strip_prefix('$') {
+            rest = behind;
+            continue;
+        }
+        let (group, after) = match behind.strip_prefix('{') {
+            // Without its other brace it is no group's name.
+            Some(braced) => braced.split_once('}').unwrap_or(("{", "")),
+            None => {
+                let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let end = behind.find(|c| !is_part(c)).unwrap_or(behind.len());
+                behind.split_at(end)
+            }
+        };
+        let written = &rest[rest.len() - behind.len() - 1..rest.len() - after.len()];
+        let is_known = match group.parse::<usize>() {
+            Ok(number) => number < regex.captures_len(),
+            // A dollar sign before something else stands for itself.
+            Err(_) => written == "$" || regex.capture_names().flatten().any(|name| name == group),
+        };
+        if !is_known {
+            return Err(Error::usage(format!(
+                "--rename: {:?} has no group for {written:?}; groups are written ${{1}} or ${{name}}, and $$ is a \
+                 dollar sign",
+                regex.as_str()
+            )));
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
+/// Renames every tensor, then takes prefixes off, each in its turn.
+pub fn rename(
+    tensors: &mut [Selected],
+    renames: &[Rename],
+    prefixes: &[String],
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let set = |tensor: &mut Selected, name: String, option: &str| {
+        if name.is_empty() {
+            return Err(Error::usage(format!(
+                "{option} leaves nothing of the name {:?}",
+                tensor.name
+            )));
+        }
+        tensor.name = name;
+        Ok(())
+    };
+    for rename in renames {
+        let mut matched = false;
+        for tensor in tensors.iter_mut() {
+            if rename.regex.is_match(&tensor.name) {
+                matched = true;
+                let name = rename.regex.replace_all(&tensor.name, &*rename.new);
+                let name = name.into_owned();
+                set(tensor, name, "--rename")?;
+            }
+        }
+        if !matched {
+            warnings.push(unused("--rename", &rename.text));
+        }
+    }
+    for prefix in prefixes {
+        let mut matched = false;
+        for tensor in tensors.iter_mut() {
+            if let Some(name) = tensor.name.strip_prefix(prefix.as_str()) {
+                matched = true;
+                let name = name.to_owned();
+                set(tensor, name, "--strip-prefix")?;
+            }
+        }
+        if !matched {
+            warnings.push(unused("--strip-prefix", prefix));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that every name is one tensor's, and none is reserved.
+pub fn check_names(tensors: &[Planned]) -> Result<()> {
+    let mut owners: HashMap<&str, &Planned> = HashMap::with_capacity(tensors.len());
+    for tensor in tensors {
+        if tensor.name == "__metadata__" {
+            return Err(Error::unsupported(format!(
+                "the tensor {:?} would be called \"__metadata__\", a name that safetensors reserves; \
+                 leave it out with --exclude or give it another name with --rename",
+                tensor.source_name
+            )));
+        }
+        let Some(first) = owners.insert(&tensor.name, tensor) else {
+            continue;
+        };
+        return Err(Error::unsupported(
+            match first.source_name == tensor.source_name {
+                true => format!(
+                    "two tensors would be called {:?}; choose one of them with --root or --exclude",
+                    tensor.name
+                ),
+                false => format!(
+                    "the tensors {:?} and {:?} would both be called {:?}; leave one out with --exclude or \
+                     give it another name with --rename",
+                    first.source_name, tensor.source_name, tensor.name
+                ),
+            },
+        ));
+    }
+    Ok(())
+}
+
+/// What torch's wrappers put before every name: DataParallel, torch.compile, Lightning and DeepSpeed.
+const WRAPPED: &[&str] = &["module.", "_orig_mod.", "_forward_module."];
+
+/// What to do about a prefix of wrappers that all names share, one wrapper inside the other.
+pub fn hint(tensors: &[Planned]) -> Option<String> {
+    let first = tensors.first()?;
+    let mut shared = "";
+    while let Some(wrapper) = WRAPPED
+        .iter()
+        .find(|wrapper| first.name[shared.len()..].starts_with(**wrapper))
+    {
+        let longer = &first.name[..shared.len() + wrapper.len()];
+        let has_it = |t: &Planned| t.name.len() > longer.len() && t.name.starts_with(longer);
+        if !tensors.iter().all(has_it) {
+            break;
+        }
+        shared = longer;
+    }
+    (!shared.is_empty())
+        .then(|| format!("all names start with {shared:?}; --strip-prefix {shared} removes it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_to_a_group_that_does_not_exist_is_refused() {
+        for good in [
+            "a=>b",
+            "(a)=>$1",
+            "(?<x>a)=>${x}_b",
+            "a=>$$1",
+            "a=>b=>c",
+            "(a)=>$0",
+            "a=>b$",
+        ] {
+            assert!(good.parse::<Rename>().is_ok(), "{good}");
+        }
+        for bad in [
+            "a",
+            "(a=>b",
+            "(a)=>$1_b",
+            "a=>$1",
+            "(a)=>\\1",
+            "(a)=>${1",
+            "a=>${",
+        ] {
+            let error = bad.parse::<Rename>().map(drop).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Usage, "{bad}");
+        }
+    }
+}

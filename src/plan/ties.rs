@@ -1,0 +1,224 @@
+//! Tensors that share memory.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use super::{Planned, Skipped, Why};
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::torch::{StorageId, Tensor, TensorInfo};
+
+/// What becomes of tensors that share memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ties {
+    /// Each is written.
+    #[default]
+    Copy,
+    /// Of tensors that are the same, the one whose name sorts first is written, and the metadata names it for
+    /// the others, as `safetensors.torch.save_model` does. Those that overlap in part are written in full.
+    Alias,
+    /// They are an error.
+    Error,
+}
+
+/// Tensors that share memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TiesReport {
+    /// The names of tensors that are the same: one view of one storage, written as one dtype.
+    pub tied: Vec<Vec<String>>,
+    /// The names of tensors whose memory overlaps otherwise.
+    pub overlapping: Vec<Vec<String>>,
+    /// Bytes of the output that hold what another tensor holds already.
+    pub repeated_bytes: u64,
+    /// The names that are not written, and the one that stands for each.
+    pub aliases: BTreeMap<String, String>,
+}
+
+/// Finds tensors that share memory, and leaves out those that `mode` records as aliases.
+pub fn apply(
+    tensors: Vec<Planned>,
+    mode: Ties,
+    skipped: &mut Vec<Skipped>,
+) -> Result<(Vec<Planned>, TiesReport)> {
+    let sharing = of_planned(&tensors);
+    let names = |group: &Vec<usize>| {
+        let mut names: Vec<String> = group.iter().map(|i| tensors[*i].name.clone()).collect();
+        names.sort_unstable();
+        names
+    };
+    let mut report = TiesReport {
+        tied: sharing.tied.iter().map(names).collect(),
+        overlapping: sharing.overlapping.iter().map(names).collect(),
+        ..TiesReport::default()
+    };
+    match mode {
+        Ties::Copy => {}
+        Ties::Error => match report.tied.first().or(report.overlapping.first()) {
+            Some(names) => return Err(refused(names)),
+            None => return Ok((tensors, report)),
+        },
+        Ties::Alias => {
+            for group in &report.tied {
+                if let [kept, dropped @ ..] = group.as_slice() {
+                    let aliases = dropped.iter().map(|name| (name.clone(), kept.clone()));
+                    report.aliases.extend(aliases);
+                }
+            }
+        }
+    }
+    let mut kept = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        match report.aliases.get(&tensor.name) {
+            Some(name) => skipped.push(Skipped {
+                bytes: tensor.source.bytes(),
+                why: Why::Alias(name.clone()),
+                name: tensor.name,
+            }),
+            None => kept.push(tensor),
+        }
+    }
+    let sharing = match report.aliases.is_empty() {
+        true => sharing,
+        false => of_planned(&kept),
+    };
+    report.repeated_bytes = sharing.repeated_bytes(|index| kept[index].bytes());
+    Ok((kept, report))
+}
+
+fn of_planned(tensors: &[Planned]) -> Sharing {
+    find(tensors.iter().map(|t| (&t.source, t.dtype)))
+}
+
+fn refused(names: &[String]) -> Error {
+    let few = &names[..names.len().min(5)];
+    let more = match names.len() - few.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Error::unsupported(format!(
+        "--ties error: the tensors {few:?}{more} share memory; use --ties copy or alias, or leave some out with \
+         --exclude"
+    ))
+}
+
+/// Tensors that share memory, by their places in a list.
+#[derive(Debug, Default)]
+pub struct Sharing {
+    /// Groups of the same view and dtype.
+    pub tied: Vec<Vec<usize>>,
+    /// Groups of views whose bytes overlap otherwise; some of a group may be tied to each other.
+    pub overlapping: Vec<Vec<usize>>,
+    /// All groups.
+    groups: Vec<Group>,
+}
+
+/// Tensors that share memory.
+#[derive(Debug)]
+struct Group {
+    members: Vec<usize>,
+    /// The sum of their sizes in bytes.
+    held: u64,
+    /// How many of these bytes another member holds too.
+    repeated: u64,
+}
+
+/// A tensor's place in its storage, in bytes.
+struct Span<'t> {
+    start: u64,
+    end: u64,
+    index: usize,
+    view: &'t TensorInfo,
+}
+
+/// Finds tensors that share memory; each is given with the dtype that it is written as.
+///
+/// As in safetensors' own check, views share memory when their bytes from the first to the last element overlap:
+/// columns of one matrix do, though they have no element in common.
+pub fn find<'t>(tensors: impl Iterator<Item = (&'t Tensor, Dtype)>) -> Sharing {
+    let mut same: HashMap<(&Tensor, Dtype), Vec<usize>> = HashMap::new();
+    let mut by_storage: HashMap<StorageId, Vec<Span>> = HashMap::new();
+    for (index, (tensor, dtype)) in tensors.enumerate() {
+        if tensor.numel() == 0 {
+            continue;
+        }
+        same.entry((tensor, dtype)).or_default().push(index);
+        if let Tensor::View(view) = tensor {
+            let (start, end) = view.span();
+            let spans = by_storage.entry(view.storage()).or_default();
+            spans.push(Span {
+                start,
+                end,
+                index,
+                view,
+            });
+        }
+    }
+    let mut sharing = Sharing::default();
+    for ((tensor, _), members) in same.into_iter().filter(|(_, group)| group.len() > 1) {
+        if let Tensor::Assembled(_) = tensor {
+            // Tensors of parts share all of them, or none.
+            let held = tensor.bytes().saturating_mul(members.len() as u64);
+            sharing.groups.push(Group {
+                repeated: held - tensor.bytes(),
+                held,
+                members: members.clone(),
+            });
+        }
+        sharing.tied.push(members);
+    }
+    for spans in by_storage.into_values().filter(|spans| spans.len() > 1) {
+        sharing.note_overlaps(spans);
+    }
+    // In the order of the list, not of a hash map.
+    sharing.tied.sort_unstable();
+    sharing.overlapping.sort_unstable();
+    sharing
+}
+
+impl Sharing {
+    /// Notes which views of one storage overlap.
+    fn note_overlaps(&mut self, mut spans: Vec<Span>) {
+        spans.sort_unstable_by_key(|span| (span.start, span.end, span.index));
+        let mut rest = spans.as_slice();
+        while let Some(first) = rest.first() {
+            let mut end = first.end;
+            let joined = rest.iter().take_while(|span| {
+                let overlaps = span.start < end;
+                end = end.max(span.end);
+                overlaps
+            });
+            let (group, behind) = rest.split_at(joined.count());
+            rest = behind;
+            if group.len() < 2 {
+                continue;
+            }
+            let end = group.iter().map(|span| span.end).max().unwrap_or(0);
+            let sizes = group.iter().map(|span| span.view.bytes());
+            let held = sizes.fold(0, u64::saturating_add);
+            let mut members: Vec<usize> = group.iter().map(|span| span.index).collect();
+            members.sort_unstable();
+            if group.iter().any(|span| span.view != first.view) {
+                self.overlapping.push(members.clone());
+            }
+            self.groups.push(Group {
+                members,
+                held,
+                repeated: held.saturating_sub(end - first.start),
+            });
+        }
+    }
+
+    /// Bytes of the output that are written more than once, by the size of each tensor there.
+    fn repeated_bytes(&self, size: impl Fn(usize) -> u64) -> u64 {
+        let of_group = |group: &Group| {
+            let written: u128 = group.members.iter().map(|i| u128::from(size(*i))).sum();
+            let repeated = written * u128::from(group.repeated) / u128::from(group.held.max(1));
+            u64::try_from(repeated).unwrap_or(u64::MAX)
+        };
+        self.groups
+            .iter()
+            .map(of_group)
+            .fold(0, u64::saturating_add)
+    }
+}
