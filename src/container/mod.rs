@@ -19,6 +19,7 @@ mod guard;
 mod gzip;
 mod legacy;
 mod record;
+pub mod safetensors;
 pub mod shards;
 mod sniff;
 mod tar;
