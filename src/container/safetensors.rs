@@ -148,10 +148,8 @@ mod tests {
 
     /// A file with that header and `data` bytes behind it.
     fn file(header: &str, data: usize) -> Vec<u8> {
-        let mut file = u64::try_from(header.len()).unwrap().to_le_bytes().to_vec();
-        file.extend(header.bytes());
-        file.resize(file.len() + data, 0);
-        file
+        let length = u64::try_from(header.len()).unwrap().to_le_bytes();
+        [&length, header.as_bytes(), &vec![0; data]].concat()
     }
 
     const TWO: &str = r#"{"b":{"dtype":"U8","shape":[2],"data_offsets":[4,6]},"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}   "#;
@@ -164,7 +162,7 @@ mod tests {
         assert_eq!((found.tensors[0].start, found.tensors[0].end), (4, 6));
         assert_eq!(found.tensors[1].dtype, Dtype::F32);
         assert_eq!(found.metadata["format"], "pt");
-        assert_eq!(found.data_start, 8 + TWO.len() as u64);
+        assert_eq!(found.data_start, u64::try_from(file(TWO, 0).len()).unwrap());
     }
 
     #[test]
@@ -209,9 +207,9 @@ mod tests {
                 (tensor.dtype, tensor.shape.as_slice()),
                 (view.dtype(), view.shape())
             );
-            let start = usize::try_from(found.data_start + tensor.start).unwrap();
-            let end = usize::try_from(found.data_start + tensor.end).unwrap();
-            assert_eq!(bytes[start..end], *view.data());
+            let [data, start, end] =
+                [found.data_start, tensor.start, tensor.end].map(|at| usize::try_from(at).unwrap());
+            assert_eq!(bytes[data..][start..end], *view.data());
         }
     }
 }

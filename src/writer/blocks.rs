@@ -1,22 +1,19 @@
 //! The parallel block loop.
 //!
 //! The data section is cut into blocks in offset order. A worker takes the next block, fills it from
-//! whichever tensors it covers, and writes it once; so memory is threads × block, and the disk sees a nearly
-//! sequential stream.
+//! whichever tensors it covers, and hands it on once, to be written or compared; so memory is threads × block, and
+//! the disk sees a nearly sequential stream.
 
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use serde::Serialize;
-
-use super::atomic::Target;
 use super::check::Checks;
 use super::fill::{Filler, Scratch};
-use super::header;
 use super::kernel::CastStats;
 use super::source::Sources;
 use crate::checkpoint::Checkpoint;
-use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::plan::{OnOverflow, Planned, PlannedFile};
 use crate::progress::Progress;
@@ -27,31 +24,6 @@ const BLOCK: u64 = 256 * 1024;
 /// Bytes of a block inside a large strided tensor, where each row needs reads of its own.
 const STRIDED_BLOCK: u64 = 2 * 1024 * 1024;
 
-/// What was written.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Written {
-    /// Size of the file in bytes.
-    pub bytes: u64,
-    /// What each cast did, in the output's order.
-    pub casts: Vec<CastReport>,
-}
-
-/// What the cast of a tensor did to its values.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CastReport {
-    /// The tensor's name in the output.
-    pub name: String,
-    /// Its dtype before.
-    pub from: Dtype,
-    /// Its dtype in the output.
-    pub to: Dtype,
-    /// Its elements.
-    pub elements: u64,
-    /// What became of them.
-    #[serde(flatten)]
-    pub stats: CastStats,
-}
-
 enum Work {
     /// Bytes `start..end` of the data section.
     Block { start: u64, end: u64 },
@@ -59,87 +31,75 @@ enum Work {
     Check { check: usize, start: u64, end: u64 },
 }
 
-/// A file that is about to be written.
-pub struct Output<'p> {
-    pub(super) plan: &'p PlannedFile,
-    pub(super) header: Vec<u8>,
+/// Where the blocks of a pass go.
+pub trait Sink: Sync {
+    /// Takes the block that starts at `start` of the data section, in bytes. `spare` is a buffer of the worker's.
+    fn take(&self, start: u64, block: &[u8], spare: &mut Vec<u8>) -> Result<()>;
 }
 
-impl<'p> Output<'p> {
-    pub fn new(plan: &'p PlannedFile) -> Result<Output<'p>> {
-        let header = header::encode(plan)?;
-        Ok(Output { plan, header })
-    }
+/// One pass over everything that a plan makes of a checkpoint.
+pub struct Pass<'a> {
+    pub checkpoint: &'a Checkpoint,
+    pub plan: &'a PlannedFile,
+    /// The folder for an unnamed temporary file, into which deflated storages are inflated.
+    pub scratch: &'a Path,
+    pub on_overflow: OnOverflow,
+    pub threads: usize,
+    /// Told of the data's bytes, block by block.
+    pub progress: &'a dyn Progress,
+}
 
-    /// Size of the file in bytes.
-    pub fn bytes(&self) -> u64 {
-        self.header.len() as u64 + self.plan.data_bytes
+impl Pass<'_> {
+    /// Fills every block and hands it to `sink`, and checks the storages' CRC-32. Returns what the casts did, for each
+    /// planned tensor.
+    pub fn run(&self, sink: &dyn Sink) -> Result<Vec<CastStats>> {
+        let (checkpoint, plan) = (self.checkpoint, self.plan);
+        let sources = Sources::open(checkpoint, plan, self.scratch, self.progress)?;
+        let checks = Checks::new(checkpoint, plan, &sources)?;
+        let mut views = 0;
+        let mut fillers = Vec::with_capacity(plan.tensors.len());
+        for planned in &plan.tensors {
+            fillers.push(Filler::new(
+                planned,
+                views,
+                checkpoint,
+                &sources,
+                &checks,
+                self.on_overflow,
+            )?);
+            views += planned.source.views().count();
+        }
+        let stats: Vec<Mutex<CastStats>> = plan.tensors.iter().map(|_| Mutex::default()).collect();
+        let job = Job {
+            plan,
+            sink,
+            sources: &sources,
+            checks: &checks,
+            fillers: &fillers,
+            stats: &stats,
+            progress: self.progress,
+        };
+        job.run(&cut(plan, &checks), self.threads)?;
+        drop(fillers);
+        checks.finish()?;
+        let stats = stats.into_iter().map(Mutex::into_inner);
+        Ok(stats
+            .map(|stats| stats.unwrap_or_else(|e| e.into_inner()))
+            .collect())
     }
 }
 
-/// Writes header and data of `output` to `target` with `threads` workers. Neither the bytes nor the reports depend
-/// on the number of threads.
-pub fn write(
-    checkpoint: &Checkpoint,
-    output: &Output,
-    target: &Target,
-    on_overflow: OnOverflow,
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<Written> {
-    let Output { plan, header } = output;
-    let data_start = header.len() as u64;
-    let bytes = output.bytes();
-    target.write_at(header, 0)?;
-    progress.advance(data_start);
-
-    let sources = Sources::open(checkpoint, plan, target.folder(), progress)?;
-    let checks = Checks::new(checkpoint, plan, &sources)?;
-    let mut views = 0;
-    let mut fillers = Vec::with_capacity(plan.tensors.len());
-    for planned in &plan.tensors {
-        fillers.push(Filler::new(
-            planned,
-            views,
-            checkpoint,
-            &sources,
-            &checks,
-            on_overflow,
-        )?);
-        views += planned.source.views().count();
-    }
-    let stats: Vec<Mutex<CastStats>> = plan.tensors.iter().map(|_| Mutex::default()).collect();
-
-    let job = Job {
-        plan,
-        target,
-        data_start,
-        sources: &sources,
-        checks: &checks,
-        fillers: &fillers,
-        stats: &stats,
-        progress,
-    };
-    job.run(&cut(plan, &checks), threads)?;
-    drop(fillers);
-    checks.finish()?;
-    let casts = plan
-        .tensors
-        .iter()
-        .zip(stats)
-        .filter_map(|(tensor, stats)| {
-            tensor.cast.map(|to| CastReport {
-                name: tensor.name.clone(),
-                from: tensor.source.stored_dtype(),
-                to: to.dtype(),
-                elements: tensor.source.numel(),
-                stats: stats.into_inner().unwrap_or_else(|e| e.into_inner()),
-            })
-        });
-    Ok(Written {
-        bytes,
-        casts: casts.collect(),
-    })
+/// The tensors that bytes `start..end` of the data section belong to: the number of each, and which bytes.
+pub fn covered(
+    tensors: &[Planned],
+    start: u64,
+    end: u64,
+) -> impl Iterator<Item = (usize, Range<u64>)> {
+    let first = tensors.partition_point(|tensor| tensor.end <= start);
+    let tensors = tensors.iter().enumerate().skip(first);
+    tensors
+        .take_while(move |(_, tensor)| tensor.start < end)
+        .map(move |(index, tensor)| (index, tensor.start.max(start)..tensor.end.min(end)))
 }
 
 /// Cuts the data section into blocks. Boundaries lie between elements: tensors are aligned to their element
@@ -185,13 +145,20 @@ fn is_contiguous(tensor: &Planned) -> bool {
 /// What the workers share.
 struct Job<'a> {
     plan: &'a PlannedFile,
-    target: &'a Target,
-    data_start: u64,
+    sink: &'a dyn Sink,
     sources: &'a Sources,
     checks: &'a Checks<'a>,
     fillers: &'a [Filler<'a>],
     stats: &'a [Mutex<CastStats>],
     progress: &'a dyn Progress,
+}
+
+/// A worker's buffers, reused from block to block.
+#[derive(Default)]
+struct Buffers {
+    block: Vec<u8>,
+    scratch: Scratch,
+    spare: Vec<u8>,
 }
 
 impl Job<'_> {
@@ -200,15 +167,14 @@ impl Job<'_> {
         let stop = AtomicBool::new(false);
         let failure = Mutex::new(None);
         let worker = || {
-            let mut block = Vec::new();
-            let mut scratch = Scratch::default();
+            let mut buffers = Buffers::default();
             while !stop.load(Ordering::Relaxed) {
                 let Some(item) = work.get(next.fetch_add(1, Ordering::Relaxed)) else {
                     break;
                 };
                 let result = match self.progress.cancelled() {
                     true => Err(Error::cancelled()),
-                    false => self.carry_out(item, &mut block, &mut scratch),
+                    false => self.carry_out(item, &mut buffers),
                 };
                 if let Err(error) = result {
                     stop.store(true, Ordering::Relaxed);
@@ -229,13 +195,13 @@ impl Job<'_> {
         }
     }
 
-    fn carry_out(&self, item: &Work, buffer: &mut Vec<u8>, scratch: &mut Scratch) -> Result<()> {
+    fn carry_out(&self, item: &Work, buffers: &mut Buffers) -> Result<()> {
         let (Work::Block { start, end } | Work::Check { start, end, .. }) = *item;
         let len = (end - start) as usize;
-        if buffer.len() < len {
-            buffer.resize(len, 0);
+        if buffers.block.len() < len {
+            buffers.block.resize(len, 0);
         }
-        let bytes = &mut buffer[..len];
+        let bytes = &mut buffers.block[..len];
         match item {
             Work::Check { check, .. } => {
                 let reader = self.sources.reader(self.checks.storage(*check))?;
@@ -245,8 +211,8 @@ impl Job<'_> {
                 self.checks.note(*check, start, bytes);
             }
             Work::Block { .. } => {
-                self.fill(start, bytes, scratch)?;
-                self.target.write_at(bytes, self.data_start + start)?;
+                self.fill(start, bytes, &mut buffers.scratch)?;
+                self.sink.take(start, bytes, &mut buffers.spare)?;
                 self.progress.advance(end - start);
             }
         }
@@ -255,19 +221,20 @@ impl Job<'_> {
 
     /// Fills a block that starts at `start` of the data section from the tensors that it covers.
     fn fill(&self, start: u64, block: &mut [u8], scratch: &mut Scratch) -> Result<()> {
-        let end = start + block.len() as u64;
         let tensors = &self.plan.tensors;
-        let first = tensors.partition_point(|tensor| tensor.end <= start);
-        for (index, tensor) in tensors.iter().enumerate().skip(first) {
-            if tensor.start >= end {
-                break;
-            }
-            let from = tensor.start.max(start);
-            let to = tensor.end.min(end);
+        for (
+            index,
+            Range {
+                start: from,
+                end: to,
+            },
+        ) in covered(tensors, start, start + block.len() as u64)
+        {
+            let tensor = &tensors[index];
             let part = &mut block[(from - start) as usize..(to - start) as usize];
             let element = (from - tensor.start) / tensor.dtype.size();
             let stats = self.fillers[index].fill(element, part, self.checks, scratch)?;
-            if tensors[index].cast.is_some() {
+            if tensor.cast.is_some() {
                 let mut whole = self.stats[index].lock().unwrap_or_else(|e| e.into_inner());
                 whole.merge(&stats);
             }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::atomic::Target;
-use super::blocks::Output;
 use super::header;
+use super::write::Output;
 use crate::error::{Error, Result};
 use crate::plan::{HASHES, LEGACY_HASH};
 use crate::progress::{Phase, Progress};

@@ -232,3 +232,102 @@ fn flip_signs(bytes: &mut [u8], size: usize, end: usize) {
         unit[end - 1] ^= 0x80;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cast(to: FloatType, on_overflow: OnOverflow, values: &[f32]) -> (Vec<u8>, CastStats) {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut out = vec![0; values.len() * to.dtype().size() as usize];
+        let stats = Cast::new(Dtype::Float32, to, on_overflow).run(&bytes, &mut out);
+        (out, stats)
+    }
+
+    /// Ends and ties of the float8 kinds, and what torch 2.15 makes of them in float8_e4m3fn and float8_e5m2;
+    /// `scripts/check_casts.py` compares all patterns.
+    const FLOAT8: [(u32, u8, u8); 14] = [
+        (0x7f80_0000, 0x7e, 0x7c), // infinity
+        (0xff80_0000, 0xfe, 0xfc),
+        (0x7fc0_0000, 0x7f, 0x7f), // NaN
+        (0xffc0_0000, 0xff, 0xff),
+        (0x7f80_0001, 0x7f, 0x7f),
+        (0x43e0_0000, 0x7e, 0x5f), // 448
+        (0x43e8_0000, 0x7e, 0x5f), // 464
+        (0x43f0_0000, 0x7e, 0x60), // 480
+        (0x4760_0000, 0x7e, 0x7b), // 57344
+        (0x476f_ffff, 0x7e, 0x7b),
+        (0x4770_0000, 0x7e, 0x7c), // 61440
+        (0x7f7f_ffff, 0x7e, 0x7c),
+        (0x3a80_0000, 0x00, 0x14), // 2^-10
+        (0x8000_0000, 0x80, 0x80),
+    ];
+
+    #[test]
+    fn float8_is_rounded_as_torch_rounds() {
+        let values = FLOAT8.map(|row| f32::from_bits(row.0));
+        let (codes, _) = cast(FloatType::Float8E4M3Fn, OnOverflow::Warn, &values);
+        assert_eq!(codes, FLOAT8.map(|row| row.1));
+        let (codes, _) = cast(FloatType::Float8E5M2, OnOverflow::Warn, &values);
+        assert_eq!(codes, FLOAT8.map(|row| row.2));
+    }
+
+    #[test]
+    fn what_a_cast_does_is_counted_in_whole_lanes_and_in_the_rest() {
+        // 17 values: two times 8 lanes, and one more.
+        let mut values = [0.0f32; 17];
+        (values[0], values[3], values[7]) = (1e6, -1e6, f32::INFINITY);
+        (values[8], values[9], values[16]) = (1e-9, f32::NAN, 65504.0 + 15.0);
+        let (_, stats) = cast(FloatType::Float16, OnOverflow::Warn, &values);
+        let expected = CastStats {
+            infinite: 2,
+            zeroed: 1,
+            clamped: 0,
+            max_error: 15.0,
+        };
+        assert_eq!(stats, expected);
+        let (halves, stats) = cast(FloatType::Float16, OnOverflow::Clamp, &values);
+        assert_eq!(halves[..2], 0x7bffu16.to_le_bytes());
+        assert_eq!(halves[6..8], 0xfbffu16.to_le_bytes());
+        assert_eq!(halves[14..16], 0x7c00u16.to_le_bytes());
+        let expected = CastStats {
+            infinite: 0,
+            zeroed: 1,
+            clamped: 3,
+            max_error: 1e6 - 65504.0,
+        };
+        assert_eq!(stats, expected);
+    }
+
+    #[test]
+    fn float64_is_measured_and_clamped_before_it_is_narrowed() {
+        let values = [1e300f64, -1.0 - f64::EPSILON, 1e-300];
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut out = [0; 12];
+        let clamp = Cast::new(Dtype::Float64, FloatType::Float32, OnOverflow::Clamp);
+        let stats = clamp.run(&bytes, &mut out);
+        assert_eq!(out[..4], f32::MAX.to_le_bytes());
+        assert_eq!((stats.infinite, stats.zeroed, stats.clamped), (0, 1, 1));
+        let warn = Cast::new(Dtype::Float64, FloatType::Float32, OnOverflow::Warn);
+        let stats = warn.run(&bytes, &mut out);
+        assert_eq!((stats.infinite, stats.zeroed, stats.clamped), (1, 1, 0));
+        assert_eq!(stats.max_error, f64::EPSILON);
+    }
+
+    #[test]
+    fn an_exact_cast_changes_nothing_whatever_is_asked_for() {
+        for (from, to) in [
+            (Dtype::BFloat16, FloatType::Float32),
+            (Dtype::Float8E5M2, FloatType::Float16),
+            (Dtype::Float8E4M3Fnuz, FloatType::BFloat16),
+        ] {
+            let size = from.size() as usize;
+            let codes: Vec<u8> = (0..1u32 << (8 * size))
+                .flat_map(|code| code.to_le_bytes()[..size].to_vec())
+                .collect();
+            let mut out = vec![0; codes.len() / size * to.dtype().size() as usize];
+            let stats = Cast::new(from, to, OnOverflow::Clamp).run(&codes, &mut out);
+            assert_eq!(stats, CastStats::default());
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Writes what a [`Plan`](crate::plan::Plan) fixed: in parallel, in bounded memory, all or nothing.
+//! Makes what a [`Plan`](crate::plan::Plan) fixed, in parallel and in bounded memory, and writes it, all or nothing.
 
 mod atomic;
 mod blocks;
@@ -11,8 +11,9 @@ mod kernel;
 mod parts;
 mod source;
 mod view;
+mod write;
 
 pub(crate) use atomic::exists;
 pub use atomic::{Target, commit};
-pub use blocks::{CastReport, Output, write};
 pub use kernel::CastStats;
+pub use write::{CastReport, Output, write};

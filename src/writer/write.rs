@@ -1,0 +1,115 @@
+//! [`write`]: header and data of one output file.
+
+use serde::Serialize;
+
+use super::atomic::Target;
+use super::blocks::{Pass, Sink};
+use super::header;
+use super::kernel::CastStats;
+use crate::checkpoint::Checkpoint;
+use crate::dtype::Dtype;
+use crate::error::Result;
+use crate::plan::{OnOverflow, PlannedFile};
+use crate::progress::Progress;
+
+/// What was written.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Written {
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// What each cast did, in the output's order.
+    pub casts: Vec<CastReport>,
+}
+
+/// What the cast of a tensor did to its values.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CastReport {
+    /// The tensor's name in the output.
+    pub name: String,
+    /// Its dtype before.
+    pub from: Dtype,
+    /// Its dtype in the output.
+    pub to: Dtype,
+    /// Its elements.
+    pub elements: u64,
+    /// What became of them.
+    #[serde(flatten)]
+    pub stats: CastStats,
+}
+
+/// A file that is about to be written.
+pub struct Output<'p> {
+    pub(super) plan: &'p PlannedFile,
+    pub(super) header: Vec<u8>,
+}
+
+impl<'p> Output<'p> {
+    pub fn new(plan: &'p PlannedFile) -> Result<Output<'p>> {
+        let header = header::encode(plan)?;
+        Ok(Output { plan, header })
+    }
+
+    /// What it is to hold.
+    pub fn plan(&self) -> &'p PlannedFile {
+        self.plan
+    }
+
+    /// Size of the file in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.header.len() as u64 + self.plan.data_bytes
+    }
+}
+
+/// Writes header and data of `output` to `target` with `threads` workers. Neither the bytes nor the reports depend
+/// on the number of threads.
+pub fn write(
+    checkpoint: &Checkpoint,
+    output: &Output,
+    target: &Target,
+    on_overflow: OnOverflow,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Written> {
+    let Output { plan, header } = output;
+    let data_start = header.len() as u64;
+    target.write_at(header, 0)?;
+    progress.advance(data_start);
+    let pass = Pass {
+        checkpoint,
+        plan,
+        scratch: target.folder(),
+        on_overflow,
+        threads,
+        progress,
+    };
+    let stats = pass.run(&Writing { target, data_start })?;
+    let casts = plan
+        .tensors
+        .iter()
+        .zip(stats)
+        .filter_map(|(tensor, stats)| {
+            tensor.cast.map(|to| CastReport {
+                name: tensor.name.clone(),
+                from: tensor.source.stored_dtype(),
+                to: to.dtype(),
+                elements: tensor.source.numel(),
+                stats,
+            })
+        });
+    Ok(Written {
+        bytes: output.bytes(),
+        casts: casts.collect(),
+    })
+}
+
+/// Blocks go into a file whose data section starts at `data_start` (in bytes).
+struct Writing<'a> {
+    target: &'a Target,
+    data_start: u64,
+}
+
+impl Sink for Writing<'_> {
+    fn take(&self, start: u64, block: &[u8], _spare: &mut Vec<u8>) -> Result<()> {
+        self.target.write_at(block, self.data_start + start)
+    }
+}
