@@ -4,81 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-use crate::checkpoint::{Checkpoint, LeftOut, OpenOptions};
+use crate::checkpoint::{Checkpoint, LeftOut};
 use crate::destination::{Destination, Outputs, check_output};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::plan::{
-    EmaReport, OnOverflow, Plan, PlanOptions, PlannedFile, Skipped, TiesReport, Why,
-};
+use crate::options::ConvertOptions;
+use crate::plan::{EmaReport, OnOverflow, Plan, PlannedFile, Skipped, TiesReport, Why};
 use crate::progress::{Phase, Progress};
+use crate::verify::verify_target;
 use crate::writer::{self, CastReport, Output, Target};
-
-/// How a checkpoint is converted.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ConvertOptions {
-    /// Which part of the file is meant, and how much of a hostile file is read.
-    pub open: OpenOptions,
-    /// What is done to the tensors on the way.
-    pub plan: PlanOptions,
-    /// Replace an existing target. Default: false, an existing target is an error.
-    pub overwrite: bool,
-    /// A file for what the checkpoint knows besides tensors, as JSON. Default: none.
-    pub sidecar: Option<PathBuf>,
-    /// Record where the output comes from in its metadata: the options as the user gave them, beside the input's
-    /// name and the version of this program. Default: none.
-    pub provenance: Option<Vec<String>>,
-    /// Compare the output with the source before it gets its name. Default: false.
-    pub verify: bool,
-    /// Wait until the output survives a power failure. Default: true.
-    pub sync: bool,
-    /// Worker threads. Default: as many as the machine runs at once.
-    pub threads: usize,
-}
-
-impl Default for ConvertOptions {
-    fn default() -> ConvertOptions {
-        ConvertOptions {
-            open: OpenOptions::default(),
-            plan: PlanOptions::default(),
-            overwrite: false,
-            sidecar: None,
-            provenance: None,
-            verify: false,
-            sync: true,
-            threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
-        }
-    }
-}
-
-impl ConvertOptions {
-    /// Opens `input` with what the other options need of it.
-    ///
-    /// # Errors
-    /// Those of [`Checkpoint::open_with`].
-    pub fn open(&self, input: &Path, progress: &dyn Progress) -> Result<Checkpoint> {
-        let mut open = self.open.clone();
-        open.config |= self.plan.metadata.config || self.sidecar.is_some();
-        Checkpoint::open_with(input, &open, progress)
-    }
-
-    /// The plan of `checkpoint`, which was opened from `input`.
-    ///
-    /// # Errors
-    /// Those of [`Plan::new`].
-    pub fn plan(&self, input: &Path, checkpoint: &Checkpoint) -> Result<Plan> {
-        let plan = || match &self.provenance {
-            None => Plan::new(checkpoint, &self.plan),
-            Some(typed) => {
-                let mut options = self.plan.clone();
-                options.metadata.set_provenance(input, typed)?;
-                Plan::new(checkpoint, &options)
-            }
-        };
-        plan().map_err(|error| error.in_file(input))
-    }
-}
 
 /// What a conversion did.
 #[derive(Debug, Clone, Serialize)]
@@ -305,6 +239,18 @@ impl<'c> Batch<'c> {
         if overflow == OnOverflow::Error {
             refuse_overflows(&summary.casts)?;
         }
+        if options.verify {
+            progress.phase(Phase::Verifying);
+            progress.start(
+                self.files
+                    .iter()
+                    .map(|(output, _)| output.plan().data_bytes)
+                    .sum(),
+            );
+            for (output, target) in &self.files {
+                verify_target(self.checkpoint, output.plan(), target, options, progress)?;
+            }
+        }
         for (output, target) in &self.files {
             let sha256 = match options.plan.metadata.hashes {
                 true => Some(output.hash(target, progress)?),
@@ -315,9 +261,6 @@ impl<'c> Batch<'c> {
                 bytes: output.bytes(),
                 sha256,
             });
-        }
-        if options.verify {
-            todo!();
         }
         let targets = self.files.into_iter().map(|(_, target)| target);
         let targets: Vec<Target> = targets.chain(self.others).collect();

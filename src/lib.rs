@@ -46,19 +46,22 @@ mod destination;
 mod dtype;
 mod error;
 mod limits;
+mod options;
 pub mod pickle;
 mod plan;
 mod progress;
 mod read_at;
 mod torch;
+mod verify;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Entry, Layout, LeftOut, OpenOptions, Root, Twin};
-pub use convert::{ConvertOptions, Preview, PreviewTensor, Summary, WrittenFile, convert, preview};
+pub use convert::{Preview, PreviewTensor, Summary, WrittenFile, convert, preview};
 pub use destination::Destination;
 pub use dtype::{ByteOrder, Dtype};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::Limits;
+pub use options::ConvertOptions;
 pub use plan::{
     Cut, Ema, EmaReport, FloatType, MetadataOptions, OnOverflow, Plan, PlanOptions, Planned,
     PlannedFile, Rename, ShardNames, Shards, Skipped, Ties, TiesReport, Why,
@@ -68,4 +71,5 @@ pub use read_at::{FileSource, ReadAt, SubRange};
 pub use torch::{
     Assembled, Finding, Leaf, Part, Place, Refusal, Storage, StorageId, Tensor, TensorInfo,
 };
+pub use verify::{Difference, DifferenceKind, Verification, verify};
 pub use writer::{CastReport, CastStats};

@@ -23,5 +23,6 @@ mod zero;
 mod zero_merge;
 
 pub use layout::Layout;
+pub(crate) use layout::read_index;
 pub use open::{Checkpoint, OpenOptions};
 pub use root::{Entry, LeftOut, Root, Twin};

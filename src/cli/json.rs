@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
-use ckpt2st::{Error, ErrorKind, Preview, Summary};
+use ckpt2st::{Error, ErrorKind, Preview, Summary, Verification};
 use serde::Serialize;
 
+use super::args::VerifyArgs;
 use super::job::Job;
 use super::stdout;
 
@@ -72,6 +73,30 @@ impl<'r> Record<'r> {
                 message: error.to_string(),
             }),
             ..Record::default()
+        }
+    }
+}
+
+/// What a comparison found.
+#[derive(Debug, Serialize)]
+pub struct Verified<'r> {
+    input: Cow<'r, str>,
+    status: &'static str,
+    output: Cow<'r, str>,
+    #[serde(flatten)]
+    found: &'r Verification,
+}
+
+impl<'r> Verified<'r> {
+    pub fn new(args: &'r VerifyArgs, found: &'r Verification) -> Verified<'r> {
+        Verified {
+            input: args.source.to_string_lossy(),
+            status: match found.is_equal() {
+                true => "equal",
+                false => "different",
+            },
+            output: args.output.to_string_lossy(),
+            found,
         }
     }
 }

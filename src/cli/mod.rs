@@ -10,6 +10,7 @@ mod options;
 mod progress;
 mod report;
 mod stdout;
+mod verify;
 
 use clap::{CommandFactory, FromArgMatches};
 
@@ -64,7 +65,7 @@ pub fn run() -> u8 {
     allow_many_files();
     let done = match &cli.verb {
         None => job::Run::new(&cli.convert, &typed).map(|run| batch::run(&run)),
-        Some(args::Verb::Verify(_)) => todo!(),
+        Some(args::Verb::Verify(args)) => verify::run(args),
     };
     let code = done.unwrap_or_else(|error| {
         report::error(&error);

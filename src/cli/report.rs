@@ -316,7 +316,8 @@ fn list(items: impl Iterator<Item = String>, few: usize) -> String {
     text
 }
 
-fn count(n: usize, one: &str, many: &str) -> String {
+/// A number and what it counts.
+pub fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 

@@ -75,7 +75,7 @@ impl Target {
     ///
     /// # Errors
     /// [`Io`](crate::ErrorKind::Io).
-    pub fn reader(&self) -> Result<FileSource> {
+    pub fn reopen(&self) -> Result<FileSource> {
         let file = self.temp.as_file().try_clone();
         file.and_then(FileSource::new)
             .map_err(|e| Error::io("cannot read the output again", e).in_file(&self.path))

@@ -26,7 +26,7 @@ impl Output<'_> {
     /// I/O errors, and [`Cancelled`](crate::ErrorKind::Cancelled).
     pub fn hash(&self, target: &Target, progress: &dyn Progress) -> Result<String> {
         progress.phase(Phase::Hashing);
-        let file = target.reader()?;
+        let file = target.reopen()?;
         let mut metadata = self.plan.metadata.clone();
         metadata.extend(self.metadata_hashes(&file, progress)?);
         // As long as before, since only digits change.

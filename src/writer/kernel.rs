@@ -2,6 +2,7 @@
 
 mod float8;
 mod stats;
+mod text;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -10,6 +11,7 @@ use crate::dtype::Dtype;
 use crate::plan::{FloatType, OnOverflow};
 
 pub use stats::CastStats;
+pub use text::element_text;
 
 /// Elements per step: all buffers stay in the L1 cache, and copies stay below the 2 KiB from which glibc's memcpy
 /// is much slower for some addresses (AMD Zen 3, `rep movsb`).

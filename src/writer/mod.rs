@@ -15,5 +15,6 @@ mod write;
 
 pub(crate) use atomic::exists;
 pub use atomic::{Target, commit};
-pub use kernel::CastStats;
+pub use blocks::{Pass, Sink, covered};
+pub use kernel::{CastStats, element_text};
 pub use write::{CastReport, Output, write};

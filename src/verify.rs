@@ -1,0 +1,171 @@
+//! [`verify`]: whether safetensors files hold what a checkpoint says.
+
+mod compare;
+mod saved;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::options::ConvertOptions;
+use crate::plan::PlannedFile;
+use crate::progress::{Phase, Progress};
+use crate::writer::{Pass, Target};
+
+use compare::compare;
+use saved::Saved;
+
+pub use compare::{Difference, DifferenceKind};
+
+/// What a comparison found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Verification {
+    /// Tensors that the output should hold.
+    pub tensors: usize,
+    /// Size of their elements in bytes.
+    pub bytes: u64,
+    /// Files of the output.
+    pub files: usize,
+    /// At most one for each tensor, by name. Empty: every tensor is there, with the same bytes.
+    pub differences: Vec<Difference>,
+    /// What is odd about the output, though no tensor differs for it; each a sentence.
+    pub notes: Vec<String>,
+}
+
+/// Compares every tensor that a conversion of `source` with these `options` would write with what `output` holds,
+/// bit for bit. Whichever program made the output, and in whatever order it holds them: tensors are found by name.
+///
+/// `output` is a safetensors file, the index of several (`model.safetensors.index.json`), or a folder with one such
+/// index or one safetensors file in it. A tensor that is not there, but recorded as `[name] = kept` in the
+/// output's metadata (as `safetensors.torch.save_model` records tied tensors), is compared with the kept one. Memory
+/// does not depend on the size of the tensors, and the result not on the number of threads.
+///
+/// # Errors
+/// Those of [`Checkpoint::open`] and [`Plan::new`](crate::Plan::new), and of reading the source;
+/// [`Corrupt`](crate::ErrorKind::Corrupt) when the output is no whole safetensors file;
+/// [`Usage`](crate::ErrorKind::Usage) when the folder does not say which file is meant;
+/// [`Cancelled`](crate::ErrorKind::Cancelled); [`Io`](crate::ErrorKind::Io). Differences are no error.
+pub fn verify(
+    source: &Path,
+    output: &Path,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<Verification> {
+    let saved = Saved::open(output)?;
+    let checkpoint = options.open(source, progress)?;
+    let plan = options.plan(source, &checkpoint)?.file;
+    let verify = || {
+        progress.phase(Phase::Verifying);
+        progress.start(plan.data_bytes);
+        let scratch = options.open.scratch.clone();
+        let differences = compare(
+            &Pass {
+                checkpoint: &checkpoint,
+                plan: &plan,
+                scratch: &scratch.unwrap_or_else(std::env::temp_dir),
+                on_overflow: options.plan.on_overflow,
+                threads: options.threads,
+                progress,
+            },
+            &saved,
+        )?;
+        Ok(Verification {
+            tensors: plan.tensors.len(),
+            bytes: plan.data_bytes,
+            files: saved.files.len(),
+            differences,
+            notes: saved.notes,
+        })
+    };
+    verify().map_err(|error: Error| error.in_file(source))
+}
+
+/// Compares a file that is written and has no name yet with the plan that it was written by. Reads the source again,
+/// and tells `progress` of the data's bytes again.
+///
+/// # Errors
+/// [`Corrupt`](crate::ErrorKind::Corrupt) with the first difference; errors of reading either side;
+/// [`Cancelled`](crate::ErrorKind::Cancelled).
+pub(crate) fn verify_target(
+    checkpoint: &Checkpoint,
+    plan: &PlannedFile,
+    target: &Target,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let saved = Saved::of_source(target.path(), target.reopen()?)?;
+    let differs = |what: &dyn std::fmt::Display| {
+        let what = format!(
+            "the output differs from the source, and was not kept: {what}; check the disk and the memory of this machine"
+        );
+        Error::corrupt(what).in_file(target.path())
+    };
+    if saved.metadata != plan.metadata {
+        return Err(differs(&"its metadata"));
+    }
+    let differences = compare(
+        &Pass {
+            checkpoint,
+            plan,
+            scratch: target.folder(),
+            on_overflow: options.plan.on_overflow,
+            threads: options.threads,
+            progress,
+        },
+        &saved,
+    )?;
+    match differences.first() {
+        Some(first) => Err(differs(first)),
+        None => Ok(()),
+    }
+}
+
+impl Verification {
+    /// Whether nothing differs.
+    pub fn is_equal(&self) -> bool {
+        self.differences.is_empty()
+    }
+}
+
+/// The name of a file, for a sentence.
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().map(PathBuf::from);
+    name.unwrap_or_default().display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+    use crate::writer::{Output, write};
+
+    #[test]
+    fn a_written_file_is_compared_with_its_source_before_it_gets_its_name() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let options = ConvertOptions::default();
+        let checkpoint = Checkpoint::open(&fixtures.join("tied.pt"), &options.open).unwrap();
+        let plan = Plan::new(&checkpoint, &options.plan).unwrap().file;
+        let output = Output::new(&plan).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::create(&folder.path().join("out.safetensors")).unwrap();
+        write(
+            &checkpoint,
+            &output,
+            &target,
+            options.plan.on_overflow,
+            1,
+            &(),
+        )
+        .unwrap();
+        verify_target(&checkpoint, &plan, &target, &options, &()).unwrap();
+
+        let reference = std::fs::read(fixtures.join("tied.safetensors")).unwrap();
+        let last = reference.len() - 1;
+        target.write_at(&[!reference[last]], last as u64).unwrap();
+        let error = verify_target(&checkpoint, &plan, &target, &options, &()).unwrap_err();
+        assert!(error.message().contains("differs in 1 of"), "{error}");
+    }
+}
