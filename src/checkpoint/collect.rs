@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::config::Config;
 use super::flatten::Walker;
 use super::stores::Stores;
 use super::tree::{Found, Name, Tree};
@@ -20,6 +21,8 @@ pub struct Collected<'o> {
     pub file_bytes: u64,
     /// The files that were opened.
     pub paths: Vec<PathBuf>,
+    /// What is left to be spent on values that are no tensors; `None` when they are not asked for.
+    pub config: Option<Config>,
 }
 
 impl Collected<'_> {
@@ -36,7 +39,7 @@ impl Collected<'_> {
         let contents = container::open(source, &mut self.guard)?;
         let file = self.stores.file(name);
         match contents {
-            Contents::Pickled(archive) => self.pickled(*archive, file),
+            Contents::Pickled(archive) => self.pickled(*archive, file, true),
             Contents::Exported(tensors) => self.exported(tensors, file),
         }
     }
@@ -50,10 +53,17 @@ impl Collected<'_> {
     /// Reads a file of `torch.save` inside another file, which was added as `file`.
     pub fn nested(&mut self, source: Arc<dyn ReadAt>, file: usize) -> Result<Tree> {
         let archive = container::open_nested(source, &mut self.guard)?;
-        self.pickled(*archive, file)
+        self.pickled(*archive, file, false)
     }
 
-    fn pickled(&mut self, mut archive: Archive, file: usize) -> Result<Tree> {
+    /// What an archive holds besides tensors.
+    pub fn config(&mut self, archive: &Archive, is_whole: bool) -> Option<serde_json::Value> {
+        let (scripts, pickle) = (archive.scripts.as_ref(), &archive.pickle);
+        let config = self.config.as_mut()?;
+        config.read(&pickle.graph, scripts, pickle.root, is_whole)
+    }
+
+    fn pickled(&mut self, mut archive: Archive, file: usize, is_whole: bool) -> Result<Tree> {
         let named = std::mem::take(&mut archive.named);
         let graph = &archive.pickle.graph;
         let mut reader = Reader::new(graph, archive.scripts.as_ref());
@@ -62,6 +72,7 @@ impl Collected<'_> {
         }
         let mut walker = Walker::new(graph, reader, self.guard.limits);
         let mut tree = walker.tree(archive.pickle.root)?;
+        tree.config = self.config(&archive, is_whole);
         let leaves = tree.found.iter_mut().map(|found| &mut found.leaf);
         self.stores
             .add(walker.reader.into_storages(), &archive, file, leaves)?;

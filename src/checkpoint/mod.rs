@@ -10,6 +10,7 @@
 )]
 
 mod collect;
+mod config;
 mod dcp;
 mod flatten;
 mod layout;

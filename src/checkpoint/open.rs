@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::collect::Collected;
+use super::config::Config;
 use super::dcp;
 use super::layout::{Layout, read_index};
 use super::root::{self, Entry, LeftOut, Root, Twin};
@@ -35,6 +36,8 @@ pub struct OpenOptions {
     /// The folder for an unnamed temporary file, into which a gzip file is unpacked. Default: `None`, the
     /// system's folder for temporary files; [`convert`](crate::convert) takes the output's folder then.
     pub scratch: Option<PathBuf>,
+    /// Also read what the file holds besides tensors, see [`Checkpoint::config`]. Default: false.
+    pub config: bool,
 }
 
 /// A checkpoint of which everything is known but the tensors' data.
@@ -61,6 +64,11 @@ pub struct Checkpoint {
     pub config_truncated: bool,
     /// What is odd about the file, though nothing is lost; each a sentence.
     pub warnings: Vec<String>,
+    /// What the file holds besides tensors, as inert JSON: an object, empty when there is nothing or
+    /// [`OpenOptions::config`] is not set. `docs/json.md` says how Python's values look in it.
+    pub config: serde_json::Value,
+    /// Whether the config was too large or too deep; what was cut is `"…"` in it.
+    pub config_truncated: bool,
     /// Size of the file, or of all files, in bytes.
     pub file_bytes: u64,
     /// The files that were opened, none of which may be overwritten.
@@ -144,7 +152,8 @@ impl Checkpoint {
     }
 
     /// Chooses what is meant of what was read.
-    fn of(collected: Collected, tree: Tree, options: &OpenOptions) -> Result<Checkpoint> {
+    fn of(collected: Collected, mut tree: Tree, options: &OpenOptions) -> Result<Checkpoint> {
+        let known = tree.config.take().filter(serde_json::Value::is_object);
         let choice = root::choose(tree, &options.root)?;
         if choice.entries.is_empty() {
             let with_tensors: Vec<&str> = choice
@@ -166,6 +175,7 @@ impl Checkpoint {
             mut stores,
             file_bytes,
             paths,
+            config,
         } = collected;
         Ok(Checkpoint {
             root_is_average: root::is_average(&choice.path),
@@ -179,6 +189,8 @@ impl Checkpoint {
             config: serde_json::Value::Object(serde_json::Map::new()),
             config_truncated: false,
             warnings: std::mem::take(&mut stores.warnings),
+            config: known.unwrap_or_else(|| serde_json::json!({})),
+            config_truncated: config.is_some_and(|config| config.is_truncated),
             file_bytes,
             paths,
             shard_metadata: None,
@@ -242,5 +254,6 @@ fn collected<'o>(options: &'o OpenOptions, progress: &'o dyn Progress) -> Collec
         stores: Stores::default(),
         file_bytes: 0,
         paths: Vec::new(),
+        config: options.config.then(Config::default),
     }
 }

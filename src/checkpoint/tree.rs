@@ -15,6 +15,8 @@ pub struct Tree {
     pub lists: HashSet<String>,
     /// The tensors, in the file's order.
     pub found: Vec<Found>,
+    /// What there is besides tensors, if that was asked for.
+    pub config: Option<serde_json::Value>,
 }
 
 /// A tensor and the keys that lead to it.

@@ -120,11 +120,20 @@ pub fn collect(collected: &mut Collected, folder: &Path) -> Result<Tree> {
         states.push(read.map_err(|error| error.inside(&name))?);
     }
     let mut models: Vec<Model> = Vec::new();
+    let mut config = None;
     for name in listed(MODEL)? {
-        let read = model_states(collected, &folder.join(&name), &name);
+        let read = OpenFile::open(collected, &folder.join(&name), &name).and_then(|file| {
+            // The other processes say the same again.
+            if models.is_empty() {
+                config = collected.config(&file.archive, true);
+            }
+            model_states(collected, &file)
+        });
         models.push(read.map_err(|error| error.inside(&name))?);
     }
-    merge(&states, models)
+    let mut tree = merge(&states, models)?;
+    tree.config = config;
+    Ok(tree)
 }
 
 /// Whether the files are those of all processes, 0 and so on.
@@ -281,8 +290,7 @@ fn optimizer_states(collected: &mut Collected, path: &Path, name: &str) -> Resul
 }
 
 /// The module's weights and buffers, and how the fp32 weights are cut up.
-fn model_states(collected: &mut Collected, path: &Path, name: &str) -> Result<Model> {
-    let file = OpenFile::open(collected, path, name)?;
+fn model_states(collected: &mut Collected, file: &OpenFile) -> Result<Model> {
     let root = file.root();
     let Some(buffers) = file.field(root, "buffer_names") else {
         return Err(Error::unsupported(

@@ -297,6 +297,40 @@ pub(super) fn normalize<'a>(module: &'a str, name: &'a str) -> (&'a str, &'a str
     (module, name)
 }
 
+/// `module.name`, in Python 3's spelling.
+pub fn qualified(global: &Global) -> String {
+    let (module, name) = normalize(&global.module, &global.name);
+    format!("{module}.{name}")
+}
+
+/// The class or function that a value names: itself, by `getattr` of another one, or as the persistent id that
+/// stands for a module's class in old files.
+pub fn class_of(graph: &Graph, id: ValueId) -> Option<String> {
+    let mut id = id;
+    let mut inner = String::new();
+    for _ in 0..16 {
+        match graph.get(id) {
+            Value::Global(global) => return Some(qualified(global) + &inner),
+            Value::Persistent(pid) => match graph.tuple(pid)? {
+                [tag, class, ..] if graph.str(*tag) == Some("module") => id = *class,
+                _ => return None,
+            },
+            Value::Object(object) if object.state().is_none() => {
+                let is_getattr = qualified(graph.global(object.callable)?) == "builtins.getattr";
+                match graph.tuple(object.args)? {
+                    [owner, name] if is_getattr => {
+                        inner = format!(".{}{inner}", graph.str(*name)?);
+                        id = *owner;
+                    }
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
 /// What the global means to us; `None` when it is not in the table.
 pub fn meaning(global: &Global) -> Option<Meaning> {
     let (module, name) = normalize(&global.module, &global.name);

@@ -23,7 +23,7 @@ pub struct Children {
 }
 
 /// The pairs of a dict or an OrderedDict.
-pub(super) fn pairs(graph: &Graph, id: ValueId) -> Option<&[(ValueId, ValueId)]> {
+pub fn pairs(graph: &Graph, id: ValueId) -> Option<&[(ValueId, ValueId)]> {
     match graph.get(id) {
         Value::Dict(pairs) => Some(pairs),
         Value::Object(object) => Some(object.pairs()),

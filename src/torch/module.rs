@@ -31,6 +31,17 @@ pub fn of_module(graph: &Graph, object: &Object) -> Option<Children> {
     })
 }
 
+/// The attributes of a pickled `nn.Module`, its tensors and sub-modules among them; `None` for any other object.
+pub fn attributes_of_module<'g>(
+    graph: &'g Graph,
+    object: &Object,
+) -> Option<&'g [(ValueId, ValueId)]> {
+    let state = state_dict(graph, object)?;
+    let has =
+        |wanted: &str| entry(graph, state, wanted).is_some_and(|id| pairs(graph, id).is_some());
+    (has("_parameters") && has("_modules")).then_some(state)
+}
+
 /// The attributes of a module, from BUILD, or from the arguments of the functions that rebuild a
 /// `torch.fx.GraphModule`.
 fn state_dict<'g>(graph: &'g Graph, object: &Object) -> Option<&'g [(ValueId, ValueId)]> {

@@ -125,6 +125,46 @@ pub fn scalar(
     Some(number.into_number())
 }
 
+/// The value of a numpy scalar.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Number {
+    Bool(bool),
+    Int(i64),
+    Unsigned(u64),
+    Float(f64),
+}
+
+/// The number that `scalar(dtype, data)` is; `None` for what is no real number.
+pub fn number(graph: &Graph, args: &[ValueId]) -> Option<Number> {
+    let [dtype, data] = args else { return None };
+    let (dtype, byte_order) = dtype_of(graph, *dtype).ok()?;
+    let mut bytes = match graph.get(*data) {
+        Value::Bytes(bytes) => bytes.to_vec(),
+        // Python 2 has one type for bytes and text.
+        Value::Str(text) => text.as_bytes().to_vec(),
+        _ => return None,
+    };
+    if byte_order == ByteOrder::Big {
+        bytes.reverse();
+    }
+    let bytes = bytes.as_slice();
+    Some(match dtype {
+        Dtype::Bool => Number::Bool(u8::from_le_bytes(bytes.try_into().ok()?) != 0),
+        Dtype::Int8 => Number::Int(i8::from_le_bytes(bytes.try_into().ok()?).into()),
+        Dtype::Int16 => Number::Int(i16::from_le_bytes(bytes.try_into().ok()?).into()),
+        Dtype::Int32 => Number::Int(i32::from_le_bytes(bytes.try_into().ok()?).into()),
+        Dtype::Int64 => Number::Int(i64::from_le_bytes(bytes.try_into().ok()?)),
+        Dtype::UInt8 => Number::Unsigned(u8::from_le_bytes(bytes.try_into().ok()?).into()),
+        Dtype::UInt16 => Number::Unsigned(u16::from_le_bytes(bytes.try_into().ok()?).into()),
+        Dtype::UInt32 => Number::Unsigned(u32::from_le_bytes(bytes.try_into().ok()?).into()),
+        Dtype::UInt64 => Number::Unsigned(u64::from_le_bytes(bytes.try_into().ok()?)),
+        Dtype::Float16 => Number::Float(half::f16::from_le_bytes(bytes.try_into().ok()?).into()),
+        Dtype::Float32 => Number::Float(f32::from_le_bytes(bytes.try_into().ok()?).into()),
+        Dtype::Float64 => Number::Float(f64::from_le_bytes(bytes.try_into().ok()?)),
+        _ => return None,
+    })
+}
+
 impl Array {
     fn read(
         self,

@@ -1,0 +1,397 @@
+//! What a checkpoint knows besides tensors, as inert JSON: hyperparameters, counters, attributes of modules.
+//!
+//! A pure function of the pickle's graph. No value is refused: what is too deep or too much is cut.
+
+mod number;
+mod objects;
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value as Json};
+
+use crate::pickle::{BlobKind, Graph, Value, ValueId};
+use crate::torch::{self, Reader, ScriptClasses};
+use number::{decimal, float};
+
+/// JSON inside JSON, deeper than any configuration. serde_json reads 128 levels, Python's json about 1000.
+const MAX_DEPTH: usize = 100;
+/// Values that are looked at, shared ones each time and tensors included: twice what
+/// [`Limits::tensors`](crate::Limits::tensors) allows.
+const MAX_VISITS: usize = 4_000_000;
+/// The size of it all as text, about; the vocabulary of a large tokenizer has 4 MB.
+const MAX_BYTES: usize = 8 << 20;
+/// What a value costs besides its text.
+const VALUE_BYTES: usize = 16;
+/// Longer text is shown by its length alone.
+const MAX_TEXT: usize = 64 * 1024;
+/// Bytes of a whole number that is written out: Python itself stops at 4300 digits.
+const MAX_INT: usize = 1785;
+/// What stands for what was cut.
+const CUT: &str = "…";
+
+/// What is left to be spent on all files of a checkpoint, and whether it was too little.
+pub struct Config {
+    visits: usize,
+    bytes: usize,
+    /// Whether anything was cut.
+    pub is_truncated: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            visits: MAX_VISITS,
+            bytes: MAX_BYTES,
+            is_truncated: false,
+        }
+    }
+}
+
+impl Config {
+    /// All that lies at or below `root` besides tensors; `None` when there is nothing else. A list that is
+    /// the whole file becomes an object, with the numbers that its tensors have in their names.
+    pub fn read(
+        &mut self,
+        graph: &Graph,
+        scripts: Option<&ScriptClasses>,
+        root: ValueId,
+        is_whole: bool,
+    ) -> Option<Json> {
+        let mut walk = Walk {
+            graph,
+            reader: Reader::new(graph, scripts),
+            config: self,
+            on_path: HashSet::new(),
+            tensors: HashMap::new(),
+            in_key: false,
+        };
+        match graph.get(torch::see_through(graph, root)) {
+            Value::Tuple(items) | Value::List(items) if is_whole => walk.numbered(items),
+            _ => walk.value(root, 0),
+        }
+    }
+
+    fn cut(&mut self) -> Json {
+        self.is_truncated = true;
+        Json::from(CUT)
+    }
+
+    fn is_spent(&self) -> bool {
+        self.visits == 0 || self.bytes == 0
+    }
+
+    /// Takes looking at `values` off.
+    fn visit(&mut self, values: usize) {
+        self.visits = self.visits.saturating_sub(values);
+    }
+
+    /// Takes a value with `text` bytes of text off.
+    fn spend(&mut self, text: usize) {
+        let bytes = text.saturating_add(VALUE_BYTES);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// Puts `value` at a path of keys. What is there already stays.
+pub fn insert(config: &mut Json, path: &[String], value: Json) {
+    let mut at = config;
+    for key in path {
+        if !at.is_object() {
+            *at = Json::Object(Map::new());
+        }
+        let Json::Object(map) = at else { return };
+        at = map.entry(key.as_str()).or_insert(Json::Null);
+    }
+    match (&mut *at, value) {
+        (Json::Object(old), Json::Object(new)) => {
+            for (key, value) in new {
+                old.entry(key).or_insert(value);
+            }
+        }
+        (at, value) => {
+            if at.is_null() {
+                *at = value;
+            }
+        }
+    }
+}
+
+/// One walk over a graph. Every method gives `None` for a tensor, and for what held nothing but tensors.
+struct Walk<'g, 'c> {
+    graph: &'g Graph,
+    reader: Reader<'g>,
+    config: &'c mut Config,
+    /// Containers around the value being visited.
+    on_path: HashSet<ValueId>,
+    /// Which objects are tensors: a shared array is to be read once.
+    tensors: HashMap<ValueId, bool>,
+    /// Whether the value is part of a key.
+    in_key: bool,
+}
+
+impl<'g> Walk<'g, '_> {
+    /// `depth` counts the JSON containers around the value.
+    fn value(&mut self, id: ValueId, depth: usize) -> Option<Json> {
+        if self.config.is_spent() {
+            return Some(self.config.cut());
+        }
+        self.config.visit(1);
+        let id = torch::see_through(self.graph, id);
+        if let Some(found) = self.plain(id) {
+            return Some(found);
+        }
+        if self.is_tensor(id) {
+            return None;
+        }
+        if !self.on_path.insert(id) {
+            self.config.spend(0);
+            return Some(serde_json::json!({"__cycle__": true}));
+        }
+        let found = if depth >= MAX_DEPTH {
+            Some(self.config.cut())
+        } else {
+            self.container(id, depth)
+        };
+        self.on_path.remove(&id);
+        found
+    }
+
+    fn container(&mut self, id: ValueId, depth: usize) -> Option<Json> {
+        self.config.spend(0);
+        match self.graph.get(id) {
+            Value::Dict(pairs) => {
+                let mut map = Map::new();
+                let held = self.fill(&mut map, pairs, depth);
+                (!map.is_empty() || !held).then_some(Json::Object(map))
+            }
+            Value::Tuple(items)
+            | Value::List(items)
+            | Value::Set(items)
+            | Value::FrozenSet(items) => self.array(items, depth),
+            Value::Object(object) => self.object(id, object, depth),
+            Value::Persistent(_) => torch::class_of(self.graph, id).map(Json::from),
+            _ => None,
+        }
+    }
+
+    /// What has no other values inside.
+    fn plain(&mut self, id: ValueId) -> Option<Json> {
+        let json = match self.graph.get(id) {
+            Value::None => Json::Null,
+            Value::Bool(value) => value.into(),
+            Value::Int(value) => value.into(),
+            Value::BigInt(bytes) => self.big_int(bytes),
+            Value::Float(value) => float(value),
+            Value::Str(text) => self.text(text.len(), || text.to_owned()),
+            Value::IllFormedStr(bytes) => {
+                self.text(bytes.len(), || String::from_utf8_lossy(bytes).into_owned())
+            }
+            Value::Bytes(bytes) => length("__bytes__", bytes.len().into()),
+            Value::Blob(blob) => match blob.kind {
+                BlobKind::Text => length("__str__", blob.len.into()),
+                BlobKind::Bytes => length("__bytes__", blob.len.into()),
+                // How many bytes the text stands for would have to be counted.
+                BlobKind::Latin1 => length("__bytes__", Json::Null),
+            },
+            Value::Global(global) => torch::qualified(global).into(),
+            _ => return None,
+        };
+        self.config.spend(json.as_str().map_or(0, str::len));
+        Some(json)
+    }
+
+    fn text(&self, len: usize, text: impl FnOnce() -> String) -> Json {
+        match len > MAX_TEXT {
+            true => length("__str__", len.into()),
+            false => text().into(),
+        }
+    }
+
+    fn big_int(&mut self, bytes: &[u8]) -> Json {
+        if bytes.len() > MAX_INT {
+            return self.config.cut();
+        }
+        // Between the largest i64 and the largest u64.
+        if let [low @ .., 0] = bytes
+            && let Ok(low) = <[u8; 8]>::try_from(low)
+        {
+            return u64::from_le_bytes(low).into();
+        }
+        decimal(bytes).into()
+    }
+
+    fn is_tensor(&mut self, id: ValueId) -> bool {
+        if !matches!(self.graph.get(id), Value::Object(_) | Value::Persistent(_)) {
+            return false;
+        }
+        if let Some(known) = self.tensors.get(&id) {
+            return *known;
+        }
+        let found = self.reader.tensor(id);
+        let is_tensor = found.as_ref().is_some_and(|leaf| !leaf.is_number());
+        self.tensors.insert(id, is_tensor);
+        is_tensor
+    }
+
+    /// Adds the entries that are no tensors. Gives whether any were left out.
+    fn fill(
+        &mut self,
+        map: &mut Map<String, Json>,
+        pairs: &[(ValueId, ValueId)],
+        depth: usize,
+    ) -> bool {
+        let mut left_out = false;
+        for (key, value) in pairs {
+            if self.config.is_spent() {
+                map.insert(CUT.to_owned(), self.config.cut());
+                break;
+            }
+            match self.value(*value, depth.saturating_add(1)) {
+                Some(value) => {
+                    let key = self.key(*key, depth);
+                    self.config.spend(key.len());
+                    map.insert(key, value);
+                }
+                None => left_out = true,
+            }
+        }
+        left_out
+    }
+
+    /// A key as text: that of Python's `str()`, or JSON.
+    fn key(&mut self, id: ValueId, depth: usize) -> String {
+        match self.graph.get(id) {
+            Value::Str(text) if text.len() <= MAX_TEXT => return text.to_owned(),
+            Value::Int(number) => return number.to_string(),
+            Value::Bool(true) => return "True".to_owned(),
+            Value::Bool(false) => return "False".to_owned(),
+            _ => {}
+        }
+        // JSON inside JSON inside JSON would grow with every level.
+        if std::mem::replace(&mut self.in_key, true) {
+            self.config.is_truncated = true;
+            return CUT.to_owned();
+        }
+        let found = self.value(id, depth.saturating_add(1));
+        self.in_key = false;
+        match found {
+            Some(Json::String(text)) => text,
+            Some(json) => json.to_string(),
+            None => "tensor".to_owned(),
+        }
+    }
+
+    /// The items that are no tensors.
+    fn array(&mut self, items: &[ValueId], depth: usize) -> Option<Json> {
+        let mut array = Vec::new();
+        for item in items {
+            if self.config.is_spent() {
+                array.push(self.config.cut());
+                break;
+            }
+            array.extend(self.value(*item, depth.saturating_add(1)));
+        }
+        (!array.is_empty() || items.is_empty()).then_some(Json::Array(array))
+    }
+
+    /// A list at the top, under the numbers that its tensors have in their names.
+    fn numbered(&mut self, items: &[ValueId]) -> Option<Json> {
+        let mut map = Map::new();
+        for (index, item) in items.iter().enumerate() {
+            if self.config.is_spent() {
+                map.insert(CUT.to_owned(), self.config.cut());
+                break;
+            }
+            if let Some(value) = self.value(*item, 1) {
+                map.insert(index.to_string(), value);
+            }
+        }
+        (!map.is_empty()).then_some(Json::Object(map))
+    }
+}
+
+fn length(kind: &str, length: Json) -> Json {
+    Json::Object(Map::from_iter([(kind.to_owned(), length)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+    use crate::pickle;
+
+    fn config(pickle: &[u8]) -> (Json, bool) {
+        let loaded = pickle::load(&pickle.to_vec(), 0, &Limits::default()).unwrap();
+        let mut config = Config::default();
+        let found = config.read(&loaded.graph, None, loaded.root, false);
+        (found.unwrap(), config.is_truncated)
+    }
+
+    #[test]
+    fn a_small_pickle_that_unfolds_to_exponential_size_is_cut() {
+        // Forty lists, each with the one before it eight times.
+        let mut pickle = b"\x80\x02K\x01q\x00".to_vec();
+        for level in 1..40u8 {
+            pickle.extend(b"](");
+            (0..8).for_each(|_| pickle.extend([b'h', level - 1]));
+            pickle.extend([b'e', b'q', level]);
+        }
+        pickle.push(b'.');
+        let (found, is_truncated) = config(&pickle);
+        assert!(is_truncated);
+        assert!(found.to_string().len() < MAX_BYTES);
+    }
+
+    #[test]
+    fn deep_nesting_is_cut_at_a_depth_that_other_readers_of_json_take() {
+        let mut pickle = b"\x80\x02".to_vec();
+        pickle.extend(b"]".repeat(500_000));
+        pickle.extend(b"a".repeat(499_999));
+        pickle.push(b'.');
+        let (found, is_truncated) = config(&pickle);
+        assert!(is_truncated);
+        let text = found.to_string();
+        assert!(text.ends_with(&format!("[\"…\"{}", "]".repeat(MAX_DEPTH))));
+        assert!(serde_json::from_str::<Json>(&text).is_ok());
+    }
+
+    #[test]
+    fn a_key_inside_a_key_is_cut() {
+        // A frozen set as a key of a dict in a frozen set as a key of a dict …: quotes in quotes in quotes.
+        let mut pickle = b"\x80\x04}".to_vec();
+        for _ in 0..60 {
+            pickle.extend(b"q\x000}((h\x00\x91K\x01u");
+        }
+        pickle.push(b'.');
+        let (found, is_truncated) = config(&pickle);
+        assert!(is_truncated);
+        assert!(found.to_string().len() < 1000);
+    }
+
+    #[test]
+    fn long_text_is_told_by_its_length_and_huge_numbers_are_cut() {
+        let text = |len: usize| {
+            let mut pickle = b"\x80\x02X".to_vec();
+            pickle.extend(u32::try_from(len).unwrap().to_le_bytes());
+            pickle.extend(b"x".repeat(len));
+            pickle.push(b'.');
+            config(&pickle)
+        };
+        assert_eq!(text(MAX_TEXT), ("x".repeat(MAX_TEXT).into(), false));
+        let longer = serde_json::json!({"__str__": MAX_TEXT + 1});
+        assert_eq!(text(MAX_TEXT + 1), (longer, false));
+        let number = |len: usize| {
+            let mut pickle = b"\x80\x02\x8b".to_vec();
+            pickle.extend(u32::try_from(len).unwrap().to_le_bytes());
+            pickle.extend(b"\x7f".repeat(len));
+            pickle.push(b'.');
+            config(&pickle)
+        };
+        let (digits, is_truncated) = number(MAX_INT);
+        assert_eq!(
+            (digits.as_str().map(str::len), is_truncated),
+            (Some(4299), false)
+        );
+        assert_eq!(number(MAX_INT + 1), (CUT.into(), true));
+    }
+}
