@@ -21,6 +21,8 @@ pub struct Collected<'o> {
     pub file_bytes: u64,
     /// The files that were opened.
     pub paths: Vec<PathBuf>,
+    /// What the files are, in a phrase.
+    pub format: String,
     /// What is left to be spent on values that are no tensors; `None` when they are not asked for.
     pub config: Option<Config>,
 }
@@ -34,9 +36,19 @@ impl Collected<'_> {
         Ok(source)
     }
 
+    /// Tells that the checkpoint consists of the files that were opened, `others` of which only describe them.
+    pub fn tell_parts(&mut self, what: &str, others: usize) {
+        let files = match self.paths.len().saturating_sub(others) {
+            1 => "1 file".to_owned(),
+            n => format!("{n} files"),
+        };
+        self.format = format!("{what}, {files}");
+    }
+
     /// Reads a file that messages call `name`; empty for the only one.
     pub fn file(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<Tree> {
-        let contents = container::open(source, &mut self.guard)?;
+        let (contents, format) = container::open(source, &mut self.guard)?;
+        self.format = format;
         let file = self.stores.file(name);
         match contents {
             Contents::Pickled(archive) => self.pickled(*archive, file, true),
@@ -58,9 +70,9 @@ impl Collected<'_> {
 
     /// What an archive holds besides tensors.
     pub fn config(&mut self, archive: &Archive, is_whole: bool) -> Option<serde_json::Value> {
-        let (scripts, pickle) = (archive.scripts.as_ref(), &archive.pickle);
+        let pickle = &archive.pickle;
         let config = self.config.as_mut()?;
-        config.read(&pickle.graph, scripts, pickle.root, is_whole)
+        config.read(&pickle.graph, pickle.root, is_whole)
     }
 
     fn pickled(&mut self, mut archive: Archive, file: usize, is_whole: bool) -> Result<Tree> {

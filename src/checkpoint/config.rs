@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value as Json};
 
 use crate::pickle::{BlobKind, Graph, Value, ValueId};
-use crate::torch::{self, Reader, ScriptClasses};
+use crate::torch::{self, Meaning};
 use number::{decimal, float};
 
 /// JSON inside JSON, deeper than any configuration. serde_json reads 128 levels, Python's json about 1000.
@@ -50,19 +50,12 @@ impl Default for Config {
 impl Config {
     /// All that lies at or below `root` besides tensors; `None` when there is nothing else. A list that is
     /// the whole file becomes an object, with the numbers that its tensors have in their names.
-    pub fn read(
-        &mut self,
-        graph: &Graph,
-        scripts: Option<&ScriptClasses>,
-        root: ValueId,
-        is_whole: bool,
-    ) -> Option<Json> {
+    pub fn read(&mut self, graph: &Graph, root: ValueId, is_whole: bool) -> Option<Json> {
         let mut walk = Walk {
             graph,
-            reader: Reader::new(graph, scripts),
             config: self,
             on_path: HashSet::new(),
-            tensors: HashMap::new(),
+            meanings: HashMap::new(),
             in_key: false,
         };
         match graph.get(torch::see_through(graph, root)) {
@@ -119,12 +112,11 @@ pub fn insert(config: &mut Json, path: &[String], value: Json) {
 /// One walk over a graph. Every method gives `None` for a tensor, and for what held nothing but tensors.
 struct Walk<'g, 'c> {
     graph: &'g Graph,
-    reader: Reader<'g>,
     config: &'c mut Config,
     /// Containers around the value being visited.
     on_path: HashSet<ValueId>,
-    /// Which objects are tensors: a shared array is to be read once.
-    tensors: HashMap<ValueId, bool>,
+    /// What the callables of objects mean: millions of tensors are made by a few functions.
+    meanings: HashMap<ValueId, Option<Meaning>>,
     /// Whether the value is part of a key.
     in_key: bool,
 }
@@ -136,11 +128,14 @@ impl<'g> Walk<'g, '_> {
             return Some(self.config.cut());
         }
         self.config.visit(1);
-        let id = torch::see_through(self.graph, id);
+        let mut id = id;
+        if self.meaning(id) == Some(Meaning::SeeThrough) {
+            id = torch::see_through(self.graph, id);
+        }
         if let Some(found) = self.plain(id) {
             return Some(found);
         }
-        if self.is_tensor(id) {
+        if self.meaning(id).is_some_and(Meaning::is_tensor) {
             return None;
         }
         if !self.on_path.insert(id) {
@@ -169,6 +164,7 @@ impl<'g> Walk<'g, '_> {
             | Value::Set(items)
             | Value::FrozenSet(items) => self.array(items, depth),
             Value::Object(object) => self.object(id, object, depth),
+            // A class, or else a storage.
             Value::Persistent(_) => torch::class_of(self.graph, id).map(Json::from),
             _ => None,
         }
@@ -220,17 +216,14 @@ impl<'g> Walk<'g, '_> {
         decimal(bytes).into()
     }
 
-    fn is_tensor(&mut self, id: ValueId) -> bool {
-        if !matches!(self.graph.get(id), Value::Object(_) | Value::Persistent(_)) {
-            return false;
-        }
-        if let Some(known) = self.tensors.get(&id) {
-            return *known;
-        }
-        let found = self.reader.tensor(id);
-        let is_tensor = found.as_ref().is_some_and(|leaf| !leaf.is_number());
-        self.tensors.insert(id, is_tensor);
-        is_tensor
+    /// What an object's callable means.
+    fn meaning(&mut self, id: ValueId) -> Option<Meaning> {
+        let Value::Object(object) = self.graph.get(id) else {
+            return None;
+        };
+        let graph = self.graph;
+        let known = self.meanings.entry(object.callable);
+        *known.or_insert_with(|| graph.global(object.callable).and_then(torch::meaning))
     }
 
     /// Adds the entries that are no tensors. Gives whether any were left out.
@@ -323,7 +316,7 @@ mod tests {
     fn config(pickle: &[u8]) -> (Json, bool) {
         let loaded = pickle::load(&pickle.to_vec(), 0, &Limits::default()).unwrap();
         let mut config = Config::default();
-        let found = config.read(&loaded.graph, None, loaded.root, false);
+        let found = config.read(&loaded.graph, loaded.root, false);
         (found.unwrap(), config.is_truncated)
     }
 

@@ -1,5 +1,6 @@
 //! Opening a checkpoint: which files it consists of, and what is meant of what they hold.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::read_at::ReadAt;
-use crate::torch::{Finding, Storage, StorageId};
+use crate::torch::{Finding, GlobalUse, Storage, StorageId};
 
 /// How a checkpoint is opened.
 #[derive(Debug, Clone, Default)]
@@ -28,15 +29,14 @@ pub struct OpenOptions {
     pub root: Root,
     /// How much of a hostile file is read. Default: see [`Limits`].
     pub limits: Limits,
-    /// Collect what the file knows besides tensors into [`Checkpoint::config`]. Default: false.
-    pub config: bool,
     /// Open files that would run code if they were really unpickled; nothing is executed either way.
     /// Default: false, such files are refused.
     pub allow_dangerous: bool,
     /// The folder for an unnamed temporary file, into which a gzip file is unpacked. Default: `None`, the
     /// system's folder for temporary files; [`convert`](crate::convert) takes the output's folder then.
     pub scratch: Option<PathBuf>,
-    /// Also read what the file holds besides tensors, see [`Checkpoint::config`]. Default: false.
+    /// Also read what the file holds besides tensors and which globals its pickles name: see
+    /// [`Checkpoint::config`] and [`Checkpoint::globals`]. Default: false.
     pub config: bool,
 }
 
@@ -44,6 +44,10 @@ pub struct OpenOptions {
 pub struct Checkpoint {
     /// Path from the top of the file to what is meant, as in `state_dict`; empty for the whole file.
     pub root: String,
+    /// Why that is meant, in a phrase.
+    pub root_reason: &'static str,
+    /// What the file is, in a phrase: `zip of torch.save`, `distributed checkpoint, 4 files`, ….
+    pub format: String,
     /// The tensors below the root, in the file's order.
     pub entries: Vec<Entry>,
     /// What lies beside the root, with tensors or without.
@@ -58,10 +62,8 @@ pub struct Checkpoint {
     pub dangerous: Vec<Finding>,
     /// Globals that are not known and were kept as inert names, as in `omegaconf.dictconfig.DictConfig`.
     pub unknown_globals: Vec<String>,
-    /// What the file knows besides tensors: an object, empty unless [`OpenOptions::config`] asked for it.
-    pub config: serde_json::Value,
-    /// Whether `config` lacks something, because the file holds too much or nests too deep.
-    pub config_truncated: bool,
+    /// Every global that the pickles name, sorted by name; empty unless [`OpenOptions::config`] is set.
+    pub globals: Vec<GlobalUse>,
     /// What is odd about the file, though nothing is lost; each a sentence.
     pub warnings: Vec<String>,
     /// What the file holds besides tensors, as inert JSON: an object, empty when there is nothing or
@@ -101,6 +103,17 @@ impl Checkpoint {
         options: &OpenOptions,
         progress: &dyn Progress,
     ) -> Result<Checkpoint> {
+        Checkpoint::survey(path, options, progress)
+            .and_then(Checkpoint::with_tensors)
+            .map_err(|error| error.in_file(path))
+    }
+
+    /// As [`open_with`](Checkpoint::open_with), with or without tensors.
+    pub(crate) fn survey(
+        path: &Path,
+        options: &OpenOptions,
+        progress: &dyn Progress,
+    ) -> Result<Checkpoint> {
         let open = || {
             let mut collected = collected(options, progress);
             let tree = match Layout::of(path)? {
@@ -111,8 +124,16 @@ impl Checkpoint {
                 Some(Layout::Shards(index)) => {
                     return Checkpoint::from_shards(&index, options, progress);
                 }
-                Some(Layout::Distributed(metadata)) => dcp::collect(&mut collected, &metadata)?,
-                Some(Layout::DeepSpeed(folder)) => zero::collect(&mut collected, &folder)?,
+                Some(Layout::Distributed(metadata)) => {
+                    let tree = dcp::collect(&mut collected, &metadata)?;
+                    collected.tell_parts("distributed checkpoint", 1);
+                    tree
+                }
+                Some(Layout::DeepSpeed(folder)) => {
+                    let tree = zero::collect(&mut collected, &folder)?;
+                    collected.tell_parts("DeepSpeed ZeRO", 0);
+                    tree
+                }
                 None => {
                     return Err(Error::usage(
                         "the folder is no checkpoint: it holds no index of shards, no .metadata and no \
@@ -133,7 +154,7 @@ impl Checkpoint {
         let mut collected = collected(options, &());
         collected.file_bytes = source.len();
         let tree = of_one_file(&mut collected, source)?;
-        Checkpoint::of(collected, tree, options)
+        Checkpoint::of(collected, tree, options)?.with_tensors()
     }
 
     fn from_shards(
@@ -146,6 +167,9 @@ impl Checkpoint {
         let index = index.ok_or_else(|| Error::corrupt("the index of shards has changed"))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let tree = shards::collect(&mut collected, &index, folder)?;
+        let each = std::mem::take(&mut collected.format);
+        collected.tell_parts("sharded", 1);
+        collected.format.push_str(&format!(", each a {each}"));
         let mut checkpoint = Checkpoint::of(collected, tree, options)?;
         checkpoint.shard_metadata = Some(index.metadata.unwrap_or_default());
         Ok(checkpoint)
@@ -155,39 +179,26 @@ impl Checkpoint {
     fn of(collected: Collected, mut tree: Tree, options: &OpenOptions) -> Result<Checkpoint> {
         let known = tree.config.take().filter(serde_json::Value::is_object);
         let choice = root::choose(tree, &options.root)?;
-        if choice.entries.is_empty() {
-            let with_tensors: Vec<&str> = choice
-                .left_out
-                .iter()
-                .filter(|part| part.tensors > 0)
-                .map(|part| part.key.as_str())
-                .collect();
-            return Err(Error::usage(match with_tensors.as_slice() {
-                [] => "the file holds no tensors".to_owned(),
-                keys => format!(
-                    "all tensors are training state ({}); choose one with --root, or use --all",
-                    keys.join(", ")
-                ),
-            }));
-        }
         let Collected {
             guard,
             mut stores,
             file_bytes,
             paths,
             config,
+            format,
         } = collected;
         Ok(Checkpoint {
             root_is_average: root::is_average(&choice.path),
             root: choice.path,
+            root_reason: choice.reason,
+            format,
             entries: choice.entries,
             left_out: choice.left_out,
             averages: choice.averages,
             swapped: choice.swapped,
             dangerous: guard.dangerous,
             unknown_globals: guard.unknown_globals,
-            config: serde_json::Value::Object(serde_json::Map::new()),
-            config_truncated: false,
+            globals: guard.globals.unwrap_or_default().into_values().collect(),
             warnings: std::mem::take(&mut stores.warnings),
             config: known.unwrap_or_else(|| serde_json::json!({})),
             config_truncated: config.is_some_and(|config| config.is_truncated),
@@ -196,6 +207,26 @@ impl Checkpoint {
             shard_metadata: None,
             stores,
         })
+    }
+
+    /// Refuses a checkpoint of which nothing is to be converted.
+    fn with_tensors(self) -> Result<Checkpoint> {
+        if !self.entries.is_empty() {
+            return Ok(self);
+        }
+        let with_tensors: Vec<&str> = self
+            .left_out
+            .iter()
+            .filter(|part| part.tensors > 0)
+            .map(|part| part.key.as_str())
+            .collect();
+        Err(Error::usage(match with_tensors.as_slice() {
+            [] => "the file holds no tensors".to_owned(),
+            keys => format!(
+                "all tensors are training state ({}); choose one with --root, or use --all",
+                keys.join(", ")
+            ),
+        }))
     }
 
     /// The byte order of a storage's elements.
@@ -249,8 +280,11 @@ fn of_one_file(collected: &mut Collected, source: Arc<dyn ReadAt>) -> Result<Tre
 
 fn collected<'o>(options: &'o OpenOptions, progress: &'o dyn Progress) -> Collected<'o> {
     let scratch = options.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let mut guard = Guard::new(&options.limits, options.allow_dangerous, scratch, progress);
+    guard.globals = options.config.then(BTreeMap::new);
     Collected {
-        guard: Guard::new(&options.limits, options.allow_dangerous, scratch, progress),
+        guard,
+        format: String::new(),
         stores: Stores::default(),
         file_bytes: 0,
         paths: Vec::new(),

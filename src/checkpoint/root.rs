@@ -70,6 +70,8 @@ pub struct Twin {
 pub(super) struct Choice {
     /// Path from the top to what was chosen; empty for the whole file.
     pub path: String,
+    /// Why that, in a phrase.
+    pub reason: &'static str,
     pub entries: Vec<Entry>,
     pub left_out: Vec<LeftOut>,
     /// EMA trees among what was left out.
@@ -163,13 +165,13 @@ impl Choice {
 /// Chooses by `root`.
 pub(super) fn choose(tree: Tree, root: &Root) -> Result<Choice> {
     match root {
-        Root::All => whole(tree.found),
+        Root::All => whole(tree.found, "everything, as asked for"),
         Root::Path(path) => at_path(tree, path),
         Root::Auto => auto(tree),
     }
 }
 
-fn whole(mut found: Vec<Found>) -> Result<Choice> {
+fn whole(mut found: Vec<Found>, reason: &'static str) -> Result<Choice> {
     if let [only] = found.as_mut_slice()
         && only.name.keys() == 0
     {
@@ -188,6 +190,7 @@ fn whole(mut found: Vec<Found>) -> Result<Choice> {
         top.name.push("(the top)");
     }
     Ok(Choice {
+        reason,
         entries: entries(found),
         ..Choice::default()
     })
@@ -207,7 +210,7 @@ fn at_path(mut tree: Tree, path: &str) -> Result<Choice> {
             top_keys(&tree.keys)
         )));
     }
-    let mut choice = whole(chosen)?;
+    let mut choice = whole(chosen, "as asked for")?;
     choice.path = path.to_owned();
     let raw = raw_key(&tree.keys).filter(|_| path == STATE_DICT);
     for branch in branches(tree) {
@@ -267,13 +270,16 @@ fn auto(tree: Tree) -> Result<Choice> {
     // A bare tensor, an object, or a module: its names are its own.
     let is_whole = |found: &Found| found.name.keys() == 0 || found.module_at == Some(0);
     if tree.found.iter().any(is_whole) {
-        return whole(tree.found);
+        return whole(tree.found, "all of it is one module or tensor");
     }
     let raw = raw_key(&tree.keys);
     let branches = branches(tree);
-    let mut choice = Choice::default();
-    let chosen = pick(&branches);
+    let (chosen, reason) = pick(&branches);
     let unwrap = unwraps(&branches, &chosen);
+    let mut choice = Choice {
+        reason,
+        ..Choice::default()
+    };
     for (branch, keep) in branches.into_iter().zip(chosen) {
         if !keep || branch.found.is_empty() {
             choice.left_out.push(branch.left_out());
@@ -296,15 +302,18 @@ fn auto(tree: Tree) -> Result<Choice> {
     Ok(choice)
 }
 
-/// Which branches are converted.
-fn pick(branches: &[Branch]) -> Vec<bool> {
+/// Which branches are converted, and why.
+fn pick(branches: &[Branch]) -> (Vec<bool>, &'static str) {
     for key in STATE_DICTS {
         let is_state_dict = |b: &Branch| b.key == *key && b.is_tree();
         if let Some(index) = branches.iter().position(is_state_dict) {
-            return (0..branches.len()).map(|i| i == index).collect();
+            let chosen = (0..branches.len()).map(|i| i == index).collect();
+            return (chosen, "the usual key of a state dict");
         }
     }
-    let keep = |test: &dyn Fn(&Branch) -> bool| branches.iter().map(test).collect();
+    let keep = |test: &dyn Fn(&Branch) -> bool, reason: &'static str| {
+        (branches.iter().map(test).collect(), reason)
+    };
     let is_weights = |b: &Branch| b.has_tensors() && !b.is_left_out();
     let mut trees = branches.iter().filter(|b| b.is_tree() && !b.is_left_out());
     let wrapped = trees.next().is_some_and(Branch::is_wrapper) && trees.next().is_none();
@@ -317,16 +326,17 @@ fn pick(branches: &[Branch]) -> Vec<bool> {
             let mut names = b.found.iter().map(|found| found.name.text());
             names.any(|name| branches.iter().any(|b| b.is_leaf() && b.key == name))
         };
-        return keep(&|b| {
+        let is_kept = |b: &Branch| {
             b.is_leaf() || !b.is_left_out() || (b.is_ema() && !other_trees && !is_twin(b))
-        });
+        };
+        return keep(&is_kept, "the top is itself a state dict");
     }
     let is_weights = |b: &Branch| is_weights(b) && !b.is_leaf();
     // Averages alone are the weights.
     if !branches.iter().any(is_weights) && branches.iter().any(|b| b.is_ema() && b.is_tree()) {
-        return keep(&Branch::is_ema);
+        return keep(&Branch::is_ema, "averaged weights are the only ones");
     }
-    keep(&is_weights)
+    keep(&is_weights, "the weights beside training state")
 }
 
 /// Whether all that is chosen is one tree whose own key is no part of the names.

@@ -54,6 +54,10 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
         return Err(encrypted());
     }
     let is_script = take("constants.pkl").is_some();
+    let format = match is_script {
+        true => "TorchScript archive",
+        false => "zip of torch.save",
+    };
     let byte_order = match take("byteorder") {
         None => ByteOrder::Little,
         Some(record) if record.len > 16 => return Err(bad_byte_order()),
@@ -77,7 +81,7 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
     Ok(Archive {
         byte_order,
         scripts,
-        ..Archive::new(loaded, source, storages)
+        ..Archive::new(format, loaded, source, storages)
     })
 }
 

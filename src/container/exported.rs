@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::zip::Records;
-use super::{Contents, Guard, Record, open_nested, sniff};
+use super::{Contents, EXPORTED, Guard, Record, open_nested, sniff};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::read_at::ReadAt;
@@ -75,7 +75,8 @@ pub fn find(records: &Records, guard: &mut Guard) -> Result<Option<Contents>> {
     if let (Some((_, record)), None) = (pickled.next(), pickled.next())
         && let Some(nested) = record.direct()
     {
-        let archive = open_nested(nested, guard)?;
+        let mut archive = open_nested(nested, guard)?;
+        archive.format = EXPORTED;
         return Ok(Some(Contents::Pickled(archive)));
     }
     let mut configs: Vec<(&str, &Record)> = records

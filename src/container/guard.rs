@@ -1,6 +1,6 @@
 //! [`Guard`]: every pickle of a checkpoint goes through here, and is judged before anything else is made of it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::pickle::{self, Loaded};
 use crate::progress::{Phase, Progress};
 use crate::read_at::{FileSource, ReadAt};
-use crate::torch::{self, Finding};
+use crate::torch::{self, Finding, GlobalUse};
 
 /// Bytes that are read of what may be a pickle and is not needed.
 const MAX_JUDGED: u64 = 16 << 20;
@@ -31,6 +31,8 @@ pub struct Guard<'o> {
     pub unknown_globals: Vec<String>,
     /// The same, to be looked up.
     seen: HashSet<String>,
+    /// Every global that the pickles name, by name; `None` when they are not asked for.
+    pub globals: Option<BTreeMap<String, GlobalUse>>,
 }
 
 impl<'o> Guard<'o> {
@@ -48,6 +50,7 @@ impl<'o> Guard<'o> {
             dangerous: Vec::new(),
             unknown_globals: Vec::new(),
             seen: HashSet::new(),
+            globals: None,
         }
     }
 
@@ -99,6 +102,19 @@ impl<'o> Guard<'o> {
         for global in torch::unknown_globals(&graph) {
             if self.seen.insert(global.clone()) {
                 self.unknown_globals.push(global);
+            }
+        }
+        if let Some(known) = &mut self.globals {
+            for global in torch::named_globals(&graph) {
+                match known.get_mut(&global.name) {
+                    None => {
+                        known.insert(global.name.clone(), global);
+                    }
+                    Some(known) => {
+                        known.calls = known.calls.saturating_add(global.calls);
+                        known.verdict = known.verdict.max(global.verdict);
+                    }
+                }
             }
         }
         let (root, end) = read?;

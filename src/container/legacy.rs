@@ -61,7 +61,12 @@ pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
             )));
         }
     }
-    Ok(Archive::new(object, source, storages))
+    Ok(Archive::new(
+        "legacy stream of torch.save",
+        object,
+        source,
+        storages,
+    ))
 }
 
 /// Bytes of the element count before each storage.

@@ -61,12 +61,32 @@ pub struct Archive {
     pub scripts: Option<ScriptClasses>,
     /// Tensors that the pickle only refers to (torch 0.1).
     pub named: Vec<NamedTensor>,
+    /// What the file is, in a phrase.
+    pub format: &'static str,
 }
+
+impl Contents {
+    /// What the file is, in a phrase.
+    pub fn format(&self) -> &'static str {
+        match self {
+            Contents::Pickled(archive) => archive.format,
+            Contents::Exported(_) => EXPORTED,
+        }
+    }
+}
+
+const EXPORTED: &str = "torch.export archive";
 
 impl Archive {
     /// The parts that every container has.
-    fn new(pickle: Loaded, source: Arc<dyn ReadAt>, storages: HashMap<String, Record>) -> Archive {
+    fn new(
+        format: &'static str,
+        pickle: Loaded,
+        source: Arc<dyn ReadAt>,
+        storages: HashMap<String, Record>,
+    ) -> Archive {
         Archive {
+            format,
             pickle,
             source,
             storages,
@@ -77,22 +97,37 @@ impl Archive {
     }
 }
 
-/// Takes a checkpoint file apart. What cannot be read in place is first unpacked into a temporary file.
+/// Takes a checkpoint file apart, and tells what it is in a phrase. What cannot be read in place is first unpacked
+/// into a temporary file.
 ///
 /// # Errors
 /// [`Dangerous`](crate::ErrorKind::Dangerous) by what any pickle would call,
 /// [`NotACheckpoint`](crate::ErrorKind::NotACheckpoint) with what the content looks like,
 /// [`Corrupt`](crate::ErrorKind::Corrupt) for a broken file, [`Limit`](crate::ErrorKind::Limit),
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for what torch itself does not read.
-pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Contents> {
+pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<(Contents, String)> {
     match sniff::kind(&*source)? {
         sniff::Kind::Gzip => {
             let unpacked = gzip::unpack(source, guard)?;
-            of_kind(sniff::kind(&*unpacked)?, unpacked, guard)
-                .map_err(|error| error.inside("inside the gzip file"))
+            let contents = of_kind(sniff::kind(&*unpacked)?, unpacked, guard)
+                .map_err(|error| error.inside("inside the gzip file"))?;
+            let format = format!("gzip around a {}", contents.format());
+            Ok((contents, format))
         }
-        kind => of_kind(kind, source, guard),
+        kind => {
+            let contents = of_kind(kind, source, guard)?;
+            let format = contents.format().to_owned();
+            Ok((contents, format))
+        }
     }
+}
+
+/// Whether a file is safetensors, by its start.
+///
+/// # Errors
+/// I/O errors.
+pub fn is_safetensors(source: &dyn ReadAt) -> Result<bool> {
+    Ok(sniff::kind(source)? == sniff::Kind::Safetensors)
 }
 
 fn of_kind(kind: sniff::Kind, source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Contents> {
@@ -101,9 +136,13 @@ fn of_kind(kind: sniff::Kind, source: Arc<dyn ReadAt>, guard: &mut Guard) -> Res
         sniff::Kind::Zip => archive::open(source, guard),
         sniff::Kind::Legacy => legacy::open(source, guard).map(pickled),
         sniff::Kind::Tar => tar::open(source, guard).map(pickled),
-        sniff::Kind::Foreign(what) => {
+        sniff::Kind::Foreign(_) | sniff::Kind::Safetensors => {
             // torch.load would unpickle whatever it does not recognise.
             guard.judge(&*source)?;
+            let what = match kind {
+                sniff::Kind::Foreign(what) => what,
+                _ => "it is safetensors already; nothing is to be converted",
+            };
             Err(Error::not_a_checkpoint(format!("not a checkpoint: {what}")))
         }
         sniff::Kind::Gzip => Err(Error::not_a_checkpoint(

@@ -37,7 +37,7 @@ pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
     )]);
     Ok(Archive {
         named,
-        ..Archive::new(loaded, object, records)
+        ..Archive::new("tar of torch 0.1", loaded, object, records)
     })
 }
 

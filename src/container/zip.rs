@@ -116,18 +116,20 @@ fn data_start(source: &Arc<dyn ReadAt>, name: &str, raw_name: &[u8], header: u64
             "the local header of {name:?} at byte {header} {what}; get the file again"
         ))
     };
-    let mut fixed = [0; 30];
-    let mut local_name = vec![0; raw_name.len()];
+    // One read for both: an archive can have 100 000 entries.
+    let mut local = vec![0; raw_name.len().saturating_add(30)];
     source
-        .read_exact_at(&mut fixed, header)
-        .and_then(|()| source.read_exact_at(&mut local_name, header.saturating_add(30)))
+        .read_exact_at(&mut local, header)
         .map_err(|_| bad("lies beyond the end of the file"))?;
+    let Some((fixed, local_name)) = local.split_first_chunk::<30>() else {
+        return Err(bad("is missing"));
+    };
     let [b'P', b'K', 3, 4, rest @ ..] = fixed else {
         return Err(bad("is missing"));
     };
     let [.., n0, n1, e0, e1] = rest;
-    let name_len = u16::from_le_bytes([n0, n1]);
-    let extra_len = u16::from_le_bytes([e0, e1]);
+    let name_len = u16::from_le_bytes([*n0, *n1]);
+    let extra_len = u16::from_le_bytes([*e0, *e1]);
     if usize::from(name_len) != raw_name.len() || local_name != raw_name {
         return Err(bad("gives another name than the archive's directory"));
     }

@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::Serialize;
+
+use super::globals::qualified;
 use super::verdict::{self, Verdict};
 use crate::pickle::{Global, Graph, Object, Value, ValueId};
 
 /// A dangerous global and the call that the file wants to make with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Module and name, as in `posix.system`.
     pub global: String,
@@ -14,6 +17,37 @@ pub struct Finding {
     pub call: String,
     /// Offset in bytes of the opcode that names the global.
     pub offset: u64,
+}
+
+/// A class or function that a pickle names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GlobalUse {
+    /// Module and name in Python 3's spelling, as in `collections.OrderedDict`.
+    pub name: String,
+    /// A dangerous name that is used in a harmless way counts as unknown.
+    pub verdict: Verdict,
+    /// How often it is called.
+    pub calls: u64,
+    /// Offset in bytes of the opcode that names it first, from the start of its pickle.
+    pub offset: u64,
+}
+
+/// Every global of the pickle, popped ones included, in the order of their offsets.
+pub fn named_globals(graph: &Graph) -> Vec<GlobalUse> {
+    let uses = Uses::of(graph);
+    let told = |global: &Global| GlobalUse {
+        name: qualified(global),
+        verdict: match verdict::verdict(global) {
+            Verdict::Dangerous if uses.finding(global).is_none() => Verdict::Unknown,
+            verdict => verdict,
+        },
+        calls: uses
+            .calls
+            .get(&global.offset)
+            .map_or(0, |calls| u64::try_from(calls.len()).unwrap_or(u64::MAX)),
+        offset: global.offset,
+    };
+    graph.globals().iter().map(told).collect()
 }
 
 /// Every dangerous global of the pickle, popped ones included, in the order of their offsets.

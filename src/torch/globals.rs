@@ -51,6 +51,30 @@ pub enum Element {
     Foreign(&'static str, u64),
 }
 
+impl Meaning {
+    /// Whether what is made by it is a tensor, or stands for one that cannot be read.
+    pub fn is_tensor(self) -> bool {
+        match self {
+            Meaning::RebuildTensor
+            | Meaning::RebuildTensorV3
+            | Meaning::RebuildParameter
+            | Meaning::RebuildFromType
+            | Meaning::RebuildOnDevice
+            | Meaning::RebuildWrapper
+            | Meaning::TensorClass
+            | Meaning::NumpyArray
+            | Meaning::NumpyBuffer
+            | Meaning::NoDenseTensor(_) => true,
+            Meaning::Storage(_)
+            | Meaning::Dtype(_)
+            | Meaning::NumpyScalar
+            | Meaning::SeeThrough
+            | Meaning::DictSubclass
+            | Meaning::Inert => false,
+        }
+    }
+}
+
 impl Element {
     /// Bytes of one element.
     pub fn size(self) -> u64 {

@@ -25,7 +25,7 @@ mod tensor;
 mod verdict;
 
 pub use assembled::{Assembled, Part};
-pub use danger::{Finding, dangerous_calls, unknown_globals};
+pub use danger::{Finding, GlobalUse, dangerous_calls, named_globals, unknown_globals};
 pub(crate) use dense::{dtype_named, size, sizes};
 pub(crate) use globals::{Meaning, StorageClass, class_of, meaning, qualified, see_through};
 pub use keys::{Children, Key};
@@ -39,3 +39,4 @@ pub(crate) use storage::{BadStorage, StorageRef, text_of};
 pub use storage::{Place, Storage, StorageId};
 pub use tensor::TensorInfo;
 pub(crate) use tensor::{Geometry, numel};
+pub use verdict::Verdict;

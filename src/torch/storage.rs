@@ -61,6 +61,13 @@ pub enum Place {
     Memory(Arc<Vec<u8>>),
 }
 
+impl Place {
+    /// Whether the container keeps the bytes under the storage's key.
+    pub(crate) fn is_record(&self) -> bool {
+        matches!(self, Place::Record | Place::Part { .. })
+    }
+}
+
 /// A persistent id, `('storage', class, key, location, numel)` with a sixth item in legacy streams
 /// (torch/serialization.py, `persistent_id`).
 pub struct StorageRef {

@@ -1,10 +1,13 @@
 //! The verdict on every global: known, unknown or dangerous.
 
+use serde::Serialize;
+
 use super::globals::{meaning, normalize};
 use crate::pickle::Global;
 
 /// What a global in a pickle says about the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Interpreted, or known to be inert.
     Known,

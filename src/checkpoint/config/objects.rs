@@ -32,9 +32,8 @@ impl<'g> Walk<'g, '_> {
             .and_then(|state| torch::pairs(self.graph, state));
         self.config.visit(fields.map_or(0, <[_]>::len));
         let args = self.graph.tuple(object.args).unwrap_or_default();
-        let global = self.graph.global(object.callable);
         let path = torch::class_of(self.graph, object.callable);
-        match global.and_then(torch::meaning) {
+        match self.meaning(id) {
             Some(Meaning::DictSubclass) => return self.mapping(object, args, depth),
             Some(Meaning::NumpyScalar) => {
                 if let Some(number) = torch::number(self.graph, args) {
