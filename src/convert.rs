@@ -281,20 +281,20 @@ fn refuse_sources(checkpoint: &Checkpoint, path: &Path, options: &ConvertOptions
     sources.try_for_each(|source| check_output(source, path, options.overwrite))
 }
 
-/// The error for finite values that a cast made infinite.
+/// The error for finite values that did not fit into another dtype.
 fn refuse_overflows(casts: &[CastReport]) -> Result<()> {
-    let overflows = || casts.iter().filter(|cast| cast.stats.infinite > 0);
-    let Some(worst) = overflows().max_by_key(|cast| cast.stats.infinite) else {
+    let overflows = || casts.iter().filter(|cast| cast.stats.overflows() > 0);
+    let Some(worst) = overflows().max_by_key(|cast| cast.stats.overflows()) else {
         return Ok(());
     };
-    let values: u64 = overflows().map(|cast| cast.stats.infinite).sum();
+    let values: u64 = overflows().map(|cast| cast.stats.overflows()).sum();
     Err(Error::unsupported(format!(
         "--on-overflow error: {values} finite values in {} tensors do not fit into {}, most of them in {:?} ({}); \
          use --keep-dtype for these tensors, --on-overflow clamp, or another dtype",
         overflows().count(),
         worst.to,
         worst.name,
-        worst.stats.infinite,
+        worst.stats.overflows(),
     )))
 }
 

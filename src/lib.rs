@@ -1,8 +1,10 @@
 //! Convert PyTorch pickle checkpoints to safetensors, without executing anything they contain.
 //!
-//! [`convert`] does the whole job: one checkpoint, a file or a folder, to one file or several. [`Checkpoint`] opens a checkpoint and tells every tensor's name, dtype
-//! and shape without reading tensor data; [`Plan`] fixes what an output would hold. [`Layout`] tells which files
-//! a checkpoint consists of. [`pickle`] reads any pickle as an inert graph.
+//! [`convert`] does the whole job: one checkpoint, a file or a folder, to one file or several; [`preview`] tells what
+//! it would do, and [`verify`] proves what it did. [`inspect`] tells what a file holds. [`Checkpoint`] opens a
+//! checkpoint and tells every tensor's name, dtype and shape without reading tensor data; [`Plan`] fixes what an
+//! output would hold. [`Layout`] tells which files a checkpoint consists of. [`pickle`] reads any pickle as an inert
+//! graph.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -23,12 +25,13 @@
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use ckpt2st::{Checkpoint, OpenOptions};
+//! use ckpt2st::{OpenOptions, inspect};
 //!
 //! fn main() -> ckpt2st::Result<()> {
-//!     let checkpoint = Checkpoint::open(Path::new("model.ckpt"), &OpenOptions::default())?;
-//!     for entry in &checkpoint.entries {
-//!         println!("{} {} bytes", entry.name, entry.bytes());
+//!     let found = inspect(Path::new("model.ckpt"), &OpenOptions::default())?;
+//!     println!("{}, {} elements", found.format, found.total.elements);
+//!     for tensor in &found.tensors {
+//!         println!("{} {} bytes", tensor.name, tensor.bytes);
 //!     }
 //!     Ok(())
 //! }
@@ -45,6 +48,7 @@ mod convert;
 mod destination;
 mod dtype;
 mod error;
+mod inspect;
 mod limits;
 mod options;
 pub mod pickle;
@@ -60,6 +64,7 @@ pub use convert::{Preview, PreviewTensor, Summary, WrittenFile, convert, preview
 pub use destination::Destination;
 pub use dtype::{ByteOrder, Dtype};
 pub use error::{Error, ErrorKind, Result};
+pub use inspect::{InspectedTensor, Inspection, Total, inspect};
 pub use limits::Limits;
 pub use options::ConvertOptions;
 pub use plan::{
@@ -69,7 +74,8 @@ pub use plan::{
 pub use progress::{Phase, Progress};
 pub use read_at::{FileSource, ReadAt, SubRange};
 pub use torch::{
-    Assembled, Finding, Leaf, Part, Place, Refusal, Storage, StorageId, Tensor, TensorInfo,
+    Assembled, Finding, GlobalUse, Leaf, Part, Place, Refusal, Storage, StorageId, Tensor,
+    TensorInfo, Verdict,
 };
 pub use verify::{Difference, DifferenceKind, Verification, verify};
 pub use writer::{CastReport, CastStats};

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::options::ConvertOptions;
-use crate::plan::PlannedFile;
+use crate::plan::{PlannedFile, Ties};
 use crate::progress::{Phase, Progress};
 use crate::writer::{Pass, Target};
 
@@ -56,6 +56,9 @@ pub fn verify(
 ) -> Result<Verification> {
     let saved = Saved::open(output)?;
     let checkpoint = options.open(source, progress)?;
+    let mut options = options.clone();
+    // Every name is looked for: under its own, or as the alias that the output records.
+    options.plan.ties = Ties::Copy;
     let plan = options.plan(source, &checkpoint)?.file;
     let verify = || {
         progress.phase(Phase::Verifying);

@@ -25,6 +25,15 @@ Examples:
 
 Exit codes: 0 done, 1 an input failed, 2 wrong usage, 3 dangerous pickle refused, 130 interrupted";
 
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  ckpt2st inspect model.ckpt                  the tree of modules, as deep as fits
+  ckpt2st inspect model.safetensors -v        every tensor
+  ckpt2st inspect last.ckpt --json | jq .config
+                                              hyper-parameters for a script
+
+Exit codes: 0 done, 1 an input failed, 2 wrong usage, 3 an input would run code if it were unpickled";
+
 const VERIFY_EXAMPLES: &str = "\
 Examples:
   ckpt2st verify model.ckpt model.safetensors
@@ -38,19 +47,28 @@ Examples:
 /// --max-shard-size.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub verb: Option<Verb>,
 
+    /// Without a verb, inputs are converted.
     #[command(flatten)]
     pub convert: ConvertArgs,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Show what is in checkpoints and safetensors files: tensors, configuration, and what their pickles would call
+    #[command(after_help = INSPECT_EXAMPLES, max_term_width = 100)]
+    Inspect(InspectArgs),
+
     /// Compare an output with its source, tensor by tensor
-    #[command(after_help = VERIFY_EXAMPLES)]
+    #[command(after_help = VERIFY_EXAMPLES, max_term_width = 100)]
     Verify(VerifyArgs),
 }
 
@@ -235,6 +253,28 @@ pub struct ReportArgs {
     /// Worker threads, e.g. 4 [default: as many as the machine runs at once]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Checkpoints as for a conversion, safetensors files, or *.safetensors.index.json
+    #[arg(required = true, value_name = "FILE")]
+    pub inputs: Vec<PathBuf>,
+
+    /// One JSON object for each input on standard output (docs/json.md), e.g. --json | jq .totals
+    #[arg(long)]
+    pub json: bool,
+
+    /// Levels of the tree of modules to show, e.g. 2 [default: what fits in about 100 lines]
+    #[arg(long, value_name = "N")]
+    pub depth: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub root: RootArgs,
+
+    /// List everything
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 #[derive(Debug, Args)]

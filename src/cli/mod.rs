@@ -4,12 +4,14 @@ mod args;
 mod batch;
 mod dry_run;
 mod find;
+mod inspect;
 mod job;
 mod json;
 mod options;
 mod progress;
 mod report;
 mod stdout;
+mod tree;
 mod verify;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -65,6 +67,7 @@ pub fn run() -> u8 {
     allow_many_files();
     let done = match &cli.verb {
         None => job::Run::new(&cli.convert, &typed).map(|run| batch::run(&run)),
+        Some(args::Verb::Inspect(args)) => Ok(inspect::run(args)),
         Some(args::Verb::Verify(args)) => verify::run(args),
     };
     let code = done.unwrap_or_else(|error| {

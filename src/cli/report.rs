@@ -282,7 +282,7 @@ fn casts(summary: &Summary, verbose: bool) -> Vec<String> {
 }
 
 /// Parts with tensors first, largest first; then the names of the rest.
-fn left_out(parts: &[LeftOut], verbose: bool) -> String {
+pub fn left_out(parts: &[LeftOut], verbose: bool) -> String {
     let few = few(verbose);
     let (mut full, empty): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.tensors > 0);
     full.sort_by_key(|part| std::cmp::Reverse(part.bytes));

@@ -70,6 +70,38 @@ impl Averages<'_> {
     }
 }
 
+/// A tensor's name; its dtype and shape, where they are known.
+pub type Described<'a> = (&'a str, Option<(Dtype, &'a [u64])>);
+
+/// Averaged weights among the names of a state dict.
+pub fn among(tensors: &[Described]) -> Vec<Averages<'static>> {
+    let mut found = Vec::new();
+    if tensors.iter().any(|(name, _)| name.starts_with(FLATTENED)) {
+        found.push(Averages::Flattened);
+    }
+    for (name, described) in tensors {
+        let Some(prefix) = name.strip_suffix(COUNTER) else {
+            continue;
+        };
+        let is_counter =
+            *described == Some((Dtype::Int64, &[])) && (prefix.is_empty() || prefix.ends_with('.'));
+        let is_averaged = |(name, _): &Described| {
+            let below = name.strip_prefix(prefix);
+            below.is_some_and(|below| below.starts_with(AVERAGED))
+        };
+        if is_counter && tensors.iter().any(is_averaged) {
+            found.push(Averages::AveragedModel(prefix.to_owned()));
+        }
+    }
+    found
+}
+
+/// Places of averaged weights in words; `None` when there are none.
+pub fn in_words(places: &[Averages]) -> Option<String> {
+    let words: Vec<String> = places.iter().map(Averages::describe).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
 /// Every place of averaged weights in `checkpoint`, those of its root first.
 pub fn find(checkpoint: &Checkpoint) -> Vec<Averages<'_>> {
     let mut found = Vec::new();
@@ -78,26 +110,11 @@ pub fn find(checkpoint: &Checkpoint) -> Vec<Averages<'_>> {
     } else if checkpoint.root_is_average {
         found.push(Averages::Root);
     }
-    let mut names = checkpoint.entries.iter().map(|entry| &entry.name);
-    if names.any(|name| name.starts_with(FLATTENED)) {
-        found.push(Averages::Flattened);
-    }
-    for entry in &checkpoint.entries {
-        let Some(prefix) = entry.name.strip_suffix(COUNTER) else {
-            continue;
-        };
-        let is_counter = matches!(&entry.leaf, Leaf::Tensor(tensor)
-            if tensor.shape().is_empty() && tensor.dtype() == Dtype::Int64)
-            && (prefix.is_empty() || prefix.ends_with('.'));
-        let holds = |name: &str| {
-            let below = name.strip_prefix(prefix);
-            below.is_some_and(|below| below.starts_with(AVERAGED))
-        };
-        let mut below = checkpoint.entries.iter().map(|entry| entry.name.as_str());
-        if is_counter && below.any(holds) {
-            found.push(Averages::AveragedModel(prefix.to_owned()));
-        }
-    }
+    let entries = checkpoint.entries.iter().map(|entry| match &entry.leaf {
+        Leaf::Tensor(tensor) => (entry.name.as_str(), Some((tensor.dtype(), tensor.shape()))),
+        Leaf::Refused(_) => (entry.name.as_str(), None),
+    });
+    found.extend(among(&entries.collect::<Vec<_>>()));
     found.extend(checkpoint.averages.iter().map(Averages::Twin));
     found
 }

@@ -59,10 +59,9 @@ pub fn apply<'c>(
 ) -> Result<(Vec<Selected<'c>>, EmaReport)> {
     let tensors: Vec<Selected> = checkpoint.entries.iter().map(Selected::from).collect();
     let found = averages::find(checkpoint);
-    let layouts: Vec<String> = found.iter().map(Averages::describe).collect();
     let mut report = EmaReport {
         mode,
-        layout: (!layouts.is_empty()).then(|| layouts.join(", ")),
+        layout: averages::in_words(&found),
         ..EmaReport::default()
     };
     let tensors = match mode {
@@ -143,8 +142,7 @@ fn only_averages<'c>(
             )));
         }
     };
-    let layouts: Vec<String> = used.iter().map(Averages::describe).collect();
-    report.layout = Some(layouts.join(", "));
+    report.layout = averages::in_words(used);
     let (inside, mut model): (Vec<_>, Vec<_>) = tensors
         .into_iter()
         .partition(|tensor| owned(used, &tensor.name));

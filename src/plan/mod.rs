@@ -1,6 +1,6 @@
 //! Pure functions: checkpoint + options → [`Plan`], which fixes every byte of the output but the data.
 
-mod averages;
+pub(crate) mod averages;
 mod cast;
 mod ema;
 mod layout;

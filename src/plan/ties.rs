@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use super::{Planned, Skipped, Why};
+use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::torch::{StorageId, Tensor, TensorInfo};
+use crate::torch::{Leaf, StorageId, Tensor, TensorInfo};
 
 /// What becomes of tensors that share memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +36,21 @@ pub struct TiesReport {
     pub aliases: BTreeMap<String, String>,
 }
 
+impl TiesReport {
+    /// What shares memory below the root of `checkpoint`, whatever will be written of it.
+    pub fn of(checkpoint: &Checkpoint) -> TiesReport {
+        let entries = checkpoint.entries.iter();
+        let tensors: Vec<(&str, &Tensor)> = entries
+            .filter_map(|entry| match &entry.leaf {
+                Leaf::Tensor(tensor) => Some((entry.name.as_str(), tensor)),
+                Leaf::Refused(_) => None,
+            })
+            .collect();
+        let sharing = find(tensors.iter().map(|(_, tensor)| (*tensor, tensor.dtype())));
+        sharing.report(|index| tensors[index].0)
+    }
+}
+
 /// Finds tensors that share memory, and leaves out those that `mode` records as aliases.
 pub fn apply(
     tensors: Vec<Planned>,
@@ -42,16 +58,7 @@ pub fn apply(
     skipped: &mut Vec<Skipped>,
 ) -> Result<(Vec<Planned>, TiesReport)> {
     let sharing = of_planned(&tensors);
-    let names = |group: &Vec<usize>| {
-        let mut names: Vec<String> = group.iter().map(|i| tensors[*i].name.clone()).collect();
-        names.sort_unstable();
-        names
-    };
-    let mut report = TiesReport {
-        tied: sharing.tied.iter().map(names).collect(),
-        overlapping: sharing.overlapping.iter().map(names).collect(),
-        ..TiesReport::default()
-    };
+    let mut report = sharing.report(|index| &tensors[index].name);
     match mode {
         Ties::Copy => {}
         Ties::Error => match report.tied.first().or(report.overlapping.first()) {
@@ -206,6 +213,20 @@ impl Sharing {
                 held,
                 repeated: held.saturating_sub(end - first.start),
             });
+        }
+    }
+
+    /// The groups by the names of their members.
+    fn report<'n>(&self, name: impl Fn(usize) -> &'n str) -> TiesReport {
+        let names = |group: &Vec<usize>| {
+            let mut names: Vec<String> = group.iter().map(|i| name(*i).to_owned()).collect();
+            names.sort_unstable();
+            names
+        };
+        TiesReport {
+            tied: self.tied.iter().map(names).collect(),
+            overlapping: self.overlapping.iter().map(names).collect(),
+            ..TiesReport::default()
         }
     }
 

@@ -1,0 +1,284 @@
+//! The tree of modules, in lines of a given width.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use ckpt2st::{InspectedTensor, Inspection};
+use indicatif::HumanBytes;
+
+use super::report::{count, sanitise};
+
+/// More lines than this are folded, unless all are asked for.
+const MAX_LINES: usize = 200;
+/// How many lines a folded tree may have.
+const FOLDED: usize = 100;
+/// Columns of the bar that shows a module's share.
+const BAR: usize = 12;
+/// Columns that a name keeps when there is hardly any room.
+const MIN_NAME: usize = 12;
+
+/// How much of the tree is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// All of it if it is not too long, else the deepest level that fits.
+    Fit,
+    /// This many levels.
+    Levels(usize),
+    /// All of it.
+    All,
+}
+
+/// A module, or a tensor.
+struct Node<'n> {
+    label: &'n str,
+    children: Vec<usize>,
+    tensor: Option<&'n InspectedTensor>,
+    tensors: usize,
+    bytes: u64,
+}
+
+/// A line of the tree.
+struct Row {
+    level: usize,
+    label: String,
+    /// A tensor's dtype and shape, a module's number of tensors.
+    what: String,
+    bytes: u64,
+    is_module: bool,
+}
+
+/// The lines of the tree, none wider than `width` columns.
+pub fn lines(found: &Inspection, depth: Depth, width: usize) -> Vec<String> {
+    let rows = rows(&nodes(&found.tensors));
+    let below = |levels: usize| rows.iter().filter(|row| row.level < levels).count();
+    let deepest = rows.iter().map(|row| row.level + 1).max().unwrap_or(0);
+    let (levels, max) = match depth {
+        Depth::All => (deepest, usize::MAX),
+        Depth::Levels(levels) => (levels, usize::MAX),
+        Depth::Fit if rows.len() <= MAX_LINES => (deepest, usize::MAX),
+        Depth::Fit => {
+            let fits = (1..=deepest).rev().find(|levels| below(*levels) <= FOLDED);
+            (fits.unwrap_or(1), FOLDED)
+        }
+    };
+    let shown: Vec<&Row> = rows.iter().filter(|row| row.level < levels).collect();
+    let cut = shown.len().min(max);
+    let columns = Columns::of(&shown[..cut], width, found.total.bytes);
+    let mut lines: Vec<String> = shown[..cut].iter().map(|row| columns.line(row)).collect();
+    if cut < rows.len() {
+        let hidden = rows.len() - cut;
+        let unit = if hidden == 1 { "line" } else { "lines" };
+        let mut rest = format!("  … {hidden} more {unit}");
+        let deeper = levels + 1;
+        if shown.len() == cut && deeper < deepest {
+            let _ = write!(
+                rest,
+                " (--depth {deeper} opens the next level, -v lists all)"
+            );
+        } else {
+            rest.push_str(" (-v lists all)");
+        }
+        lines.push(fit(&rest, width));
+    }
+    lines
+}
+
+/// The tree: the top is the first node, children come in the file's order.
+fn nodes(tensors: &[InspectedTensor]) -> Vec<Node<'_>> {
+    let module = |label| Node {
+        label,
+        children: Vec::new(),
+        tensor: None,
+        tensors: 0,
+        bytes: 0,
+    };
+    let mut nodes = vec![module("")];
+    let mut known: HashMap<(usize, &str), usize> = HashMap::new();
+    for tensor in tensors {
+        let (modules, last) = tensor.name.rsplit_once('.').unwrap_or(("", &tensor.name));
+        let mut at = 0;
+        let mut path = vec![0];
+        for label in modules.split('.').filter(|_| tensor.name.contains('.')) {
+            let next = nodes.len();
+            let index = *known.entry((at, label)).or_insert(next);
+            if index == next {
+                nodes.push(module(label));
+                nodes[at].children.push(index);
+            }
+            at = index;
+            path.push(at);
+        }
+        for index in path {
+            nodes[index].tensors += 1;
+            nodes[index].bytes = nodes[index].bytes.saturating_add(tensor.bytes);
+        }
+        let leaf = nodes.len();
+        nodes[at].children.push(leaf);
+        nodes.push(Node {
+            tensor: Some(tensor),
+            bytes: tensor.bytes,
+            tensors: 1,
+            ..module(last)
+        });
+    }
+    nodes
+}
+
+/// The nodes below the top as lines; a module whose only child is a module shares its line.
+fn rows(nodes: &[Node]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut todo: Vec<(usize, usize)> = nodes[0].children.iter().rev().map(|id| (*id, 0)).collect();
+    while let Some((mut id, level)) = todo.pop() {
+        let mut label = sanitise(nodes[id].label);
+        while let [only] = nodes[id].children[..]
+            && nodes[only].tensor.is_none()
+        {
+            id = only;
+            label.push('.');
+            label.push_str(&sanitise(nodes[id].label));
+        }
+        let node = &nodes[id];
+        let what = match node.tensor {
+            Some(tensor) => describe(tensor),
+            None => count(node.tensors, "tensor", "tensors"),
+        };
+        rows.push(Row {
+            level,
+            label,
+            what,
+            bytes: node.bytes,
+            is_module: node.tensor.is_none(),
+        });
+        let children = node.children.iter().rev();
+        todo.extend(children.map(|id| (*id, level + 1)));
+    }
+    rows
+}
+
+fn describe(tensor: &InspectedTensor) -> String {
+    let Some(dtype) = &tensor.dtype else {
+        let reason = tensor.refused.as_deref().unwrap_or_default();
+        return sanitise(&format!("cannot be written: {reason}"));
+    };
+    let sizes: Vec<String> = tensor.shape.iter().flatten().map(u64::to_string).collect();
+    let refused = if tensor.refused.is_some() { " !" } else { "" };
+    format!("{dtype} [{}]{refused}", sizes.join(", "))
+}
+
+/// Where each column starts.
+struct Columns {
+    name: usize,
+    what: usize,
+    bytes: usize,
+    bar: usize,
+    total: u64,
+    width: usize,
+}
+
+impl Columns {
+    /// The names have what the others leave: first the bar goes, then the description is cut.
+    fn of(rows: &[&Row], width: usize, total: u64) -> Columns {
+        let widest = |of: &dyn Fn(&Row) -> usize| rows.iter().map(|row| of(row)).max().unwrap_or(0);
+        let indent = 2;
+        let name = indent + widest(&|row| 2 * row.level + columns(&row.label));
+        let what = widest(&|row| columns(&row.what)).min(40);
+        let bytes = widest(&|row| columns(&HumanBytes(row.bytes).to_string()));
+        let fixed = what + bytes + 4;
+        let bar = match fixed + BAR + 2 + name.min(30) <= width {
+            true => BAR,
+            false => 0,
+        };
+        let fixed = if bar > 0 { fixed + bar + 2 } else { fixed };
+        let left = width.saturating_sub(fixed).max(MIN_NAME);
+        Columns {
+            name: name.min(left),
+            what,
+            bytes,
+            bar,
+            total,
+            width,
+        }
+    }
+
+    fn line(&self, row: &Row) -> String {
+        let indent = " ".repeat((2 + 2 * row.level).min(self.name.saturating_sub(6)));
+        let name = fit(&format!("{indent}{}", row.label), self.name);
+        let what = fit(&row.what, self.what);
+        let mut line = format!(
+            "{}  {}  {:>bytes$}",
+            pad(name, self.name),
+            pad(what, self.what),
+            HumanBytes(row.bytes).to_string(),
+            bytes = self.bytes
+        );
+        if row.is_module && self.bar > 0 {
+            line.push_str("  ");
+            line.push_str(&bar(row.bytes, self.total, self.bar));
+        }
+        fit(line.trim_end(), self.width)
+    }
+}
+
+/// A bar that shows a share in eighths of a column.
+fn bar(part: u64, whole: u64, width: usize) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let share = part as f64 / whole.max(1) as f64;
+    let filled = (share * (8 * width) as f64).round() as usize;
+    let filled = filled.max(usize::from(part > 0)).min(8 * width);
+    format!("{}{}", "█".repeat(filled / 8), EIGHTHS[filled % 8])
+}
+
+/// At most `width` columns of `text`, its end replaced where it is wider.
+pub fn fit(text: &str, width: usize) -> String {
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let mut fitted = String::new();
+    let mut left = width.saturating_sub(1);
+    for c in text.chars() {
+        match left.checked_sub(columns_of(c)) {
+            Some(rest) => left = rest,
+            None => break,
+        }
+        fitted.push(c);
+    }
+    fitted.extend((width > 0).then_some('…'));
+    fitted
+}
+
+fn pad(mut text: String, width: usize) -> String {
+    let missing = width.saturating_sub(columns(&text));
+    text.push_str(&" ".repeat(missing));
+    text
+}
+
+/// The columns that a text takes up on a terminal.
+pub fn columns(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+/// Two for the wide characters of East Asia and for pictures, by their blocks; one for all others, too many for those
+/// that combine.
+fn columns_of(c: char) -> usize {
+    match u32::from(c) {
+        0x1100..=0x115f
+        | 0x231a..=0x231b
+        | 0x23e9..=0x23f3
+        | 0x25fd..=0x25fe
+        | 0x2614..=0x2615
+        | 0x2648..=0x27bf
+        | 0x2b1b..=0x2b55
+        | 0x2e80..=0xa4cf
+        | 0xa960..=0xa97f
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe10..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x16fe0..=0x18fff
+        | 0x1aff0..=0x1b2ff
+        | 0x1f000..=0x1faff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
