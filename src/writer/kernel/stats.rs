@@ -9,8 +9,8 @@ pub struct CastStats {
     pub infinite: u64,
     /// Finite values other than 0 that became 0.
     pub zeroed: u64,
-    /// Finite values beyond the largest finite value of the dtype, in place of which that value was written: with
-    /// [`OnOverflow::Clamp`](crate::OnOverflow::Clamp), and always in float8_e4m3fn, where torch does the same.
+    /// Values beyond the largest finite value of the dtype, in place of which that value was written: finite ones with
+    /// [`OnOverflow::Clamp`](crate::OnOverflow::Clamp), and all of them in float8_e4m3fn, where torch does the same.
     pub clamped: u64,
     /// The largest |original − result| of values that were finite and still are.
     pub max_error: f64,
@@ -25,7 +25,7 @@ impl CastStats {
         self.max_error = self.max_error.max(other.max_error);
     }
 
-    /// Finite values that are beyond the range of the dtype, whatever became of them.
+    /// Values that the dtype cannot hold, whatever became of them.
     pub fn overflows(&self) -> u64 {
         self.infinite + self.clamped
     }
@@ -42,6 +42,9 @@ impl CastStats {
         if error == T::INFINITY {
             self.infinite += count(before, after, |before, after| {
                 (before.abs() < T::INFINITY) & after.is_infinite()
+            });
+            self.clamped += count(before, after, |before, after| {
+                (before.abs() == T::INFINITY) & after.is_finite()
             });
             error = largest_finite_error(before, after);
         }
