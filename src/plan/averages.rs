@@ -236,3 +236,66 @@ pub fn match_twin(twin: &Twin, model: &[Shaped]) -> Result<Option<Prefixes>> {
     let names: Vec<Shaped> = entries.map(|e| (e.name.as_str(), shape(&e.leaf))).collect();
     match_names(&names, model, TWIN_PREFIXES, &twin.key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: &[u64] = &[];
+
+    fn fit(tree: &[Shaped], model: &[Shaped], place: &str) -> Option<(&'static str, String)> {
+        let found = match_names(tree, model, TWIN_PREFIXES, place).unwrap();
+        found.map(|prefixes| (prefixes.tree, prefixes.model))
+    }
+
+    #[test]
+    fn prefixes_on_either_side_are_found() {
+        let plain = [("a.weight", NONE), ("a.bias", NONE)];
+        let wrapped = [("module.a.weight", NONE), ("module.a.bias", NONE)];
+        let nested = [("net.a.weight", NONE), ("net.a.bias", NONE)];
+        assert_eq!(fit(&plain, &plain, "ema"), Some(("", String::new())));
+        assert_eq!(
+            fit(&wrapped, &plain, "ema"),
+            Some(("module.", String::new()))
+        );
+        assert_eq!(fit(&plain, &nested, "ema"), Some(("", "net.".to_owned())));
+        assert_eq!(
+            fit(&wrapped, &nested, "ema"),
+            Some(("module.", "net.".to_owned()))
+        );
+        assert_eq!(fit(&plain, &[("b.weight", NONE)], "ema"), None);
+    }
+
+    #[test]
+    fn among_parts_of_equal_names_shapes_decide_then_the_place_and_else_nobody_can_tell() {
+        let tree: [Shaped; 2] = [("weight", &[2, 3]), ("bias", &[3])];
+        let model: [Shaped; 4] = [
+            ("g.weight", &[2, 3]),
+            ("g.bias", &[3]),
+            ("d.weight", &[5, 3]),
+            ("d.bias", &[3]),
+        ];
+        assert_eq!(fit(&tree, &model, "ema"), Some(("", "g.".to_owned())));
+        let alike: [Shaped; 2] = [("gen.weight", &[2, 3]), ("dis.weight", &[2, 3])];
+        assert_eq!(
+            fit(&tree, &alike, "dis_ema."),
+            Some(("", "dis.".to_owned()))
+        );
+        let error = match_names(&tree, &alike, TWIN_PREFIXES, "ema.").unwrap_err();
+        assert!(error.message().contains("several parts"), "{error}");
+    }
+
+    #[test]
+    fn a_counter_of_an_averaged_model_is_an_integer_without_dimensions() {
+        let counter = |dtype, shape: &'static [u64]| {
+            [
+                ("ema.n_averaged", Some((dtype, shape))),
+                ("ema.module.w", None),
+            ]
+        };
+        let found = among(&counter(Dtype::Int64, &[]));
+        assert!(matches!(found.as_slice(), [Averages::AveragedModel(prefix)] if prefix == "ema."));
+        assert!(among(&counter(Dtype::Float32, &[])).is_empty());
+        assert!(among(&counter(Dtype::Int64, &[1])).is_empty());
+    }
+}

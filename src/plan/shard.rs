@@ -224,6 +224,56 @@ fn index(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dtype::Dtype;
+    use crate::torch::{Geometry, StorageId, Tensor, TensorInfo};
+
+    /// Tensors of so many bytes.
+    fn tensors(sizes: &[u64]) -> Vec<Planned> {
+        let geometry = Geometry {
+            shape: Vec::new(),
+            strides: Vec::new(),
+            offset: 0,
+        };
+        let storage = StorageId::at(0).unwrap();
+        let source = TensorInfo::new(Dtype::UInt8, geometry, storage, 1).unwrap();
+        let planned = |(order, size): (usize, &u64)| Planned {
+            name: format!("t{order}"),
+            source_name: format!("t{order}"),
+            order,
+            source: Tensor::View(source.clone()),
+            dtype: Dtype::UInt8,
+            cast: None,
+            shape: Vec::new(),
+            start: 0,
+            end: *size,
+        };
+        sizes.iter().enumerate().map(planned).collect()
+    }
+
+    #[test]
+    fn files_are_filled_in_order_and_a_large_tensor_gets_its_own_at_once() {
+        // Computed by huggingface_hub 2.4.0, split_state_dict_into_shards_factory.
+        for (sizes, max, expected) in [
+            (
+                &[6, 6, 2, 6, 2, 2][..],
+                10,
+                &[&[0][..], &[1, 2], &[3, 4, 5]][..],
+            ),
+            (&[5, 20, 5, 1], 10, &[&[1], &[0, 2], &[3]]),
+            (&[20, 20], 10, &[&[0], &[1]]),
+            (&[10, 10], 10, &[&[0], &[1]]),
+            (&[1, 2, 3], 10, &[&[0, 1, 2]]),
+            (&[8, 0, 8, 0, 8], 10, &[&[0, 1, 3], &[2], &[4]]),
+        ] {
+            let files = by_size(tensors(sizes), max);
+            let files = files.iter().filter(|file| !file.is_empty());
+            let mut files: Vec<Vec<usize>> = files
+                .map(|file| file.iter().map(|tensor| tensor.order).collect())
+                .collect();
+            files.iter_mut().for_each(|file| file.sort_unstable());
+            assert_eq!(files, expected, "{sizes:?}");
+        }
+    }
 
     #[test]
     fn outputs_are_named_after_the_index() {

@@ -243,3 +243,61 @@ impl Sharing {
             .fold(0, u64::saturating_add)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torch::Geometry;
+
+    /// A view of 4-byte elements of storage 0, which has 64 of them.
+    fn view(shape: &[u64], strides: &[u64], offset: u64) -> Tensor {
+        let geometry = Geometry {
+            shape: shape.to_vec(),
+            strides: strides.to_vec(),
+            offset,
+        };
+        let storage = StorageId::at(0).unwrap();
+        Tensor::View(TensorInfo::new(Dtype::Float32, geometry, storage, 256).unwrap())
+    }
+
+    fn sharing(tensors: &[(Tensor, Dtype)]) -> Sharing {
+        find(tensors.iter().map(|(tensor, dtype)| (tensor, *dtype)))
+    }
+
+    #[test]
+    fn the_same_view_is_tied_and_any_other_overlap_is_not() {
+        let (float32, float16) = (Dtype::Float32, Dtype::Float16);
+        let found = sharing(&[
+            (view(&[4, 8], &[8, 1], 0), float32),
+            (view(&[8, 4], &[1, 8], 0), float32), // transposed
+            (view(&[4, 8], &[8, 1], 0), float32),
+            (view(&[4, 8], &[8, 1], 0), float16), // written as another dtype
+            (view(&[8], &[1], 40), float32),
+            (view(&[0], &[1], 40), float32), // has no elements
+        ]);
+        assert_eq!(found.tied, [[0, 2]]);
+        assert_eq!(found.overlapping, [[0, 1, 2, 3]]);
+    }
+
+    #[test]
+    fn pieces_of_one_buffer_that_do_not_overlap_share_nothing() {
+        let found = sharing(&[
+            (view(&[16], &[1], 16), Dtype::Float32),
+            (view(&[16], &[1], 0), Dtype::Float32),
+            (view(&[32], &[1], 32), Dtype::Float32),
+        ]);
+        assert!(found.tied.is_empty() && found.overlapping.is_empty());
+        assert_eq!(found.repeated_bytes(|_| 64), 0);
+    }
+
+    #[test]
+    fn repeated_bytes_are_those_of_the_output() {
+        let found = sharing(&[
+            (view(&[32], &[1], 0), Dtype::Float16),
+            (view(&[32], &[1], 0), Dtype::Float16),
+            (view(&[16], &[1], 16), Dtype::Float16), // its second half
+        ]);
+        // 2 bytes instead of 4 for each of 32 + 16 elements that are there twice.
+        assert_eq!(found.repeated_bytes(|index| [64, 64, 32][index]), 96);
+    }
+}
