@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use crate::checkpoint::{Checkpoint, LeftOut};
-use crate::destination::{Destination, Outputs, check_output};
+use crate::destination::{Destination, Outputs, check_output, same_place};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::ConvertOptions;
@@ -215,6 +215,17 @@ impl<'c> Batch<'c> {
     fn add(&mut self, path: &Path, content: &[u8], options: &ConvertOptions) -> Result<()> {
         refuse_sources(self.checkpoint, path, options)?;
         let target = Target::create(path)?;
+        let place = same_place(path);
+        let mut targets = self
+            .files
+            .iter()
+            .map(|(_, target)| target)
+            .chain(&self.others);
+        if targets.any(|other| same_place(other.path()) == place) {
+            let twice =
+                "two files of the output would have this name; choose another one for --sidecar";
+            return Err(Error::usage(twice).in_file(path));
+        }
         target.write_at(content, 0)?;
         self.others.push(target);
         Ok(())

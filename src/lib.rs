@@ -61,7 +61,7 @@ mod writer;
 
 pub use checkpoint::{Checkpoint, Entry, Layout, LeftOut, OpenOptions, Root, Twin};
 pub use convert::{Preview, PreviewTensor, Summary, WrittenFile, convert, preview};
-pub use destination::Destination;
+pub use destination::{Destination, same_place};
 pub use dtype::{ByteOrder, Dtype};
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{InspectedTensor, Inspection, Total, inspect};

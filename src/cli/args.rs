@@ -79,31 +79,32 @@ pub struct ConvertArgs {
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
-    /// Output file for one input, or folder for several [default: beside the input, as NAME.safetensors]
+    /// Output file for one input, or folder for several, e.g. -o unet.safetensors or -o converted/ [default: beside the
+    /// input, as NAME.safetensors]
     #[arg(short, long, value_name = "PATH")]
     pub output: Option<PathBuf>,
 
-    /// Look into folders inside folders too
+    /// Look into folders inside folders too, e.g. -r checkpoints/
     #[arg(short, long)]
     pub recursive: bool,
 
-    /// Replace existing outputs
+    /// Replace existing outputs, e.g. model.ckpt --fp16 --overwrite
     #[arg(long, conflicts_with = "skip_existing")]
     pub overwrite: bool,
 
-    /// Pass over inputs whose output exists
+    /// Pass over inputs whose output exists, e.g. -r checkpoints/ --skip-existing
     #[arg(long)]
     pub skip_existing: bool,
 
-    /// Cut the output into files of at most this size and write an index, e.g. 5GB or 500MiB
+    /// Cut the output into files of at most this size and write an index, by Hugging Face's rules, e.g. 5GB or 500MiB
     #[arg(long, value_name = "SIZE")]
     pub max_shard_size: Option<String>,
 
-    /// Show what would be written and what would be left out, and write nothing
+    /// Show what would be written and what would be left out, and write nothing, e.g. model.ckpt --prune-ema --dry-run
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Compare each output with its source before it gets its name
+    /// Compare each output with its source before it gets its name, e.g. model.ckpt --verify
     #[arg(long, conflicts_with = "dry_run")]
     pub verify: bool,
 
@@ -119,7 +120,7 @@ pub struct ConvertArgs {
     #[arg(long, help_heading = "Metadata")]
     pub keep_config: bool,
 
-    /// Write the same into a file of its own, e.g. model.json; for one input
+    /// Write what --keep-config keeps into a JSON file of its own, e.g. --sidecar model.json; for one input
     #[arg(long, value_name = "FILE", help_heading = "Metadata")]
     pub sidecar: Option<PathBuf>,
 
@@ -132,18 +133,18 @@ pub struct ConvertArgs {
     #[arg(long, help_heading = "Metadata")]
     pub provenance: bool,
 
-    /// Do not wait until outputs are safe on the disk
+    /// Do not wait until outputs are safe on the disk, e.g. -r checkpoints/ --no-sync
     #[arg(long)]
     pub no_sync: bool,
 
     #[command(flatten)]
     pub report: ReportArgs,
 
-    /// Print errors only
+    /// Print errors only, e.g. -r checkpoints/ -q
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 
-    /// Print everything that was left out
+    /// Print whole lists: what was left out, what shares memory, what casts did, e.g. model.ckpt -v
     #[arg(short, long)]
     pub verbose: bool,
 }
@@ -160,11 +161,11 @@ pub struct WeightArgs {
     )]
     pub dtype: DtypeArg,
 
-    /// Same as --dtype fp16
+    /// Same as --dtype fp16, e.g. model.ckpt --fp16
     #[arg(long, conflicts_with_all = ["dtype", "bf16"], help_heading = "Weights")]
     pub fp16: bool,
 
-    /// Same as --dtype bf16
+    /// Same as --dtype bf16, e.g. model.ckpt --bf16
     #[arg(long, conflicts_with = "dtype", help_heading = "Weights")]
     pub bf16: bool,
 
@@ -172,8 +173,8 @@ pub struct WeightArgs {
     #[arg(long, value_name = "GLOB", help_heading = "Weights")]
     pub keep_dtype: Vec<String>,
 
-    /// Finite values that do not fit into the new type: report them, write nothing, or make them its largest value,
-    /// e.g. --fp16 --on-overflow clamp
+    /// Finite values that do not fit into the new type, and would be inf in it: report them, write nothing, or make
+    /// them its largest value, e.g. --fp16 --on-overflow clamp
     #[arg(
         long,
         value_name = "MODE",
@@ -193,11 +194,11 @@ pub struct WeightArgs {
     )]
     pub ema: EmaArg,
 
-    /// Same as --ema drop
+    /// Same as --ema drop, e.g. model.ckpt --prune-ema
     #[arg(long, conflicts_with_all = ["ema", "all"], help_heading = "Weights")]
     pub prune_ema: bool,
 
-    /// Tensors that share memory: write each, write one and name the others in the metadata (as
+    /// Tensors that share memory (tied weights): write each, write one and name the others in the metadata (as
     /// safetensors.torch.save_model does), or write nothing, e.g. --ties alias
     #[arg(
         long,
@@ -226,7 +227,8 @@ pub struct WeightArgs {
     #[arg(long, value_name = "PREFIX", help_heading = "Names")]
     pub strip_prefix: Vec<String>,
 
-    /// Read files that would run code if they were unpickled; nothing is executed either way
+    /// Read files that would run code if they were unpickled, e.g. old.ckpt --allow-dangerous; nothing is executed
+    /// either way
     #[arg(long)]
     pub allow_dangerous: bool,
 }
@@ -272,7 +274,7 @@ pub struct InspectArgs {
     #[command(flatten)]
     pub root: RootArgs,
 
-    /// List everything
+    /// List every tensor, and whole lists, e.g. inspect model.ckpt -v
     #[arg(short, long)]
     pub verbose: bool,
 }

@@ -4,10 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use ckpt2st::{ConvertOptions, Cut, Destination, Error, ErrorKind, Layout, Result, ShardNames};
+use ckpt2st::{
+    ConvertOptions, Cut, Destination, Error, ErrorKind, Layout, Result, ShardNames, same_place,
+};
 
 use super::args::ConvertArgs;
-use super::find::{Finds, Found, SUFFIXES, ends_with_ignore_case, same_place};
+use super::find::{Finds, Found, SUFFIXES, ends_with_ignore_case};
 use super::options;
 
 /// One checkpoint and its output.
