@@ -1,6 +1,6 @@
 //! Where a checkpoint keeps averaged weights (EMA), and which of them belong to which tensors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::{Checkpoint, Twin};
 use crate::dtype::Dtype;
@@ -32,6 +32,8 @@ pub const AVERAGED: &str = "module.";
 
 /// Prefixes under which averaging wrappers keep the model's names in a tree of their own.
 const TWIN_PREFIXES: &[&str] = &["", AVERAGED, "ema_model.", "state_dict.", "shadow."];
+/// Raw weights inside a tree of averages (ema-pytorch).
+pub const RAW: &str = "online_model.";
 /// What lies beside averages in a tree of their own and is none.
 const TWIN_COUNTERS: &[&str] = &[
     COUNTER,
@@ -79,18 +81,18 @@ pub fn among(tensors: &[Described]) -> Vec<Averages<'static>> {
     if tensors.iter().any(|(name, _)| name.starts_with(FLATTENED)) {
         found.push(Averages::Flattened);
     }
-    for (name, described) in tensors {
-        let Some(prefix) = name.strip_suffix(COUNTER) else {
+    for (counter, described) in tensors.iter().copied() {
+        let Some(prefix) = counter.strip_suffix(COUNTER) else {
             continue;
         };
         let is_counter =
-            *described == Some((Dtype::Int64, &[])) && (prefix.is_empty() || prefix.ends_with('.'));
-        let is_averaged = |(name, _): &Described| {
-            let below = name.strip_prefix(prefix);
-            below.is_some_and(|below| below.starts_with(AVERAGED))
-        };
-        if is_counter && tensors.iter().any(is_averaged) {
-            found.push(Averages::AveragedModel(prefix.to_owned()));
+            described == Some((Dtype::Int64, &[])) && (prefix.is_empty() || prefix.ends_with('.'));
+        let averages = Averages::AveragedModel(prefix.to_owned());
+        let is_averaged = |(name, _): &Described| *name != counter && averages.owns(name);
+        // At the top other names would be a model's that has a buffer of that name.
+        let is_alone = || tensors.iter().all(|(name, _)| averages.owns(name));
+        if is_counter && tensors.iter().any(is_averaged) && (!prefix.is_empty() || is_alone()) {
+            found.push(averages);
         }
     }
     found
@@ -139,12 +141,18 @@ pub struct Prefixes {
 }
 
 impl Prefixes {
-    /// The model's name of an entry of the tree; `None` for a counter, and for what lies outside.
-    pub fn name(&self, entry: &str) -> Option<String> {
-        let name = entry.strip_prefix(self.tree)?;
-        let is_counter = TWIN_COUNTERS.contains(&name);
-        (!is_counter).then(|| format!("{}{name}", self.model))
+    /// The model's name of an entry of the tree.
+    pub fn name(&self, entry: &str) -> String {
+        let below = entry.strip_prefix(self.tree).unwrap_or(entry);
+        format!("{}{below}", self.model)
     }
+}
+
+/// Whether an entry at the top of a tree of averages is none, where the model's name for it would be `name`.
+pub fn is_counter(entry: Shaped, name: &str, model: &HashSet<&str>) -> bool {
+    let (own, shape) = entry;
+    let is_number = shape.iter().all(|size| *size == 1);
+    TWIN_COUNTERS.contains(&own) && is_number && !model.contains(name)
 }
 
 /// The prefixes with which most names of a tree are names of the model; `None` when no name is. The tree stands at
@@ -166,7 +174,10 @@ pub fn match_names(
         let tree = tree.iter();
         let below = tree.filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, *shape)));
         let names: Vec<Shaped> = below.collect();
-        for outer in outer_prefixes(&names, model) {
+        let Some(outers) = outer_prefixes(&names, model) else {
+            return Err(ambiguous(place, &["…"]));
+        };
+        for outer in outers {
             let mut matches = (0, 0);
             for (name, shape) in &names {
                 let found = match outer {
@@ -184,9 +195,10 @@ pub fn match_names(
         }
     }
     let (_, prefix, parts) = best;
+    let own = bare_name(place);
     let is_named = |part: &&&str| {
-        let stem = part.trim_end_matches('.');
-        !stem.is_empty() && place.contains(stem)
+        let last = part.trim_end_matches('.').rsplit('.').next();
+        own.is_some() && last == own
     };
     let named: Vec<&&str> = parts.iter().filter(is_named).collect();
     let part = match (parts.as_slice(), named.as_slice()) {
@@ -194,12 +206,7 @@ pub fn match_names(
         ([only], _) => *only,
         // Where several parts have the same names, the tree's own name tells which is meant.
         (_, [only]) => **only,
-        _ => {
-            return Err(Error::unsupported(format!(
-                "the names of the averages at {place:?} fit several parts of the model ({parts:?}), so nobody can \
-                 say which of them they are of; use --ema keep or drop"
-            )));
-        }
+        (parts, _) => return Err(ambiguous(place, parts)),
     };
     Ok(Some(Prefixes {
         tree: prefix,
@@ -207,24 +214,49 @@ pub fn match_names(
     }))
 }
 
-/// What may stand before the names of a tree in the names of the model: nothing, or what stands before one of
-/// the tree's longest names there.
-fn outer_prefixes<'m>(names: &[Shaped], model: &[Shaped<'m>]) -> Vec<&'m str> {
-    let mut prefixes = vec![""];
-    let mut longest: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-    longest.sort_by_key(|name| std::cmp::Reverse(name.len()));
-    // A few names are enough: one of them is a parameter.
-    for name in longest.into_iter().take(4) {
-        let before = model
-            .iter()
-            .filter_map(|(model, _)| model.strip_suffix(name));
-        for prefix in before.filter(|prefix| prefix.ends_with('.')).take(8) {
-            if !prefixes.contains(&prefix) {
-                prefixes.push(prefix);
-            }
+fn ambiguous(place: &str, parts: &[&str]) -> Error {
+    Error::unsupported(format!(
+        "the names of the averages at {place:?} fit several parts of the model ({}), so nobody can say which of \
+         them they are of; use --ema keep or drop",
+        parts.join(", ")
+    ))
+}
+
+/// What a tree of averages is called after, as in `netG_ema` and `ema_netG`; `None` when its name says nothing more.
+fn bare_name(place: &str) -> Option<&str> {
+    const WORDS: &[&str] = &["ema", "swa", "avg", "average", "averaged"];
+    let mut name = place.trim_end_matches('.').rsplit('.').next()?;
+    for word in WORDS {
+        for separator in ['_', '-'] {
+            let before = name.strip_prefix(word);
+            let after = name.strip_suffix(word);
+            name = before
+                .and_then(|rest| rest.strip_prefix(separator))
+                .or(after.and_then(|rest| rest.strip_suffix(separator)))
+                .unwrap_or(name);
         }
     }
-    prefixes
+    (!WORDS.contains(&name)).then_some(name)
+}
+
+/// More candidates than any model has parts with the same names.
+const MAX_PARTS: usize = 256;
+
+/// What may stand before the names of a tree in the names of the model: nothing, or what stands before one of
+/// the tree's longest names there, where that has the same shape; `None` when it may be too much.
+fn outer_prefixes<'m>(names: &[Shaped], model: &[Shaped<'m>]) -> Option<Vec<&'m str>> {
+    let mut longest: Vec<Shaped> = names.to_vec();
+    longest.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    let mut prefixes = HashSet::from([""]);
+    // A few names are enough: one of them is a parameter.
+    for (name, shape) in longest.into_iter().take(4) {
+        let alike = model.iter().filter(|(_, own)| *own == shape);
+        let before = alike.filter_map(|(model, _)| model.strip_suffix(name));
+        prefixes.extend(before.filter(|prefix| prefix.ends_with('.')));
+    }
+    let mut prefixes: Vec<&str> = prefixes.into_iter().collect();
+    prefixes.sort_unstable();
+    (prefixes.len() <= MAX_PARTS).then_some(prefixes)
 }
 
 /// As [`match_names`], for a tree of averages or raw weights beside the root.

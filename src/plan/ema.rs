@@ -1,10 +1,11 @@
 //! What becomes of averaged weights (EMA): which entries go, and whose place they take.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::averages::{self, AVERAGED, Averages, FLATTENED, Prefixes, Shaped};
+use super::averages::{self, AVERAGED, Averages, FLATTENED, Prefixes, Shaped, shape};
 use super::{Selected, Skipped, Why, sum};
 use crate::checkpoint::{Checkpoint, Entry, Twin};
 use crate::error::{Error, Result};
@@ -112,7 +113,7 @@ fn drop_averages<'c>(
 fn use_raw<'c>(tensors: &mut Vec<Selected<'c>>, raw: &'c Twin) -> Result<usize> {
     let prefixes =
         averages::match_twin(raw, &shaped(tensors))?.ok_or_else(|| no_name(raw, "raw"))?;
-    let replaced = put(tensors, of_twin(raw, &prefixes))?;
+    let replaced = put(tensors, of_twin(raw, &prefixes, tensors))?;
     Ok(replaced.used + replaced.unmatched.len())
 }
 
@@ -129,8 +130,11 @@ fn only_averages<'c>(
     };
     let is_model = |averages: &Averages| matches!(averages, Averages::AveragedModel(_));
     let used = match first {
-        // What is beside the root, or inside it, is not what was chosen.
-        Averages::Swapped(_) | Averages::Root => &found[..1],
+        Averages::Swapped(_) => &found[..1],
+        Averages::Root => match &found[1..] {
+            inside @ [Averages::AveragedModel(_), ..] => &inside[..1],
+            _ => &found[..1],
+        },
         // A model may have several parts, each with its average.
         _ if found.len() == 1 || found.iter().all(is_model) => found,
         _ => {
@@ -164,7 +168,7 @@ fn only_averages<'c>(
             Averages::Twin(twin) => {
                 let prefixes = averages::match_twin(twin, &shaped(&model))?
                     .ok_or_else(|| no_name(twin, "EMA"))?;
-                others.extend(of_twin(twin, &prefixes));
+                others.extend(of_twin(twin, &prefixes, &model));
             }
         }
     }
@@ -197,25 +201,37 @@ fn of_averaged_model<'c>(
         model: String::new(),
     });
     let named = |tensor: &Selected<'c>| {
-        let name = prefixes.name(tensor.name.strip_prefix(prefix)?)?;
-        Some((name, tensor.clone()))
+        let own = tensor.name.strip_prefix(prefix)?;
+        // All below is averaged; beside it there is only the counter.
+        own.starts_with(AVERAGED)
+            .then(|| (prefixes.name(own), tensor.clone()))
     };
     Ok(inside.iter().filter_map(named).collect())
 }
 
 fn shaped<'a>(tensors: &'a [Selected]) -> Vec<Shaped<'a>> {
-    let shaped = |tensor: &'a Selected| (tensor.name.as_str(), averages::shape(tensor.leaf));
+    let shaped = |tensor: &'a Selected| (tensor.name.as_str(), shape(tensor.leaf));
     tensors.iter().map(shaped).collect()
 }
 
 /// The tensors of a tree beside the root by the names of the model's tensors.
-fn of_twin<'c>(twin: &'c Twin, prefixes: &Prefixes) -> Vec<(String, Selected<'c>)> {
+fn of_twin<'c>(
+    twin: &'c Twin,
+    prefixes: &Prefixes,
+    model: &[Selected],
+) -> Vec<(String, Selected<'c>)> {
+    let known: HashSet<&str> = model.iter().map(|tensor| tensor.name.as_str()).collect();
     let named = |entry: &'c Entry| {
+        let name = prefixes.name(&entry.name);
+        let shaped = (entry.name.as_str(), shape(&entry.leaf));
+        if averages::is_counter(shaped, &name, &known) || entry.name.starts_with(averages::RAW) {
+            return None;
+        }
         let selected = Selected {
             tree: &twin.key,
             ..Selected::from(entry)
         };
-        Some((prefixes.name(&entry.name)?, selected))
+        Some((name, selected))
     };
     twin.entries.iter().filter_map(named).collect()
 }
@@ -267,15 +283,28 @@ fn use_flattened<'c>(model: &mut [Selected<'c>], inside: &[Selected<'c>]) -> Res
     let flat = |name: &str| name.replace('.', "");
     let part = |name: &str| name.strip_prefix(WRAPPED).map(flat);
     let whole = |name: &str| Some(flat(name));
+    // How many averages a reading explains, and with how many shapes it agrees.
     let matches = |flatten: &dyn Fn(&str) -> Option<String>| {
-        let names = model.iter().filter_map(|tensor| flatten(&tensor.name));
-        names.filter(|n| averages.contains_key(n.as_str())).count()
+        let mut matches = (0, 0);
+        for tensor in model.iter() {
+            let average = flatten(&tensor.name).and_then(|name| averages.get(name.as_str()));
+            matches.0 += usize::from(average.is_some());
+            let is_alike = |average: &&Selected| shape(average.leaf) == shape(tensor.leaf);
+            matches.1 += usize::from(average.is_some_and(is_alike));
+        }
+        matches
     };
     // Which module was wrapped shows in which reading explains more of the averages.
-    let flatten: &dyn Fn(&str) -> Option<String> = if matches(&part) >= matches(&whole) {
-        &part
-    } else {
-        &whole
+    let flatten: &dyn Fn(&str) -> Option<String> = match matches(&part).cmp(&matches(&whole)) {
+        Ordering::Less => &whole,
+        Ordering::Greater => &part,
+        Ordering::Equal if matches(&whole).0 == 0 => &whole,
+        Ordering::Equal => {
+            return Err(Error::unsupported(format!(
+                "the averages {FLATTENED}* are as well those of the whole model as of its part {WRAPPED:?}, so \
+                 nobody can say which tensors they are of; use --ema keep or drop"
+            )));
+        }
     };
 
     let mut owners: HashMap<String, String> = HashMap::new();

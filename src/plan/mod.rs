@@ -230,10 +230,7 @@ impl Plan {
         let mut metadata = options.metadata.collect(checkpoint, &mut warnings)?;
         for (name, kept) in &ties.aliases {
             if metadata.insert(name.clone(), kept.clone()).is_some() {
-                return Err(Error::usage(format!(
-                    "the metadata {name:?} is needed to name the tensor that stands for {name:?}; use another key, \
-                     or --ties copy"
-                )));
+                return Err(taken(name));
             }
         }
         let hint = rename::hint(&tensors);
@@ -258,6 +255,14 @@ impl PlannedFile {
             metadata,
         })
     }
+}
+
+/// The error for an alias whose name means something else in the metadata.
+fn taken(name: &str) -> Error {
+    Error::usage(format!(
+        "--ties alias: the metadata {name:?} would have to name the tensor that stands for {name:?}, but says \
+         something else; use --ties copy"
+    ))
 }
 
 /// What is said of a pattern without a use.

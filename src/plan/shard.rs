@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Plan, Planned, PlannedFile};
+use super::{Plan, Planned, PlannedFile, taken};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
@@ -80,7 +80,8 @@ impl Plan {
     /// Cuts the plan into files.
     ///
     /// # Errors
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) for a plan of another checkpoint.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for a plan of another checkpoint;
+    /// [`Usage`](crate::ErrorKind::Usage) for an alias that the index cannot name.
     pub fn into_shards(
         self,
         checkpoint: &Checkpoint,
@@ -119,10 +120,14 @@ impl Plan {
             });
         }
         let mut about = checkpoint.shard_metadata.clone().unwrap_or_default();
-        let aliases = self.ties.aliases.into_iter();
-        about.extend(aliases.map(|(name, kept)| (name, kept.into())));
         let total: u64 = shards.iter().map(|(_, file)| file.data_bytes).sum();
         about.insert("total_size".to_owned(), total.into());
+        for (name, kept) in self.ties.aliases {
+            if about.contains_key(&name) {
+                return Err(taken(&name));
+            }
+            about.insert(name, kept.into());
+        }
         let index = index(about, &shards)?;
         Ok(Shards {
             files: shards,
