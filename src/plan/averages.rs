@@ -45,6 +45,9 @@ const TWIN_COUNTERS: &[&str] = &[
     "initted",
 ];
 
+/// As many places as are named.
+const FEW: usize = 8;
+
 impl Averages<'_> {
     /// The layout in words.
     pub fn describe(&self) -> String {
@@ -53,7 +56,7 @@ impl Averages<'_> {
                 "the state dict holds the averages, {} the raw weights",
                 raw.key
             ),
-            Averages::Root => "the whole tree holds averages".to_owned(),
+            Averages::Root => "the averages that were chosen".to_owned(),
             Averages::Flattened => format!("{FLATTENED}*"),
             Averages::AveragedModel(prefix) => format!("{prefix}{AVERAGED}* of an AveragedModel"),
             Averages::Twin(twin) => twin.key.clone(),
@@ -61,14 +64,43 @@ impl Averages<'_> {
     }
 
     /// Whether the entry of the root called `name` belongs to these averages and not to the model.
-    pub fn owns(&self, name: &str) -> bool {
-        match self {
-            Averages::Flattened => name.starts_with(FLATTENED),
-            Averages::AveragedModel(prefix) => name
-                .strip_prefix(prefix.as_str())
-                .is_some_and(|name| name == COUNTER || name.starts_with(AVERAGED)),
-            _ => false,
+    fn owns(&self, name: &str) -> bool {
+        Owners::of(std::slice::from_ref(self)).owns(name)
+    }
+}
+
+/// Which entries of a root are averages, for many of them.
+pub struct Owners<'a> {
+    is_flattened: bool,
+    prefixes: HashSet<&'a str>,
+}
+
+impl<'a> Owners<'a> {
+    pub fn of(places: &'a [Averages]) -> Owners<'a> {
+        let prefixes = places.iter().filter_map(|place| match place {
+            Averages::AveragedModel(prefix) => Some(prefix.as_str()),
+            _ => None,
+        });
+        Owners {
+            is_flattened: places
+                .iter()
+                .any(|place| matches!(place, Averages::Flattened)),
+            prefixes: prefixes.collect(),
         }
+    }
+
+    /// Whether the entry called `name` belongs to averages and not to the model.
+    pub fn owns(&self, name: &str) -> bool {
+        self.is_flattened && name.starts_with(FLATTENED) || self.prefix(name).is_some()
+    }
+
+    /// The prefix of the AveragedModel that the entry belongs to.
+    pub fn prefix(&self, name: &str) -> Option<&'a str> {
+        let is_inside = |below: &str| below == COUNTER || below.starts_with(AVERAGED);
+        let mut places = levels(name).map(|at| name.split_at(at));
+        let (prefix, _) =
+            places.find(|(prefix, below)| is_inside(below) && self.prefixes.contains(prefix))?;
+        self.prefixes.get(prefix).copied()
     }
 }
 
@@ -81,17 +113,21 @@ pub fn among(tensors: &[Described]) -> Vec<Averages<'static>> {
     if tensors.iter().any(|(name, _)| name.starts_with(FLATTENED)) {
         found.push(Averages::Flattened);
     }
-    for (counter, described) in tensors.iter().copied() {
+    let averaged: HashSet<&str> = tensors
+        .iter()
+        .flat_map(|(name, _)| levels(name).map(|at| name.split_at(at)))
+        .filter(|(_, below)| below.starts_with(AVERAGED))
+        .map(|(prefix, _)| prefix)
+        .collect();
+    for (counter, described) in tensors {
         let Some(prefix) = counter.strip_suffix(COUNTER) else {
             continue;
         };
-        let is_counter =
-            described == Some((Dtype::Int64, &[])) && (prefix.is_empty() || prefix.ends_with('.'));
+        let is_counter = *described == Some((Dtype::Int64, &[]));
         let averages = Averages::AveragedModel(prefix.to_owned());
-        let is_averaged = |(name, _): &Described| *name != counter && averages.owns(name);
         // At the top other names would be a model's that has a buffer of that name.
         let is_alone = || tensors.iter().all(|(name, _)| averages.owns(name));
-        if is_counter && tensors.iter().any(is_averaged) && (!prefix.is_empty() || is_alone()) {
+        if is_counter && averaged.contains(prefix) && (!prefix.is_empty() || is_alone()) {
             found.push(averages);
         }
     }
@@ -100,7 +136,10 @@ pub fn among(tensors: &[Described]) -> Vec<Averages<'static>> {
 
 /// Places of averaged weights in words; `None` when there are none.
 pub fn in_words(places: &[Averages]) -> Option<String> {
-    let words: Vec<String> = places.iter().map(Averages::describe).collect();
+    let mut words: Vec<String> = places.iter().take(FEW).map(Averages::describe).collect();
+    if let Some(more) = places.len().checked_sub(FEW).filter(|more| *more > 0) {
+        words.push(format!("and {more} more"));
+    }
     (!words.is_empty()).then(|| words.join(", "))
 }
 
@@ -166,35 +205,32 @@ pub fn match_names(
     prefixes: &[&'static str],
     place: &str,
 ) -> Result<Option<Prefixes>> {
-    let known: HashMap<&str, &[u64]> = model.iter().copied().collect();
     // The first of the best tree prefixes, and every part of the model that it explains as well: by names, and
     // among equals by shapes.
     let mut best: ((usize, usize), &'static str, Vec<&str>) = ((0, 0), "", Vec::new());
     for prefix in prefixes {
-        let tree = tree.iter();
-        let below = tree.filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, *shape)));
-        let names: Vec<Shaped> = below.collect();
-        let Some(outers) = outer_prefixes(&names, model) else {
-            return Err(ambiguous(place, &["…"]));
-        };
-        for outer in outers {
-            let mut matches = (0, 0);
-            for (name, shape) in &names {
-                let found = match outer {
-                    "" => known.get(name),
-                    outer => known.get(format!("{outer}{name}").as_str()),
-                };
-                matches.0 += usize::from(found.is_some());
-                matches.1 += usize::from(found == Some(shape));
-            }
-            if matches > best.0 {
-                best = (matches, prefix, vec![outer]);
-            } else if matches.0 > 0 && matches == best.0 && *prefix == best.1 {
-                best.2.push(outer);
+        let below = tree.iter();
+        let below = below.filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, *shape)));
+        let below: HashMap<&str, &[u64]> = below.collect();
+        let mut parts: HashMap<&str, (usize, usize)> = HashMap::new();
+        for (name, shape) in model {
+            for at in levels(name) {
+                let (part, inside) = name.split_at(at);
+                if let Some(averaged) = below.get(inside) {
+                    let matches = parts.entry(part).or_default();
+                    matches.0 += 1;
+                    matches.1 += usize::from(averaged == shape);
+                }
             }
         }
+        let most = parts.values().max().copied().unwrap_or_default();
+        if most > best.0 {
+            let equal = parts.into_iter().filter(|(_, matches)| *matches == most);
+            best = (most, prefix, equal.map(|(part, _)| part).collect());
+        }
     }
-    let (_, prefix, parts) = best;
+    let (_, prefix, mut parts) = best;
+    parts.sort_unstable();
     let own = bare_name(place);
     let is_named = |part: &&&str| {
         let last = part.trim_end_matches('.').rsplit('.').next();
@@ -239,24 +275,10 @@ fn bare_name(place: &str) -> Option<&str> {
     (!WORDS.contains(&name)).then_some(name)
 }
 
-/// More candidates than any model has parts with the same names.
-const MAX_PARTS: usize = 256;
-
-/// What may stand before the names of a tree in the names of the model: nothing, or what stands before one of
-/// the tree's longest names there, where that has the same shape; `None` when it may be too much.
-fn outer_prefixes<'m>(names: &[Shaped], model: &[Shaped<'m>]) -> Option<Vec<&'m str>> {
-    let mut longest: Vec<Shaped> = names.to_vec();
-    longest.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-    let mut prefixes = HashSet::from([""]);
-    // A few names are enough: one of them is a parameter.
-    for (name, shape) in longest.into_iter().take(4) {
-        let alike = model.iter().filter(|(_, own)| *own == shape);
-        let before = alike.filter_map(|(model, _)| model.strip_suffix(name));
-        prefixes.extend(before.filter(|prefix| prefix.ends_with('.')));
-    }
-    let mut prefixes: Vec<&str> = prefixes.into_iter().collect();
-    prefixes.sort_unstable();
-    (prefixes.len() <= MAX_PARTS).then_some(prefixes)
+/// Where the parts of a dotted name start, in bytes: modules are not nested deeper than this.
+fn levels(name: &str) -> impl Iterator<Item = usize> {
+    let behind_dots = name.match_indices('.').map(|(at, _)| at + 1);
+    std::iter::once(0).chain(behind_dots).take(64)
 }
 
 /// As [`match_names`], for a tree of averages or raw weights beside the root.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::averages::{self, AVERAGED, Averages, FLATTENED, Prefixes, Shaped, shape};
+use super::averages::{self, AVERAGED, Averages, FLATTENED, Owners, Prefixes, Shaped, shape};
 use super::{Selected, Skipped, Why, sum};
 use crate::checkpoint::{Checkpoint, Entry, Twin};
 use crate::error::{Error, Result};
@@ -47,6 +47,8 @@ pub struct EmaReport {
     pub raw: usize,
 }
 
+/// More parts with averages of their own than any model has.
+const MAX_PARTS: usize = 64;
 /// latent-diffusion's buffers, which are no averages.
 const FLATTENED_COUNTERS: &[&str] = &["decay", "num_updates"];
 /// The attribute that latent-diffusion averages, where that is not the whole model.
@@ -67,7 +69,8 @@ pub fn apply<'c>(
     };
     let tensors = match mode {
         Ema::Keep => {
-            let is_average = |tensor: &&Selected| owned(&found, &tensor.name);
+            let owners = Owners::of(&found);
+            let is_average = |tensor: &&Selected| owners.owns(&tensor.name);
             report.kept = tensors.iter().filter(is_average).count();
             tensors
         }
@@ -75,10 +78,6 @@ pub fn apply<'c>(
         Ema::Only => only_averages(tensors, &found, &mut report)?,
     };
     Ok((tensors, report))
-}
-
-fn owned(found: &[Averages], name: &str) -> bool {
-    found.iter().any(|averages| averages.owns(name))
 }
 
 fn drop_averages<'c>(
@@ -97,9 +96,10 @@ fn drop_averages<'c>(
         Some(Averages::Root) => return nothing_left("what is converted"),
         _ => {}
     }
+    let owners = Owners::of(found);
     let (dropped, kept): (Vec<_>, Vec<_>) = tensors
         .into_iter()
-        .partition(|tensor| owned(found, &tensor.name));
+        .partition(|tensor| owners.owns(&tensor.name));
     report.dropped = dropped.len();
     report.dropped_bytes = sum(&dropped);
     if kept.is_empty() {
@@ -136,20 +136,26 @@ fn only_averages<'c>(
             _ => &found[..1],
         },
         // A model may have several parts, each with its average.
-        _ if found.len() == 1 || found.iter().all(is_model) => found,
+        _ if found.len() == 1 || found.len() <= MAX_PARTS && found.iter().all(is_model) => found,
         _ => {
-            let places: Vec<String> = found.iter().map(Averages::describe).collect();
+            let places = averages::in_words(found).unwrap_or_default();
             return Err(Error::usage(format!(
-                "--ema only: the checkpoint holds EMA weights in several places ({}); choose a tree of them with \
-                 --root",
-                places.join(", ")
+                "--ema only: the checkpoint holds EMA weights in several places ({places}); choose a tree of them \
+                 with --root"
             )));
         }
     };
     report.layout = averages::in_words(used);
+    let owners = Owners::of(used);
     let (inside, mut model): (Vec<_>, Vec<_>) = tensors
         .into_iter()
-        .partition(|tensor| owned(used, &tensor.name));
+        .partition(|tensor| owners.owns(&tensor.name));
+    let mut by_prefix: HashMap<&str, Vec<Selected>> = HashMap::new();
+    for tensor in &inside {
+        if let Some(prefix) = owners.prefix(&tensor.name) {
+            by_prefix.entry(prefix).or_default().push(tensor.clone());
+        }
+    }
     let mut others: Vec<(String, Selected)> = Vec::new();
     for averages in used {
         match averages {
@@ -163,6 +169,7 @@ fn only_averages<'c>(
                 return Ok(model);
             }
             Averages::AveragedModel(prefix) => {
+                let inside = by_prefix.remove(prefix.as_str()).unwrap_or_default();
                 others.extend(of_averaged_model(&inside, prefix, &shaped(&model))?);
             }
             Averages::Twin(twin) => {
