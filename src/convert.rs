@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use crate::checkpoint::{Checkpoint, LeftOut};
-use crate::destination::{Destination, Outputs, check_output, same_place};
+use crate::destination::{Destination, Outputs};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::ConvertOptions;
-use crate::plan::{EmaReport, OnOverflow, Plan, PlannedFile, Skipped, TiesReport, Why};
+use crate::plan::{EmaReport, OnOverflow, Plan, Skipped, TiesReport, Why};
 use crate::progress::{Phase, Progress};
 use crate::verify::verify_target;
 use crate::writer::{self, CastReport, Output, Target};
@@ -43,6 +43,9 @@ pub struct Summary {
     /// The index of a sharded output.
     #[serde(serialize_with = "lossy_option")]
     pub index: Option<PathBuf>,
+    /// The file with what the checkpoint knows besides tensors.
+    #[serde(serialize_with = "lossy_option")]
+    pub sidecar: Option<PathBuf>,
     /// Size of the input in bytes.
     pub bytes_in: u64,
     /// Size of the safetensors files in bytes.
@@ -70,9 +73,10 @@ pub struct WrittenFile {
 /// they were; an index that is to be replaced goes first.
 ///
 /// # Errors
-/// Those of [`Checkpoint::open`] and [`Plan::new`]; [`Usage`](crate::ErrorKind::Usage) when the output
-/// exists or is the input; [`Unsupported`](crate::ErrorKind::Unsupported) for values that a cast makes infinite, if
-/// that is to be an error; [`Cancelled`](crate::ErrorKind::Cancelled); [`Io`](crate::ErrorKind::Io).
+/// Those of [`Checkpoint::open`] and [`Plan::new`]; [`Usage`](crate::ErrorKind::Usage) when a file of the output
+/// exists, is one of the input's, or would be there twice; [`Unsupported`](crate::ErrorKind::Unsupported) for values
+/// that do not fit into another dtype, if that is to be an error; [`Cancelled`](crate::ErrorKind::Cancelled);
+/// [`Io`](crate::ErrorKind::Io).
 pub fn convert(
     input: &Path,
     output: &Destination,
@@ -80,30 +84,20 @@ pub fn convert(
     progress: &dyn Progress,
 ) -> Result<Summary> {
     output.check(input, options.overwrite)?;
-    if let Some(sidecar) = &options.sidecar {
-        check_output(input, sidecar, options.overwrite)?;
-    }
     let mut options = options.clone();
     if options.open.scratch.is_none() {
         // What has to be unpacked is unpacked where the output goes: there has to be space for it anyway.
         options.open.scratch = output.existing_folder();
     }
     let checkpoint = options.open(input, progress)?;
-    let plan = options.plan(input, &checkpoint)?;
     let write = || {
-        let mut summary = Summary::new(&checkpoint, &plan);
-        let Outputs { files, index } = output.cut(plan, &checkpoint)?;
-        let mut batch = Batch::prepare(&checkpoint, &files, &options)?;
-        // A program that waits for the output waits for what appears last.
-        if let Some(path) = &options.sidecar {
-            let json = serde_json::to_vec_pretty(&checkpoint.config)
-                .map_err(|e| Error::corrupt(format!("the config is no JSON ({e})")))?;
-            batch.add(path, &[json.as_slice(), b"\n"].concat(), &options)?;
-        }
-        if let Some((path, content)) = index {
-            batch.add(&path, &content, &options)?;
-            summary.index = Some(path);
-        }
+        let plan = Plan::new(&checkpoint, &options.plan)?;
+        let mut summary = Summary::new(&checkpoint, &plan, &options);
+        let outputs = output.cut(plan, &checkpoint)?;
+        outputs.check(&checkpoint.paths, &options)?;
+        let files = outputs.encode()?;
+        summary.note_files(&files, &outputs, output);
+        let batch = Batch::prepare(&checkpoint, files, &outputs, &options)?;
         batch.write(&options, progress, &mut summary)?;
         Ok(summary)
     };
@@ -151,84 +145,74 @@ pub fn preview(
     progress: &dyn Progress,
 ) -> Result<Preview> {
     let checkpoint = options.open(input, progress)?;
-    let plan = options.plan(input, &checkpoint)?;
-    let mut summary = Summary::new(&checkpoint, &plan);
-    if let Err(error) = output.check(input, options.overwrite) {
-        summary.warnings.push(error.to_string());
-    }
-    let cut = output.cut(plan, &checkpoint);
-    let Outputs { files, index } = cut.map_err(|error| error.in_file(input))?;
-    summary.index = index.map(|(path, _)| path);
-    let mut planned = Vec::with_capacity(summary.tensors);
-    for (number, (path, file)) in files.into_iter().enumerate() {
-        let bytes = Output::new(&file)?.bytes();
-        summary.bytes_out += bytes;
-        summary.files.push(WrittenFile {
-            path,
-            bytes,
-            sha256: None,
-        });
-        planned.extend(file.tensors.into_iter().map(|tensor| PreviewTensor {
-            bytes: tensor.bytes(),
-            shape: tensor.source.shape().to_vec(),
-            source_dtype: tensor.source.dtype(),
-            dtype: tensor.dtype,
-            name: tensor.name,
-            source_name: tensor.source_name,
-            file: number,
-        }));
-    }
-    Ok(Preview { summary, planned })
+    let look = || {
+        let plan = Plan::new(&checkpoint, &options.plan)?;
+        let mut summary = Summary::new(&checkpoint, &plan, options);
+        let outputs = output.cut(plan, &checkpoint)?;
+        let existing = output.check(input, options.overwrite);
+        if let Err(error) = existing.and_then(|()| outputs.check(&checkpoint.paths, options)) {
+            summary.warnings.push(error.to_string());
+        }
+        summary.note_files(&outputs.encode()?, &outputs, output);
+        let mut planned = Vec::with_capacity(summary.tensors);
+        for (number, (_, file)) in outputs.files.into_iter().enumerate() {
+            planned.extend(file.tensors.into_iter().map(|tensor| PreviewTensor {
+                bytes: tensor.bytes(),
+                shape: tensor.source.shape().to_vec(),
+                source_dtype: tensor.source.dtype(),
+                dtype: tensor.dtype,
+                name: tensor.name,
+                source_name: tensor.source_name,
+                file: number,
+            }));
+        }
+        Ok(Preview { summary, planned })
+    };
+    look().map_err(|error: Error| error.in_file(input))
 }
 
 /// Files that appear together.
 struct Batch<'c> {
     checkpoint: &'c Checkpoint,
+    /// The config, complete.
+    sidecar: Option<Target>,
     files: Vec<(Output<'c>, Target)>,
-    /// Files that are complete already.
-    others: Vec<Target>,
+    /// The index, complete.
+    index: Option<Target>,
 }
 
 impl<'c> Batch<'c> {
-    /// Makes room for all files, so that a full disk fails before any work. No source is ever a target.
+    /// Makes room for all files, so that a full disk fails before any work.
     fn prepare(
         checkpoint: &'c Checkpoint,
-        planned: &'c [(PathBuf, PlannedFile)],
+        encoded: Vec<(&'c Path, Output<'c>)>,
+        outputs: &Outputs,
         options: &ConvertOptions,
     ) -> Result<Batch<'c>> {
+        let sidecar = match &options.sidecar {
+            Some(path) => {
+                let json = serde_json::to_vec_pretty(&checkpoint.config)
+                    .map_err(|e| Error::corrupt(format!("the config is no JSON ({e})")))?;
+                Some(complete(path, &[json.as_slice(), b"\n"].concat())?)
+            }
+            None => None,
+        };
         let mut files = Vec::new();
-        for (path, planned) in planned {
-            refuse_sources(checkpoint, path, options)?;
-            let output = Output::new(planned)?;
+        for (path, output) in encoded {
             let target = Target::create(path)?;
             target.reserve(output.bytes())?;
             files.push((output, target));
         }
+        let index = outputs.index.as_ref();
+        let index = index
+            .map(|(path, content)| complete(path, content))
+            .transpose()?;
         Ok(Batch {
             checkpoint,
+            sidecar,
             files,
-            others: Vec::new(),
+            index,
         })
-    }
-
-    /// Adds a file with this content.
-    fn add(&mut self, path: &Path, content: &[u8], options: &ConvertOptions) -> Result<()> {
-        refuse_sources(self.checkpoint, path, options)?;
-        let target = Target::create(path)?;
-        let place = same_place(path);
-        let mut targets = self
-            .files
-            .iter()
-            .map(|(_, target)| target)
-            .chain(&self.others);
-        if targets.any(|other| same_place(other.path()) == place) {
-            let twice =
-                "two files of the output would have this name; choose another one for --sidecar";
-            return Err(Error::usage(twice).in_file(path));
-        }
-        target.write_at(content, 0)?;
-        self.others.push(target);
-        Ok(())
     }
 
     fn write(
@@ -237,15 +221,13 @@ impl<'c> Batch<'c> {
         progress: &dyn Progress,
         summary: &mut Summary,
     ) -> Result<()> {
-        let overflow = options.plan.on_overflow;
+        let (overflow, threads) = (options.plan.on_overflow, options.threads);
         progress.phase(Phase::Writing);
         progress.start(self.files.iter().map(|(output, _)| output.bytes()).sum());
         for (output, target) in &self.files {
-            let threads = options.threads;
             let written =
                 writer::write(self.checkpoint, output, target, overflow, threads, progress)?;
             summary.casts.extend(written.casts);
-            summary.bytes_out += output.bytes();
         }
         if overflow == OnOverflow::Error {
             refuse_overflows(&summary.casts)?;
@@ -262,37 +244,33 @@ impl<'c> Batch<'c> {
                 verify_target(self.checkpoint, output.plan(), target, options, progress)?;
             }
         }
-        for (output, target) in &self.files {
-            let sha256 = match options.plan.metadata.hashes {
-                true => Some(output.hash(target, progress)?),
-                false => None,
-            };
-            summary.files.push(WrittenFile {
-                path: target.path().to_path_buf(),
-                bytes: output.bytes(),
-                sha256,
-            });
+        if options.plan.metadata.hashes {
+            progress.phase(Phase::Hashing);
+            for ((output, target), file) in self.files.iter().zip(&mut summary.files) {
+                file.sha256 = Some(output.hash(target, progress)?);
+            }
         }
-        let targets = self.files.into_iter().map(|(_, target)| target);
-        let targets: Vec<Target> = targets.chain(self.others).collect();
+        let files = self.files.into_iter().map(|(_, target)| target);
+        let files: Vec<Target> = self.sidecar.into_iter().chain(files).collect();
         if options.sync {
             progress.phase(Phase::Syncing);
-            targets.iter().try_for_each(Target::sync)?;
+            files.iter().chain(&self.index).try_for_each(Target::sync)?;
         }
         if progress.cancelled() {
             return Err(Error::cancelled());
         }
-        writer::commit(targets, options.overwrite, options.sync)
+        writer::commit(files, self.index, options.overwrite, options.sync)
     }
 }
 
-/// Refuses an output that is one of the files that were opened.
-fn refuse_sources(checkpoint: &Checkpoint, path: &Path, options: &ConvertOptions) -> Result<()> {
-    let mut sources = checkpoint.paths.iter();
-    sources.try_for_each(|source| check_output(source, path, options.overwrite))
+/// A file with this content.
+fn complete(path: &Path, content: &[u8]) -> Result<Target> {
+    let target = Target::create(path)?;
+    target.write_at(content, 0)?;
+    Ok(target)
 }
 
-/// The error for finite values that did not fit into another dtype.
+/// The error for values that did not fit into another dtype.
 fn refuse_overflows(casts: &[CastReport]) -> Result<()> {
     let overflows = || casts.iter().filter(|cast| cast.stats.overflows() > 0);
     let Some(worst) = overflows().max_by_key(|cast| cast.stats.overflows()) else {
@@ -300,9 +278,8 @@ fn refuse_overflows(casts: &[CastReport]) -> Result<()> {
     };
     let values: u64 = overflows().map(|cast| cast.stats.overflows()).sum();
     Err(Error::unsupported(format!(
-        "--on-overflow error: {values} finite values in {} tensors do not fit into {}, most of them in {:?} ({}); \
-         use --keep-dtype for these tensors, --on-overflow clamp, or another dtype",
-        overflows().count(),
+        "--on-overflow error: the range of {} is too small for {values} of the values, most of them in {:?} ({}); \
+         use --keep-dtype for such tensors, --on-overflow clamp, or another dtype",
         worst.to,
         worst.name,
         worst.stats.overflows(),
@@ -310,7 +287,7 @@ fn refuse_overflows(casts: &[CastReport]) -> Result<()> {
 }
 
 impl Summary {
-    fn new(checkpoint: &Checkpoint, plan: &Plan) -> Summary {
+    fn new(checkpoint: &Checkpoint, plan: &Plan, options: &ConvertOptions) -> Summary {
         let warnings = checkpoint.warnings.iter().chain(&plan.warnings);
         Summary {
             root: checkpoint.root.clone(),
@@ -325,9 +302,30 @@ impl Summary {
             hints: plan.hints.clone(),
             files: Vec::new(),
             index: None,
+            sidecar: options.sidecar.clone(),
             bytes_in: checkpoint.file_bytes,
             bytes_out: 0,
         }
+    }
+
+    /// Notes the files of the output.
+    fn note_files(
+        &mut self,
+        files: &[(&Path, Output)],
+        outputs: &Outputs,
+        destination: &Destination,
+    ) {
+        for (path, output) in files {
+            let bytes = output.bytes();
+            self.bytes_out += bytes;
+            self.files.push(WrittenFile {
+                path: path.to_path_buf(),
+                bytes,
+                sha256: None,
+            });
+        }
+        self.index = outputs.index.as_ref().map(|(path, _)| path.clone());
+        self.warnings.extend(destination.stale(outputs));
     }
 
     /// How many tensors `include` and `exclude` left out, and their size in bytes.

@@ -1,13 +1,43 @@
 //! [`Destination`]: the files that a conversion makes, and what must not be there yet.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, Layout};
 use crate::error::{Error, Result};
+use crate::options::ConvertOptions;
 use crate::plan::{Cut, Plan, PlannedFile, ShardNames};
-use crate::writer;
+use crate::writer::{self, Output};
+
+impl Outputs {
+    /// The safetensors files by their paths, ready to be written.
+    pub fn encode(&self) -> Result<Vec<(&Path, Output<'_>)>> {
+        let mut files = Vec::with_capacity(self.files.len());
+        for (path, planned) in &self.files {
+            files.push((path.as_path(), Output::new(planned)?));
+        }
+        Ok(files)
+    }
+
+    /// Refuses files that cannot be written: because they exist, are one of `sources`, or are meant twice.
+    pub fn check(&self, sources: &[PathBuf], options: &ConvertOptions) -> Result<()> {
+        let files = self.files.iter().map(|(path, _)| path);
+        let index = self.index.iter().map(|(path, _)| path);
+        let mut places = HashSet::new();
+        for path in options.sidecar.iter().chain(files).chain(index) {
+            for source in sources {
+                check_output(source, path, options.overwrite)?;
+            }
+            if !places.insert(same_place(path)) {
+                let twice = "two files of the output would have this name; choose another one for --sidecar";
+                return Err(Error::usage(twice).in_file(path));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Where a conversion goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +107,27 @@ impl Destination {
             Some(single) => check_output(input, &single, overwrite),
             None => Ok(()),
         }
+    }
+
+    /// What is left of an earlier output of another form, which loaders may take for this one; sentences.
+    pub(crate) fn stale(&self, outputs: &Outputs) -> Vec<String> {
+        let beside = match (self, &outputs.index) {
+            (Destination::Shards { .. }, Some(_)) => self.single_file(),
+            (Destination::Shards { .. }, None) => Some(self.last_file()),
+            (Destination::File(path), _) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let stem = name.strip_suffix(".safetensors");
+                stem.map(|stem| path.with_file_name(ShardNames::of_stem(stem).index()))
+            }
+        };
+        let stale = beside.filter(|path| path.symlink_metadata().is_ok());
+        let warning = |path: PathBuf| {
+            format!(
+                "{} is there too, and programs may load it instead; remove it",
+                path.display()
+            )
+        };
+        stale.map(warning).into_iter().collect()
     }
 
     /// The nearest folder around the output that exists.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::error::Result;
-use crate::plan::{Plan, PlanOptions};
+use crate::plan::PlanOptions;
 use crate::progress::Progress;
 
 /// How a checkpoint is converted.
@@ -19,9 +19,6 @@ pub struct ConvertOptions {
     pub overwrite: bool,
     /// A file for what the checkpoint knows besides tensors, as JSON. Default: none.
     pub sidecar: Option<PathBuf>,
-    /// Record where the output comes from in its metadata: the options as the user gave them, beside the input's
-    /// name and the version of this program. Default: none.
-    pub provenance: Option<Vec<String>>,
     /// Compare the output with the source before it gets its name. Default: false.
     pub verify: bool,
     /// Wait until the output survives a power failure. Default: true.
@@ -37,7 +34,6 @@ impl Default for ConvertOptions {
             plan: PlanOptions::default(),
             overwrite: false,
             sidecar: None,
-            provenance: None,
             verify: false,
             sync: true,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
@@ -54,21 +50,5 @@ impl ConvertOptions {
         let mut open = self.open.clone();
         open.config |= self.plan.metadata.config || self.sidecar.is_some();
         Checkpoint::open_with(input, &open, progress)
-    }
-
-    /// The plan of `checkpoint`, which was opened from `input`.
-    ///
-    /// # Errors
-    /// Those of [`Plan::new`].
-    pub fn plan(&self, input: &Path, checkpoint: &Checkpoint) -> Result<Plan> {
-        let plan = || match &self.provenance {
-            None => Plan::new(checkpoint, &self.plan),
-            Some(typed) => {
-                let mut options = self.plan.clone();
-                options.metadata.set_provenance(input, typed)?;
-                Plan::new(checkpoint, &options)
-            }
-        };
-        plan().map_err(|error| error.in_file(input))
     }
 }

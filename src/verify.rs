@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::options::ConvertOptions;
-use crate::plan::{PlannedFile, Ties};
+use crate::plan::{Plan, PlannedFile, Ties};
 use crate::progress::{Phase, Progress};
 use crate::writer::{Pass, Target};
 
@@ -59,8 +59,8 @@ pub fn verify(
     let mut options = options.clone();
     // Every name is looked for: under its own, or as the alias that the output records.
     options.plan.ties = Ties::Copy;
-    let plan = options.plan(source, &checkpoint)?.file;
     let verify = || {
+        let plan = Plan::new(&checkpoint, &options.plan)?.file;
         progress.phase(Phase::Verifying);
         progress.start(plan.data_bytes);
         let scratch = options.open.scratch.clone();
@@ -142,7 +142,6 @@ fn file_name(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Plan;
     use crate::writer::{Output, write};
 
     #[test]

@@ -42,6 +42,8 @@ pub struct OpenOptions {
 
 /// A checkpoint of which everything is known but the tensors' data.
 pub struct Checkpoint {
+    /// The name of the file or folder, without its path; empty for any other source.
+    pub name: String,
     /// Path from the top of the file to what is meant, as in `state_dict`; empty for the whole file.
     pub root: String,
     /// Why that is meant, in a phrase.
@@ -143,7 +145,10 @@ impl Checkpoint {
             };
             Checkpoint::of(collected, tree, options)
         };
-        open().map_err(|error| error.in_file(path))
+        let mut checkpoint = open().map_err(|error| error.in_file(path))?;
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        checkpoint.name = name.to_string_lossy().into_owned();
+        Ok(checkpoint)
     }
 
     /// Opens a checkpoint of one file from any source of bytes.
@@ -188,6 +193,7 @@ impl Checkpoint {
             format,
         } = collected;
         Ok(Checkpoint {
+            name: String::new(),
             root_is_average: root::is_average(&choice.path),
             root: choice.path,
             root_reason: choice.reason,

@@ -121,7 +121,12 @@ pub struct ConvertArgs {
     pub keep_config: bool,
 
     /// Write what --keep-config keeps into a JSON file of its own, e.g. --sidecar model.json; for one input
-    #[arg(long, value_name = "FILE", help_heading = "Metadata")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "skip_existing",
+        help_heading = "Metadata"
+    )]
     pub sidecar: Option<PathBuf>,
 
     /// Add the hashes that model managers look for (sshs_model_hash, sshs_legacy_hash, modelspec.hash_sha256) to the

@@ -30,6 +30,9 @@ pub fn print(job: &Job, preview: &Preview, verbose: bool) {
         }));
     }
     lines.push(String::new());
+    if let Some(sidecar) = &summary.sidecar {
+        lines.push(format!("would write the config to {}", sidecar.display()));
+    }
     lines.push(format!("would write {}", report::volume(summary)));
     stdout::lines(&lines);
 }

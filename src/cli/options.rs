@@ -24,9 +24,9 @@ pub fn convert(args: &ConvertArgs, typed: &[String]) -> Result<ConvertOptions> {
     options.plan.metadata.entries = entries(&args.metadata)?;
     options.plan.metadata.config = args.keep_config;
     options.plan.metadata.hashes = args.hash;
+    options.plan.metadata.provenance = args.provenance.then(|| typed.to_vec());
     options.plan.check()?;
     options.sidecar.clone_from(&args.sidecar);
-    options.provenance = args.provenance.then(|| typed.to_vec());
     options.overwrite = args.overwrite;
     options.verify = args.verify;
     options.sync = !args.no_sync;

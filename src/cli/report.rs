@@ -68,12 +68,17 @@ pub fn converted(job: &Job, summary: &Summary, time: Duration, verbose: bool) {
     let mut lines = vec![title(job, summary)];
     lines.extend(about(summary, verbose));
     lines.extend(casts(summary, verbose));
-    for file in &summary.files {
-        if let Some(sha256) = &file.sha256 {
-            let name = file.path.file_name().unwrap_or_default();
-            let short: String = sha256.chars().take(10).collect();
-            lines.push(line("hash", &format!("{short} {}", name.display())));
-        }
+    let hashes = summary.files.iter().filter_map(|file| {
+        let short: String = file.sha256.as_ref()?.chars().take(10).collect();
+        let name = file.path.file_name().unwrap_or_default();
+        Some(format!("{short} {}", name.display()))
+    });
+    let hashes = list(hashes, few(verbose));
+    if !hashes.is_empty() {
+        lines.push(line("hash", &hashes));
+    }
+    if let Some(sidecar) = &summary.sidecar {
+        lines.push(line("config", &sidecar.display().to_string()));
     }
     let took = format!("in {:.1} s", time.as_secs_f64());
     lines.push(line("written", &format!("{} {took}", volume(summary))));

@@ -1,7 +1,6 @@
 //! What the header's `__metadata__` says.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -28,6 +27,9 @@ pub struct MetadataOptions {
     pub config: bool,
     /// Add hashes of the data under the keys of kohya's scripts and ModelSpec. Default: false.
     pub hashes: bool,
+    /// Record where the output comes from: the options as the user gave them, beside the input's name and the version
+    /// of this program. Default: none.
+    pub provenance: Option<Vec<String>>,
 }
 
 impl MetadataOptions {
@@ -39,37 +41,17 @@ impl MetadataOptions {
                 "--metadata: \"format\" is always \"pt\", the word for torch's tensors",
             ));
         }
-        let own = [CONFIG, LEGACY_HASH].into_iter().filter(|key| match *key {
-            CONFIG => self.config,
-            _ => self.hashes,
-        });
-        let hashes = HASHES.iter().map(|hash| hash.0).filter(|_| self.hashes);
-        match own
-            .chain(hashes)
-            .find(|key| self.entries.contains_key(*key))
-        {
-            Some(key) => Err(set_twice(key)),
+        let hashes = HASHES.iter().map(|hash| hash.0).chain([LEGACY_HASH]);
+        let config = [CONFIG].into_iter().filter(|_| self.config);
+        let own = config.chain(hashes.filter(|_| self.hashes));
+        let origin = [SOURCE, VERSION].into_iter();
+        let mut own = own.chain(origin.filter(|_| self.provenance.is_some()));
+        match own.find(|key| self.entries.contains_key(*key)) {
+            Some(key) => Err(Error::usage(format!(
+                "--metadata: {key:?} is set by another option; leave one of the two away"
+            ))),
             None => Ok(()),
         }
-    }
-
-    /// Adds where the output comes from: `typed` are the options as the user gave them.
-    ///
-    /// # Errors
-    /// [`Usage`](crate::ErrorKind::Usage) when the caller's own entries say so already.
-    pub(crate) fn set_provenance(&mut self, input: &Path, typed: &[String]) -> Result<()> {
-        // Only the name: a path tells of the user's machine.
-        let file = input.file_name().unwrap_or(input.as_os_str());
-        let source = serde_json::json!({ "file": file.to_string_lossy(), "options": typed });
-        for (key, value) in [
-            (SOURCE, source.to_string()),
-            (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
-        ] {
-            if self.entries.insert(key.to_owned(), value).is_some() {
-                return Err(set_twice(key));
-            }
-        }
-        Ok(())
     }
 
     /// The metadata of a file with tensors of `checkpoint`. Hashes have their length, but not yet their value.
@@ -103,6 +85,12 @@ impl MetadataOptions {
                 }
             }
         }
+        if let Some(typed) = &self.provenance {
+            let source = serde_json::json!({ "file": checkpoint.name, "options": typed });
+            metadata.insert(SOURCE.to_owned(), source.to_string());
+            let version = env!("CARGO_PKG_VERSION").to_owned();
+            metadata.insert(VERSION.to_owned(), version);
+        }
         if self.hashes {
             for (key, prefix) in HASHES {
                 metadata.insert(key.to_owned(), format!("{prefix}{:064}", 0));
@@ -111,10 +99,4 @@ impl MetadataOptions {
         }
         Ok(metadata)
     }
-}
-
-fn set_twice(key: &str) -> Error {
-    Error::usage(format!(
-        "--metadata: {key:?} is set by another option; leave one of the two away"
-    ))
 }

@@ -189,7 +189,26 @@ impl PlanOptions {
         ] {
             select::globs(option, patterns)?;
         }
+        if self.strip_prefix.iter().any(String::is_empty) {
+            return Err(Error::usage("--strip-prefix: an empty prefix is none"));
+        }
         self.metadata.check()
+    }
+}
+
+impl PlanOptions {
+    /// What is asked for and can do nothing; sentences.
+    fn without_effect(&self) -> Vec<String> {
+        let of_casts = [
+            ("--keep-dtype", !self.keep_dtype.is_empty()),
+            ("--on-overflow", self.on_overflow != OnOverflow::Warn),
+        ];
+        let unused = of_casts
+            .into_iter()
+            .filter(|(_, is_set)| *is_set && self.dtype.is_none());
+        unused
+            .map(|(option, _)| format!("{option} has no effect without --dtype"))
+            .collect()
     }
 }
 
@@ -222,8 +241,10 @@ impl Plan {
             let cast = casts.choose(&tensor.name, source);
             tensors.push(layout::place(tensor, source, cast, order)?);
         }
-        let unmatched = casts.unused().map(|index| &options.keep_dtype[index]);
-        warnings.extend(unmatched.map(|pattern| unused("--keep-dtype", pattern)));
+        if options.dtype.is_some() {
+            let unmatched = casts.unused().map(|index| &options.keep_dtype[index]);
+            warnings.extend(unmatched.map(|pattern| unused("--keep-dtype", pattern)));
+        }
         rename::check_names(&tensors)?;
 
         let (tensors, ties) = ties::apply(tensors, options.ties, &mut skipped)?;
@@ -233,6 +254,7 @@ impl Plan {
                 return Err(taken(name));
             }
         }
+        warnings.extend(options.without_effect());
         let hint = rename::hint(&tensors);
         Ok(Plan {
             file: PlannedFile::new(tensors, metadata)?,

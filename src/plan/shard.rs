@@ -8,6 +8,9 @@ use super::{Plan, Planned, PlannedFile, taken};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
+/// All files of an output are open until all are complete, and systems rarely allow more.
+const MAX_FILES: usize = 10_000;
+
 /// How an output is cut into files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
@@ -100,6 +103,12 @@ impl Plan {
         };
         files.retain(|tensors| !tensors.is_empty());
         let of = files.len();
+        if of > MAX_FILES {
+            return Err(Error::usage(format!(
+                "--max-shard-size: the output would be {of} files, and no more than {MAX_FILES} can be written \
+                 together; choose a larger size"
+            )));
+        }
         let is_single = of == 1 && cut != Cut::AsInput;
         if !is_single {
             // As in huggingface_hub, the index tells of names that stand for others.

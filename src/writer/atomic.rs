@@ -1,5 +1,6 @@
 //! A new file that appears under its name only when it is complete.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -105,15 +106,20 @@ impl Target {
     }
 }
 
-/// Gives files their names, in their order. The last one stands for all: while it has its name, all others are
+/// Gives files their names, in their order, and `last` its own behind them: while it has its name, all others are
 /// there. With `sync`, the names survive a power failure from here on.
 ///
 /// # Errors
 /// [`Usage`](crate::ErrorKind::Usage) when something of one of the names has appeared and `overwrite` is not set;
 /// [`Io`](crate::ErrorKind::Io). Then the temporary files are gone, and so are files that have got their names
 /// already.
-pub fn commit(targets: Vec<Target>, overwrite: bool, sync: bool) -> Result<()> {
-    if let [_, .., last] = targets.as_slice()
+pub fn commit(
+    targets: Vec<Target>,
+    last: Option<Target>,
+    overwrite: bool,
+    sync: bool,
+) -> Result<()> {
+    if let Some(last) = &last
         && overwrite
     {
         match std::fs::remove_file(&last.path) {
@@ -124,7 +130,7 @@ pub fn commit(targets: Vec<Target>, overwrite: bool, sync: bool) -> Result<()> {
         }
     }
     let mut named: Vec<PathBuf> = Vec::new();
-    for target in targets {
+    for target in targets.into_iter().chain(last) {
         match target.name(overwrite) {
             Ok(path) => named.push(path),
             Err(error) => {
@@ -136,9 +142,10 @@ pub fn commit(targets: Vec<Target>, overwrite: bool, sync: bool) -> Result<()> {
             }
         }
     }
-    if sync && let Some(last) = named.last() {
-        sync_folder(folder_of(last))
-            .map_err(|e| Error::io("cannot make the output durable", e).in_file(last))?;
+    let folders: BTreeSet<&Path> = named.iter().map(|path| folder_of(path)).collect();
+    for folder in folders.into_iter().filter(|_| sync) {
+        sync_folder(folder)
+            .map_err(|e| Error::io("cannot make the output durable", e).in_file(folder))?;
     }
     Ok(())
 }
@@ -159,10 +166,20 @@ fn folder_of(path: &Path) -> &Path {
 
 /// The plain error: tempfile adds the temporary file's name, which tells a user nothing.
 fn strip(error: io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error.kind().into(),
+    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(found) = inner {
+        if let Some(code) = found
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error)
+        {
+            return io::Error::from_raw_os_error(code);
+        }
+        inner = match found.downcast_ref::<io::Error>() {
+            Some(wrapper) => wrapper.get_ref().map(|error| error as _),
+            None => found.source(),
+        };
     }
+    error.kind().into()
 }
 
 #[cfg(target_os = "linux")]

@@ -9,7 +9,7 @@ use super::header;
 use super::write::Output;
 use crate::error::{Error, Result};
 use crate::plan::{HASHES, LEGACY_HASH};
-use crate::progress::{Phase, Progress};
+use crate::progress::Progress;
 use crate::read_at::ReadAt;
 
 /// Bytes that are read at once.
@@ -25,7 +25,6 @@ impl Output<'_> {
     /// # Errors
     /// I/O errors, and [`Cancelled`](crate::ErrorKind::Cancelled).
     pub fn hash(&self, target: &Target, progress: &dyn Progress) -> Result<String> {
-        progress.phase(Phase::Hashing);
         let file = target.reopen()?;
         let mut metadata = self.plan.metadata.clone();
         metadata.extend(self.metadata_hashes(&file, progress)?);
