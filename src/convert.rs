@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use crate::checkpoint::{Checkpoint, LeftOut};
-use crate::destination::{Destination, Outputs};
+use crate::destination::{Destination, Outputs, check_output};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::ConvertOptions;
@@ -84,6 +84,9 @@ pub fn convert(
     progress: &dyn Progress,
 ) -> Result<Summary> {
     output.check(input, options.overwrite)?;
+    if let Some(sidecar) = &options.sidecar {
+        check_output(input, sidecar, options.overwrite)?;
+    }
     let mut options = options.clone();
     if options.open.scratch.is_none() {
         // What has to be unpacked is unpacked where the output goes: there has to be space for it anyway.
@@ -91,8 +94,8 @@ pub fn convert(
     }
     let checkpoint = options.open(input, progress)?;
     let write = || {
-        let plan = Plan::new(&checkpoint, &options.plan)?;
-        let mut summary = Summary::new(&checkpoint, &plan, &options);
+        let mut plan = Plan::new(&checkpoint, &options.plan)?;
+        let mut summary = Summary::new(&checkpoint, &mut plan, &options);
         let outputs = output.cut(plan, &checkpoint)?;
         outputs.check(&checkpoint.paths, &options)?;
         let files = outputs.encode()?;
@@ -146,8 +149,8 @@ pub fn preview(
 ) -> Result<Preview> {
     let checkpoint = options.open(input, progress)?;
     let look = || {
-        let plan = Plan::new(&checkpoint, &options.plan)?;
-        let mut summary = Summary::new(&checkpoint, &plan, options);
+        let mut plan = Plan::new(&checkpoint, &options.plan)?;
+        let mut summary = Summary::new(&checkpoint, &mut plan, options);
         let outputs = output.cut(plan, &checkpoint)?;
         let existing = output.check(input, options.overwrite);
         if let Err(error) = existing.and_then(|()| outputs.check(&checkpoint.paths, options)) {
@@ -263,6 +266,19 @@ impl<'c> Batch<'c> {
     }
 }
 
+/// What is odd about the config that is to be kept.
+fn of_config(checkpoint: &Checkpoint) -> Option<&'static str> {
+    if checkpoint
+        .config
+        .as_object()
+        .is_none_or(serde_json::Map::is_empty)
+    {
+        return Some("the checkpoint holds nothing besides tensors, so there is no config to keep");
+    }
+    let cut = "the config is not complete: the checkpoint holds too much besides tensors";
+    checkpoint.config_truncated.then_some(cut)
+}
+
 /// A file with this content.
 fn complete(path: &Path, content: &[u8]) -> Result<Target> {
     let target = Target::create(path)?;
@@ -287,19 +303,24 @@ fn refuse_overflows(casts: &[CastReport]) -> Result<()> {
 }
 
 impl Summary {
-    fn new(checkpoint: &Checkpoint, plan: &Plan, options: &ConvertOptions) -> Summary {
-        let warnings = checkpoint.warnings.iter().chain(&plan.warnings);
+    /// Takes over what the plan reports.
+    fn new(checkpoint: &Checkpoint, plan: &mut Plan, options: &ConvertOptions) -> Summary {
+        let mut warnings = checkpoint.warnings.clone();
+        warnings.append(&mut plan.warnings);
+        if options.plan.metadata.config || options.sidecar.is_some() {
+            warnings.extend(of_config(checkpoint).map(str::to_owned));
+        }
         Summary {
             root: checkpoint.root.clone(),
             left_out: checkpoint.left_out.clone(),
-            ema: plan.ema.clone(),
-            skipped: plan.skipped.clone(),
+            ema: std::mem::take(&mut plan.ema),
+            skipped: std::mem::take(&mut plan.skipped),
             ties: plan.ties.clone(),
             tensors: plan.file.tensors.len(),
             casts: Vec::new(),
             unknown_globals: checkpoint.unknown_globals.clone(),
-            warnings: warnings.cloned().collect(),
-            hints: plan.hints.clone(),
+            warnings,
+            hints: std::mem::take(&mut plan.hints),
             files: Vec::new(),
             index: None,
             sidecar: options.sidecar.clone(),
@@ -326,6 +347,12 @@ impl Summary {
         }
         self.index = outputs.index.as_ref().map(|(path, _)| path.clone());
         self.warnings.extend(destination.stale(outputs));
+    }
+
+    /// The file that stands for the output: the index, or the only file.
+    pub fn output(&self) -> Option<&Path> {
+        let only = self.files.first().map(|file| &file.path);
+        self.index.as_ref().or(only).map(PathBuf::as_path)
     }
 
     /// How many tensors `include` and `exclude` left out, and their size in bytes.

@@ -27,8 +27,11 @@ impl Outputs {
         let index = self.index.iter().map(|(path, _)| path);
         let mut places = HashSet::new();
         for path in options.sidecar.iter().chain(files).chain(index) {
-            for source in sources {
-                check_output(source, path, options.overwrite)?;
+            // Most outputs do not exist, and then they are no source either.
+            if path.symlink_metadata().is_ok() {
+                for source in sources {
+                    check_output(source, path, options.overwrite)?;
+                }
             }
             if !places.insert(same_place(path)) {
                 let twice = "two files of the output would have this name; choose another one for --sidecar";
@@ -83,15 +86,14 @@ impl Destination {
         }
     }
 
-    /// Whether it is there already: every shard that the index names, too.
-    pub fn is_complete(&self) -> bool {
-        let exists = |path: &Path| path.symlink_metadata().is_ok();
+    /// The file that stands for the output, if it is there already: with every shard that an index names.
+    pub fn finished(&self) -> Option<PathBuf> {
+        let exists = |path: &PathBuf| path.symlink_metadata().is_ok();
+        let last = self.last_file();
         match self {
-            Destination::File(path) => exists(path),
-            Destination::Shards { .. } => {
-                Layout::is_whole(&self.last_file())
-                    || self.single_file().is_some_and(|f| exists(&f))
-            }
+            Destination::File(_) => Some(last).filter(exists),
+            Destination::Shards { .. } if Layout::is_whole(&last) => Some(last),
+            Destination::Shards { .. } => self.single_file().filter(exists),
         }
     }
 
@@ -112,7 +114,9 @@ impl Destination {
     /// What is left of an earlier output of another form, which loaders may take for this one; sentences.
     pub(crate) fn stale(&self, outputs: &Outputs) -> Vec<String> {
         let beside = match (self, &outputs.index) {
-            (Destination::Shards { .. }, Some(_)) => self.single_file(),
+            (Destination::Shards { folder, names, .. }, Some(_)) => {
+                Some(folder.join(names.single()))
+            }
             (Destination::Shards { .. }, None) => Some(self.last_file()),
             (Destination::File(path), _) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -177,7 +181,7 @@ pub(crate) fn check_output(input: &Path, output: &Path, overwrite: bool) -> Resu
     };
     if is_same_file(input, output) {
         return Err(
-            Error::usage("the output is the input itself; choose another with -o").in_file(output),
+            Error::usage("the output is the input itself; choose another path").in_file(output),
         );
     }
     if found.is_dir() {
@@ -188,10 +192,27 @@ pub(crate) fn check_output(input: &Path, output: &Path, overwrite: bool) -> Resu
             Error::usage("the target is no regular file, and stays untouched").in_file(output),
         );
     }
+    if is_of_the_system(output) {
+        return Err(
+            Error::usage("the target belongs to the system, and stays untouched").in_file(output),
+        );
+    }
     match overwrite {
         true => Ok(()),
         false => Err(writer::exists(output)),
     }
+}
+
+/// Whether a path names a device or a process's file, even if a link leads from there to a regular file.
+#[cfg(unix)]
+fn is_of_the_system(path: &Path) -> bool {
+    let place = same_place(path);
+    (place.starts_with("/dev") && !place.starts_with("/dev/shm")) || place.starts_with("/proc")
+}
+
+#[cfg(not(unix))]
+fn is_of_the_system(_path: &Path) -> bool {
+    false
 }
 
 #[cfg(unix)]

@@ -64,6 +64,37 @@ impl Config {
         }
     }
 
+    /// Puts `value` at a path of keys in `config`. What is there already stays.
+    pub fn insert(&mut self, config: &mut Json, path: &[String], value: Json) {
+        path.iter().for_each(|key| self.spend(key.len()));
+        self.visit(path.len());
+        // A value and what leads to it are written and dropped by functions that call themselves.
+        if path.len() > MAX_DEPTH || self.is_spent() {
+            self.is_truncated = true;
+            return;
+        }
+        let mut at = config;
+        for key in path {
+            if !at.is_object() {
+                *at = Json::Object(Map::new());
+            }
+            let Json::Object(map) = at else { return };
+            at = map.entry(key.as_str()).or_insert(Json::Null);
+        }
+        match (&mut *at, value) {
+            (Json::Object(old), Json::Object(new)) => {
+                for (key, value) in new {
+                    old.entry(key).or_insert(value);
+                }
+            }
+            (at, value) => {
+                if at.is_null() {
+                    *at = value;
+                }
+            }
+        }
+    }
+
     fn cut(&mut self) -> Json {
         self.is_truncated = true;
         Json::from(CUT)
@@ -82,30 +113,6 @@ impl Config {
     fn spend(&mut self, text: usize) {
         let bytes = text.saturating_add(VALUE_BYTES);
         self.bytes = self.bytes.saturating_sub(bytes);
-    }
-}
-
-/// Puts `value` at a path of keys. What is there already stays.
-pub fn insert(config: &mut Json, path: &[String], value: Json) {
-    let mut at = config;
-    for key in path {
-        if !at.is_object() {
-            *at = Json::Object(Map::new());
-        }
-        let Json::Object(map) = at else { return };
-        at = map.entry(key.as_str()).or_insert(Json::Null);
-    }
-    match (&mut *at, value) {
-        (Json::Object(old), Json::Object(new)) => {
-            for (key, value) in new {
-                old.entry(key).or_insert(value);
-            }
-        }
-        (at, value) => {
-            if at.is_null() {
-                *at = value;
-            }
-        }
     }
 }
 

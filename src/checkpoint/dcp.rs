@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::collect::Collected;
-use super::config;
 use super::tree::{Found, Name, Tree};
 use crate::container::dcp::{self, DistributedTensor, Slice};
 use crate::error::{Error, Result};
@@ -27,8 +26,8 @@ pub fn collect(collected: &mut Collected, path: &Path) -> Result<Tree> {
         // Most are numbers and settings; some hold tensors of their own.
         let inner = slices.read(collected, &slice, &path.keys.join("."))?;
         note(&mut tree, &path);
-        if let Some(found) = inner.config {
-            config::insert(tree.config.get_or_insert_default(), &path.keys, found);
+        if let (Some(found), Some(config)) = (inner.config, &mut collected.config) {
+            config.insert(tree.config.get_or_insert_default(), &path.keys, found);
         }
         for found in inner.found {
             let mut name = Name::of(&path.keys);

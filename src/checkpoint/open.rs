@@ -194,7 +194,7 @@ impl Checkpoint {
         } = collected;
         Ok(Checkpoint {
             name: String::new(),
-            root_is_average: root::is_average(&choice.path),
+            root_is_average: choice.is_average,
             root: choice.path,
             root_reason: choice.reason,
             format,

@@ -74,6 +74,8 @@ pub(super) struct Choice {
     pub reason: &'static str,
     pub entries: Vec<Entry>,
     pub left_out: Vec<LeftOut>,
+    /// Whether it is itself a tree of averages.
+    pub is_average: bool,
     /// EMA trees among what was left out.
     pub averages: Vec<Twin>,
     /// The raw weights, where `state_dict` holds the averages (Lightning, MMEngine).
@@ -212,8 +214,13 @@ fn at_path(mut tree: Tree, path: &str) -> Result<Choice> {
     }
     let mut choice = whole(chosen, "as asked for")?;
     choice.path = path.to_owned();
-    let raw = raw_key(&tree.keys).filter(|_| path == STATE_DICT);
+    let raw = raw_key(&tree.keys);
+    choice.is_average = is_average(path, raw);
+    let raw = raw.filter(|_| path == STATE_DICT);
     for branch in branches(tree) {
+        if !branch.found.is_empty() {
+            choice.left_out.push(branch.left_out());
+        }
         choice.note_twin(branch, raw);
     }
     Ok(choice)
@@ -226,10 +233,10 @@ fn raw_key(keys: &[String]) -> Option<&'static str> {
     SWAPPED.iter().find(is_marked).map(|(_, raw)| *raw)
 }
 
-/// Whether the value at a dotted path is a tree of averaged weights.
-pub(super) fn is_average(path: &str) -> bool {
+/// Whether the value at a dotted path is a tree of averaged weights; `raw` is the key of one that is none.
+fn is_average(path: &str, raw: Option<&str>) -> bool {
     let head = path.split_once('.').map_or(path, |(head, _)| head);
-    EMA_TREES.contains(&head)
+    EMA_TREES.contains(&head) && raw != Some(head)
 }
 
 fn top_keys(keys: &[String]) -> String {
@@ -299,6 +306,7 @@ fn auto(tree: Tree) -> Result<Choice> {
                 .extend(entries(branch.found).into_iter().map(join));
         }
     }
+    choice.is_average = is_average(&choice.path, raw);
     Ok(choice)
 }
 

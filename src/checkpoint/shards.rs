@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::collect::Collected;
-use super::config;
 use super::tree::Tree;
 use crate::container::shards::Index;
 use crate::error::{Error, Result};
@@ -29,8 +28,8 @@ pub fn collect(collected: &mut Collected, index: &Index, folder: &Path) -> Resul
         let tree = collected
             .file(Arc::new(source), file)
             .map_err(|error| error.inside(file))?;
-        if let Some(found) = tree.config {
-            config::insert(whole.config.get_or_insert_default(), &[], found);
+        if let (Some(found), Some(config)) = (tree.config, &mut collected.config) {
+            config.insert(whole.config.get_or_insert_default(), &[], found);
         }
         whole.lists.extend(tree.lists);
         tree.keys.iter().for_each(|key| whole.note_key(key));

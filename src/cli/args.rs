@@ -116,7 +116,7 @@ pub struct ConvertArgs {
     pub metadata: Vec<String>,
 
     /// Keep what the checkpoint knows besides tensors (epoch, step, hyper-parameters, config), as JSON in the
-    /// metadata under ckpt2st.config, e.g. last.ckpt --keep-config
+    /// metadata (of several files: the index's) under ckpt2st.config, e.g. last.ckpt --keep-config
     #[arg(long, help_heading = "Metadata")]
     pub keep_config: bool,
 

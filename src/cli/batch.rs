@@ -40,9 +40,10 @@ pub fn run(run: &Run) -> u8 {
 fn jobs<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job> {
     let mut jobs = Vec::new();
     for job in &run.jobs {
-        if run.skip_existing && job.output.is_complete() {
+        if run.skip_existing
+            && let Some(output) = job.output.finished()
+        {
             tally.skipped += 1;
-            let output = job.output.last_file();
             if !run.quiet {
                 report::note(&format!("{}: skipped, the output exists", output.display()));
             }

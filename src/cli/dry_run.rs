@@ -6,6 +6,8 @@ use indicatif::HumanBytes;
 use super::job::Job;
 use super::{report, stdout};
 
+/// Longer names stand out of their column: one of them must not make all lines long.
+const WIDEST: usize = 90;
 /// The columns behind the name.
 const COLUMNS: usize = 4;
 
@@ -46,11 +48,8 @@ fn table(preview: &Preview) -> Vec<String> {
             .max()
     };
     let widths: [usize; COLUMNS] = std::array::from_fn(|column| width(column).unwrap_or(0));
-    let names = rows
-        .iter()
-        .map(|(name, _)| name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let names = rows.iter().map(|(name, _)| name.chars().count()).max();
+    let names = names.unwrap_or(0).min(WIDEST);
     let files = &preview.summary.files;
     let mut lines = Vec::new();
     let mut file = None;

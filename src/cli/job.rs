@@ -65,6 +65,21 @@ impl Run {
             .filter(|job| seen.insert(same_place(&job.input)))
             .collect();
         refuse_shared_outputs(&jobs)?;
+        if let Some(output) = &args.output
+            && jobs.len() > 1
+            && !is_folder(output)
+            && output
+                .extension()
+                .is_some_and(|suffix| suffix == "safetensors")
+        {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "-o names the file {}, but there are several inputs; name a folder",
+                    output.display()
+                ),
+            ));
+        }
         if args.sidecar.is_some() && jobs.len() > 1 {
             return Err(Error::new(
                 ErrorKind::Usage,
@@ -131,7 +146,11 @@ fn to_shards(file: PathBuf, max: Option<u64>) -> Destination {
         return Destination::File(file);
     };
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.strip_suffix(".safetensors").unwrap_or(&name);
+    let stem = match name.strip_suffix(".safetensors").unwrap_or(&name) {
+        // As with an index: what programs look for.
+        "pytorch_model" => "model",
+        stem => stem,
+    };
     Destination::Shards {
         names: ShardNames::of_stem(stem),
         cut: Cut::MaxBytes(max),

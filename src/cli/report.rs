@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use ckpt2st::{CastReport, Ema, EmaReport, Error, LeftOut, Summary, TiesReport};
@@ -87,10 +88,7 @@ pub fn converted(job: &Job, summary: &Summary, time: Duration, verbose: bool) {
 
 /// The input and the output.
 pub fn title(job: &Job, summary: &Summary) -> String {
-    let output = match summary.files.as_slice() {
-        [only] if summary.index.is_none() => only.path.clone(),
-        _ => job.output.last_file(),
-    };
+    let output = summary.output().unwrap_or(Path::new(""));
     format!("{} -> {}", job.input.display(), output.display())
 }
 
@@ -215,11 +213,10 @@ fn ties(ties: &TiesReport, verbose: bool) -> Option<String> {
         parts.push(format!("{aliases} recorded in the metadata"));
     }
     if ties.repeated_bytes > 0 {
-        let repeated = HumanBytes(ties.repeated_bytes);
-        parts.push(match ties.aliases.is_empty() {
-            true => format!("{repeated} written again (--ties alias writes them once)"),
-            false => format!("{repeated} written again"),
-        });
+        parts.push(format!("{} written again", HumanBytes(ties.repeated_bytes)));
+    }
+    if !ties.tied.is_empty() && ties.aliases.is_empty() {
+        parts.push("--ties alias writes what is the same once".to_owned());
     }
     Some(parts.join("; "))
 }
@@ -236,7 +233,7 @@ fn casts(summary: &Summary, verbose: bool) -> Vec<String> {
     let mut lines = vec![line(
         "cast",
         &format!(
-            "{what} to {}, {kept} kept as they were; largest error {:.3e}",
+            "{what} to {}, {kept} kept; largest error {:.3e}",
             first.to,
             worst.fold(0.0, f64::max)
         ),

@@ -52,11 +52,10 @@ impl Averages<'_> {
     /// The layout in words.
     pub fn describe(&self) -> String {
         match self {
-            Averages::Swapped(raw) => format!(
-                "the state dict holds the averages, {} the raw weights",
-                raw.key
-            ),
-            Averages::Root => "the averages that were chosen".to_owned(),
+            Averages::Swapped(raw) => {
+                format!("the state dict itself (the raw weights are in {})", raw.key)
+            }
+            Averages::Root => "the chosen tree itself".to_owned(),
             Averages::Flattened => format!("{FLATTENED}*"),
             Averages::AveragedModel(prefix) => format!("{prefix}{AVERAGED}* of an AveragedModel"),
             Averages::Twin(twin) => twin.key.clone(),
@@ -231,6 +230,20 @@ pub fn match_names(
     }
     let (_, prefix, mut parts) = best;
     parts.sort_unstable();
+    // What lies in the same module is meant before all else, then what lies in a module around it.
+    let mut around = place.trim_end_matches('.');
+    while let Some((parent, _)) = around.rsplit_once('.') {
+        let is_near = |part: &&&str| {
+            let below = part.strip_prefix(parent);
+            below.is_some_and(|below| below.starts_with('.'))
+        };
+        let near: Vec<&str> = parts.iter().filter(is_near).copied().collect();
+        if !near.is_empty() {
+            parts = near;
+            break;
+        }
+        around = parent;
+    }
     let own = bare_name(place);
     let is_named = |part: &&&str| {
         let last = part.trim_end_matches('.').rsplit('.').next();
@@ -251,15 +264,20 @@ pub fn match_names(
 }
 
 fn ambiguous(place: &str, parts: &[&str]) -> Error {
+    let named = |part: &&str| match *part {
+        "" => "its top".to_owned(),
+        part => format!("{part:?}"),
+    };
+    let parts: Vec<String> = parts.iter().take(FEW).map(named).collect();
     Error::unsupported(format!(
-        "the names of the averages at {place:?} fit several parts of the model ({}), so nobody can say which of \
-         them they are of; use --ema keep or drop",
+        "the names at {place:?} fit several parts of the model ({}), so nobody can say which of them they belong \
+         to; use another --ema mode",
         parts.join(", ")
     ))
 }
 
 /// What a tree of averages is called after, as in `netG_ema` and `ema_netG`; `None` when its name says nothing more.
-fn bare_name(place: &str) -> Option<&str> {
+pub fn bare_name(place: &str) -> Option<&str> {
     const WORDS: &[&str] = &["ema", "swa", "avg", "average", "averaged"];
     let mut name = place.trim_end_matches('.').rsplit('.').next()?;
     for word in WORDS {
@@ -275,7 +293,8 @@ fn bare_name(place: &str) -> Option<&str> {
     (!WORDS.contains(&name)).then_some(name)
 }
 
-/// Where the parts of a dotted name start, in bytes: modules are not nested deeper than this.
+/// Where the parts of a dotted name start, in bytes. Modules are nested some ten levels deep; without an end a hostile
+/// file could have names looked up for hours.
 fn levels(name: &str) -> impl Iterator<Item = usize> {
     let behind_dots = name.match_indices('.').map(|(at, _)| at + 1);
     std::iter::once(0).chain(behind_dots).take(64)

@@ -75,7 +75,7 @@ pub fn apply<'c>(
             tensors
         }
         Ema::Drop => drop_averages(tensors, &found, &mut report, skipped)?,
-        Ema::Only => only_averages(tensors, &found, &mut report)?,
+        Ema::Only => only_averages(checkpoint, tensors, &found, &mut report)?,
     };
     Ok((tensors, report))
 }
@@ -112,12 +112,13 @@ fn drop_averages<'c>(
 /// Puts raw weights in the place of averages. Those that have no counterpart are the model's too.
 fn use_raw<'c>(tensors: &mut Vec<Selected<'c>>, raw: &'c Twin) -> Result<usize> {
     let prefixes =
-        averages::match_twin(raw, &shaped(tensors))?.ok_or_else(|| no_name(raw, "raw"))?;
+        averages::match_twin(raw, &shaped(tensors))?.ok_or_else(|| no_name(&raw.key, "raw"))?;
     let replaced = put(tensors, of_twin(raw, &prefixes, tensors))?;
     Ok(replaced.used + replaced.unmatched.len())
 }
 
 fn only_averages<'c>(
+    checkpoint: &Checkpoint,
     tensors: Vec<Selected<'c>>,
     found: &[Averages<'c>],
     report: &mut EmaReport,
@@ -128,15 +129,16 @@ fn only_averages<'c>(
              model_ema.*, nor in a tree of their own)",
         ));
     };
-    let is_model = |averages: &Averages| matches!(averages, Averages::AveragedModel(_));
+    let is_model = |averages: &&Averages| matches!(averages, Averages::AveragedModel(_));
+    // Those are in a row.
+    let models = found.iter().position(|a| is_model(&a)).unwrap_or(0);
+    let models = &found[models..models + found.iter().filter(is_model).count()];
     let used = match first {
-        Averages::Swapped(_) => &found[..1],
-        Averages::Root => match &found[1..] {
-            inside @ [Averages::AveragedModel(_), ..] => &inside[..1],
-            _ => &found[..1],
-        },
+        Averages::Root if !models.is_empty() => models,
+        Averages::Swapped(_) | Averages::Root => &found[..1],
+        _ if found.len() == 1 => found,
         // A model may have several parts, each with its average.
-        _ if found.len() == 1 || found.len() <= MAX_PARTS && found.iter().all(is_model) => found,
+        _ if found.len() == models.len() && models.len() <= MAX_PARTS => found,
         _ => {
             let places = averages::in_words(found).unwrap_or_default();
             return Err(Error::usage(format!(
@@ -156,6 +158,8 @@ fn only_averages<'c>(
             by_prefix.entry(prefix).or_default().push(tensor.clone());
         }
     }
+    // Averages without a model keep their own names.
+    let is_alone = model.is_empty() || matches!(first, Averages::Root);
     let mut others: Vec<(String, Selected)> = Vec::new();
     for averages in used {
         match averages {
@@ -170,50 +174,85 @@ fn only_averages<'c>(
             }
             Averages::AveragedModel(prefix) => {
                 let inside = by_prefix.remove(prefix.as_str()).unwrap_or_default();
-                others.extend(of_averaged_model(&inside, prefix, &shaped(&model))?);
+                let prefixes = match is_alone {
+                    true => Prefixes {
+                        tree: AVERAGED,
+                        model: if used.len() > 1 {
+                            prefix.clone()
+                        } else {
+                            String::new()
+                        },
+                    },
+                    false => of_part(&inside, prefix, &shaped(&model))?,
+                };
+                others.extend(of_averaged_model(&inside, prefix, &prefixes));
             }
             Averages::Twin(twin) => {
                 let prefixes = averages::match_twin(twin, &shaped(&model))?
-                    .ok_or_else(|| no_name(twin, "EMA"))?;
+                    .ok_or_else(|| no_name(&twin.key, "EMA"))?;
+                check_part(twin, &prefixes, checkpoint)?;
                 others.extend(of_twin(twin, &prefixes, &model));
             }
         }
     }
     let replaced = put(&mut model, others)?;
-    report.used = replaced.used;
-    report.from_model = model.len() - replaced.used - replaced.unmatched.len();
-    report.unmatched = replaced.unmatched;
+    (report.used, report.unmatched) = match is_alone {
+        true => (replaced.used + replaced.unmatched.len(), Vec::new()),
+        false => (replaced.used, replaced.unmatched),
+    };
+    report.from_model = model.len() - report.used - report.unmatched.len();
     Ok(model)
 }
 
-/// What was put in the place of the model's tensors.
-struct Replaced {
-    used: usize,
-    /// Names that the model did not have.
-    unmatched: Vec<String>,
-}
-
-/// The averages of an AveragedModel by the names of the model's tensors.
-fn of_averaged_model<'c>(
-    inside: &[Selected<'c>],
-    prefix: &str,
-    model: &[Shaped],
-) -> Result<Vec<(String, Selected<'c>)>> {
+/// The part of the model that an AveragedModel at `prefix` averages.
+fn of_part(inside: &[Selected], prefix: &str, model: &[Shaped]) -> Result<Prefixes> {
     let own = shaped(inside).into_iter();
     let own = own.filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, shape)));
     let own: Vec<Shaped> = own.collect();
-    // Without a model beside it, it is all there is.
-    let prefixes = averages::match_names(&own, model, &[AVERAGED], prefix)?.unwrap_or(Prefixes {
-        tree: AVERAGED,
-        model: String::new(),
-    });
+    averages::match_names(&own, model, &[AVERAGED], prefix)?.ok_or_else(|| no_name(prefix, "EMA"))
+}
+
+/// Refuses a tree that is called after one part of the model, as `g_ema`, for another part.
+fn check_part(twin: &Twin, prefixes: &Prefixes, checkpoint: &Checkpoint) -> Result<()> {
+    let part = match prefixes.model.as_str() {
+        "" => checkpoint.root.as_str(),
+        model => model.trim_end_matches('.'),
+    };
+    let name = averages::bare_name(&twin.key).filter(|name| !part.is_empty() && *name != part);
+    let Some(name) = name else {
+        return Ok(());
+    };
+    let mut beside = checkpoint.left_out.iter();
+    let mut inside = checkpoint.entries.iter();
+    let is_there = beside.any(|other| other.key == name && other.tensors > 0)
+        || inside.any(|e| {
+            e.name
+                .strip_prefix(name)
+                .is_some_and(|below| below.starts_with('.'))
+        });
+    match is_there {
+        true => Err(Error::usage(format!(
+            "--ema only: by its name the EMA tree {:?} belongs to {name:?}, and what is converted is {part:?}; choose \
+             the tree with --root {}",
+            twin.key, twin.key
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// The averages of the AveragedModel at `prefix` by the names of the model's tensors.
+fn of_averaged_model<'c>(
+    inside: &[Selected<'c>],
+    prefix: &str,
+    prefixes: &Prefixes,
+) -> Vec<(String, Selected<'c>)> {
     let named = |tensor: &Selected<'c>| {
         let own = tensor.name.strip_prefix(prefix)?;
         // All below is averaged; beside it there is only the counter.
         own.starts_with(AVERAGED)
             .then(|| (prefixes.name(own), tensor.clone()))
     };
-    Ok(inside.iter().filter_map(named).collect())
+    inside.iter().filter_map(named).collect()
 }
 
 fn shaped<'a>(tensors: &'a [Selected]) -> Vec<Shaped<'a>> {
@@ -243,11 +282,18 @@ fn of_twin<'c>(
     twin.entries.iter().filter_map(named).collect()
 }
 
-fn no_name(twin: &Twin, what: &str) -> Error {
+fn no_name(place: &str, what: &str) -> Error {
     Error::unsupported(format!(
-        "no name in the tree of {what} weights {:?} is a name of the model; choose it with --root {:?}",
-        twin.key, twin.key
+        "no name of the {what} weights at {place:?} is a name of the model; choose a tree with --root, or use \
+         another --ema mode"
     ))
+}
+
+/// What was put in the place of the model's tensors.
+struct Replaced {
+    used: usize,
+    /// Names that the model did not have.
+    unmatched: Vec<String>,
 }
 
 /// Puts tensors in the place of the model's tensors of those names, and adds the others.

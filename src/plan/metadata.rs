@@ -55,35 +55,14 @@ impl MetadataOptions {
     }
 
     /// The metadata of a file with tensors of `checkpoint`. Hashes have their length, but not yet their value.
-    pub fn collect(
-        &self,
-        checkpoint: &Checkpoint,
-        warnings: &mut Vec<String>,
-    ) -> Result<BTreeMap<String, String>> {
+    pub fn collect(&self, checkpoint: &Checkpoint) -> Result<BTreeMap<String, String>> {
         self.check()?;
         let mut metadata = self.entries.clone();
         // transformers refuses files without it.
         metadata.insert("format".to_owned(), "pt".to_owned());
-        if self.config {
-            match checkpoint
-                .config
-                .as_object()
-                .is_none_or(serde_json::Map::is_empty)
-            {
-                true => warnings.push(
-                    "the checkpoint holds nothing besides tensors, so there is no config to keep"
-                        .to_owned(),
-                ),
-                false => {
-                    if checkpoint.config_truncated {
-                        warnings.push(
-                            "the config is not complete: the checkpoint holds too much besides tensors"
-                                .to_owned(),
-                        );
-                    }
-                    metadata.insert(CONFIG.to_owned(), checkpoint.config.to_string());
-                }
-            }
+        let config = checkpoint.config.as_object();
+        if self.config && config.is_some_and(|config| !config.is_empty()) {
+            metadata.insert(CONFIG.to_owned(), checkpoint.config.to_string());
         }
         if let Some(typed) = &self.provenance {
             let source = serde_json::json!({ "file": checkpoint.name, "options": typed });

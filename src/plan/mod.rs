@@ -248,7 +248,7 @@ impl Plan {
         rename::check_names(&tensors)?;
 
         let (tensors, ties) = ties::apply(tensors, options.ties, &mut skipped)?;
-        let mut metadata = options.metadata.collect(checkpoint, &mut warnings)?;
+        let mut metadata = options.metadata.collect(checkpoint)?;
         for (name, kept) in &ties.aliases {
             if metadata.insert(name.clone(), kept.clone()).is_some() {
                 return Err(taken(name));
@@ -289,7 +289,7 @@ fn taken(name: &str) -> Error {
 
 /// What is said of a pattern without a use.
 fn unused(option: &str, pattern: &str) -> String {
-    format!("{option} {pattern:?} matches no tensor")
+    format!("{option} '{pattern}' matches no tensor")
 }
 
 /// The tensor behind a name, if it can be written.
@@ -299,12 +299,15 @@ fn writable<'c>(checkpoint: &Checkpoint, tensor: &Selected<'c>) -> Result<&'c Te
         Leaf::Tensor(found) => found,
         Leaf::Refused(refusal) => {
             let advice = match refusal.kind {
-                ErrorKind::Corrupt => "get the file again, or leave the tensor out with --exclude",
-                _ => "leave it out with --exclude",
+                ErrorKind::Corrupt => "get the file again, or leave the tensor out",
+                _ => "leave it out",
             };
             return Err(Error::new(
                 refusal.kind,
-                format!("{name:?} {}; {advice}", refusal.reason),
+                format!(
+                    "{name:?} {}; {advice} with --exclude {:?}",
+                    refusal.reason, tensor.name
+                ),
             ));
         }
     };

@@ -8,6 +8,11 @@ use regex::Regex;
 use super::{Planned, Selected, unused};
 use crate::error::{Error, Result};
 
+/// Bytes of a name, as many as names may have in a checkpoint.
+const MAX_NAME: usize = 64 * 1024;
+/// Bytes of what takes the place of a match: every character of a name can be one.
+const MAX_NEW: usize = 4096;
+
 /// A regular expression and what its matches in a name become, as in `^blocks\.(\d+)=>layers.$1`.
 #[derive(Debug, Clone)]
 pub struct Rename {
@@ -38,6 +43,16 @@ impl FromStr for Rename {
                 "--rename: {pattern:?} is no regular expression: {reason}"
             ))
         })?;
+        if pattern.is_empty() {
+            return Err(Error::usage(format!(
+                "--rename {text:?} has nothing before the arrow; write ^ for the start of names, $ for their end"
+            )));
+        }
+        if new.len() > MAX_NEW {
+            return Err(Error::usage(format!(
+                "--rename: the new text has more than {MAX_NEW} bytes, no name needs that"
+            )));
+        }
         check_groups(&regex, new)?;
         Ok(Rename {
             regex,
@@ -101,6 +116,12 @@ pub fn rename(
             return Err(Error::usage(format!(
                 "{option} leaves nothing of the name {:?}",
                 tensor.name
+            )));
+        }
+        if name.len() > MAX_NAME {
+            return Err(Error::usage(format!(
+                "{option} makes a name longer than {MAX_NAME} bytes of {:?}",
+                tensor.source_name()
             )));
         }
         tensor.name = name;

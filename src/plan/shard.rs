@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::metadata::CONFIG;
 use super::{Plan, Planned, PlannedFile, taken};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -97,6 +98,7 @@ impl Plan {
             ..
         } = self.file;
         tensors.sort_unstable_by_key(|tensor| tensor.order);
+        let is_whole = tensors.len() + self.ties.aliases.len() == checkpoint.entries.len();
         let mut files = match cut {
             Cut::AsInput => by_file(tensors, checkpoint)?,
             Cut::MaxBytes(max) => by_size(tensors, max),
@@ -110,9 +112,12 @@ impl Plan {
             )));
         }
         let is_single = of == 1 && cut != Cut::AsInput;
+        let mut config = None;
         if !is_single {
             // As in huggingface_hub, the index tells of names that stand for others.
             metadata.retain(|name, _| !self.ties.aliases.contains_key(name));
+            // Once is enough for what may have megabytes.
+            config = metadata.remove(CONFIG);
         }
         let mut shards = Vec::with_capacity(of);
         for (index, tensors) in files.into_iter().enumerate() {
@@ -131,6 +136,13 @@ impl Plan {
         let mut about = checkpoint.shard_metadata.clone().unwrap_or_default();
         let total: u64 = shards.iter().map(|(_, file)| file.data_bytes).sum();
         about.insert("total_size".to_owned(), total.into());
+        // transformers counts elements too, which does not change with dtypes and files.
+        if let Some(count) = about.get_mut("total_parameters").filter(|_| !is_whole) {
+            let files = shards.iter().flat_map(|(_, file)| &file.tensors);
+            let elements: u64 = files.map(|tensor| tensor.source.numel()).sum();
+            *count = elements.into();
+        }
+        about.extend(config.map(|config| (CONFIG.to_owned(), config.into())));
         for (name, kept) in self.ties.aliases {
             if about.contains_key(&name) {
                 return Err(taken(&name));

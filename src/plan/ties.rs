@@ -136,6 +136,8 @@ struct Span<'t> {
     end: u64,
     index: usize,
     view: &'t TensorInfo,
+    /// What it is written as.
+    dtype: Dtype,
 }
 
 /// Finds tensors that share memory; each is given with the dtype that it is written as.
@@ -158,6 +160,7 @@ pub fn find<'t>(tensors: impl Iterator<Item = (&'t Tensor, Dtype)>) -> Sharing {
                 end,
                 index,
                 view,
+                dtype,
             });
         }
     }
@@ -203,15 +206,26 @@ impl Sharing {
             let end = group.iter().map(|span| span.end).max().unwrap_or(0);
             let sizes = group.iter().map(|span| span.view.bytes());
             let held = sizes.fold(0, u64::saturating_add);
+            let mut views: Vec<&TensorInfo> = group.iter().map(|span| span.view).collect();
+            views.sort_by_key(|view| view.span());
+            views.dedup();
+            // Each view once; of several, at most as many bytes as they lie in.
+            let once = views.iter().map(|view| view.bytes());
+            let once = once.fold(0, u64::saturating_add);
+            let covered = match views.len() {
+                1 => once,
+                _ => once.min(end - first.start),
+            };
             let mut members: Vec<usize> = group.iter().map(|span| span.index).collect();
             members.sort_unstable();
-            if group.iter().any(|span| span.view != first.view) {
+            let is_tie = |span: &Span| span.view == first.view && span.dtype == first.dtype;
+            if !group.iter().all(is_tie) {
                 self.overlapping.push(members.clone());
             }
             self.groups.push(Group {
                 members,
                 held,
-                repeated: held.saturating_sub(end - first.start),
+                repeated: held.saturating_sub(covered),
             });
         }
     }
