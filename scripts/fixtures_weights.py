@@ -29,6 +29,7 @@ from cases_weights_casts import CASTS
 from cases_weights_ema import EMA
 from cases_weights_metadata import METADATA
 from cases_weights_names import NAMES
+from cases_weights_owners import OWNERS
 from cases_weights_shards import SHARDS
 from cases_weights_ties import TIES
 
@@ -103,7 +104,7 @@ def main():
     logging.disable(logging.WARNING)
     work = tempfile.mkdtemp()
     os.chdir(work)
-    for make in (*EMA, *AVERAGED, *CASTS, *NAMES, *TIES, *SHARDS, *METADATA):
+    for make in (*EMA, *AVERAGED, *OWNERS, *CASTS, *NAMES, *TIES, *SHARDS, *METADATA):
         torch.manual_seed(0)
         make(book)
     os.chdir(book.folder)

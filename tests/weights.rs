@@ -240,16 +240,16 @@ fn patterns_without_a_use_and_prefixes_of_wrappers_are_told() {
     let result = run(command.args(["--strip-prefix", "no.", "--include", "*", "--fp16"]));
     let told = String::from_utf8(result.stderr).unwrap();
     for option in [
-        "--exclude \"nothing.*\"",
-        "--rename \"^nobody=>x\"",
-        "--keep-dtype \"none\"",
-        "--strip-prefix \"no.\"",
+        "--exclude 'nothing.*'",
+        "--rename '^nobody=>x'",
+        "--keep-dtype 'none'",
+        "--strip-prefix 'no.'",
     ] {
         assert!(
             told.contains(&format!("{option} matches no tensor")),
             "{told}"
         );
     }
-    assert!(!told.contains("--include \"*\""), "{told}");
+    assert!(!told.contains("--include '*'"), "{told}");
     assert!(told.contains("--strip-prefix module. removes it"), "{told}");
 }
