@@ -395,3 +395,18 @@ mod tests {
         assert_eq!(number(MAX_INT + 1), (CUT.into(), true));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_many_keys_is_cut_where_it_would_overflow_the_stack() {
+        let mut config = Config::default();
+        let mut json = Json::Null;
+        config.insert(&mut json, &vec!["k".to_owned(); 200_000], Json::from(1));
+        assert!(config.is_truncated && json.is_null());
+        config.insert(&mut json, &["a".to_owned(), "b".to_owned()], Json::from(2));
+        assert_eq!(json, serde_json::json!({"a": {"b": 2}}));
+    }
+}

@@ -10,8 +10,6 @@ use crate::error::{Error, Result};
 use crate::read_at::ReadAt;
 use crate::torch::ScriptClasses;
 
-/// A compressed record of at most this many bytes is unpacked in memory.
-const MAX_IN_MEMORY: u64 = 16 << 20;
 /// The source of a TorchScript class is a few kilobytes; all of it together at most this many bytes.
 const MAX_CODE: u64 = 64 << 20;
 
@@ -91,18 +89,7 @@ fn pickle_source(record: &Record, guard: &Guard) -> Result<Arc<dyn ReadAt>> {
     if record.direct().is_some() {
         record.read_pieces(|_| Ok(()))?;
     }
-    in_place(record, guard)
-}
-
-/// A record that can be read at any position: unpacked if need be.
-pub fn in_place(record: &Record, guard: &Guard) -> Result<Arc<dyn ReadAt>> {
-    match record.direct() {
-        Some(direct) => Ok(direct),
-        None if record.len > MAX_IN_MEMORY => {
-            guard.unpack("a compressed record", |sink| record.read_pieces(sink))
-        }
-        None => Ok(Arc::new(record.read_whole()?)),
-    }
+    guard.in_place(record)
 }
 
 /// The classes in `code/`, by their files' names: `code/__torch__/torch/nn.py` is the module

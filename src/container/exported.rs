@@ -109,7 +109,7 @@ fn judge_all(records: &Records, guard: &mut Guard) -> Result<()> {
         if is_raw(name) || record.is_encrypted() {
             continue;
         }
-        let source = super::archive::in_place(record, guard)?;
+        let source = guard.in_place(record)?;
         if let Err(error) = judge(source, guard)
             && error.kind() == ErrorKind::Dangerous
         {

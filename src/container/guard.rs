@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::record::Record;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::pickle::{self, Loaded};
@@ -14,6 +15,9 @@ use crate::torch::{self, Finding, GlobalUse};
 
 /// Bytes that are read of what may be a pickle and is not needed.
 const MAX_JUDGED: u64 = 16 << 20;
+
+/// A compressed record of at most this many bytes is unpacked in memory.
+const MAX_IN_MEMORY: u64 = 16 << 20;
 
 /// What is allowed, and what was found.
 pub struct Guard<'o> {
@@ -72,6 +76,20 @@ impl<'o> Guard<'o> {
         })?;
         let unpacked = FileSource::new(file).map_err(failed)?;
         Ok(Arc::new(unpacked))
+    }
+
+    /// A record that can be read at any position: unpacked if need be.
+    ///
+    /// # Errors
+    /// I/O errors, and those of a broken record.
+    pub fn in_place(&self, record: &Record) -> Result<Arc<dyn ReadAt>> {
+        match record.direct() {
+            Some(direct) => Ok(direct),
+            None if record.len > MAX_IN_MEMORY => {
+                self.unpack("a compressed record", |sink| record.read_pieces(sink))
+            }
+            None => Ok(Arc::new(record.read_whole()?)),
+        }
     }
 
     /// Reads the pickle that starts at `offset` (in bytes) of `source`.

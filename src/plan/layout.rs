@@ -1,9 +1,38 @@
 //! The output's order and offsets, as the safetensors crate lays them out.
 
-use super::{FloatType, Planned, Selected};
+use std::collections::BTreeMap;
+
+use super::cast::FloatType;
+use super::planned::{Planned, Selected};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::torch::Tensor;
+
+/// A file of the output: names, dtypes, shapes, offsets.
+#[derive(Debug, Clone)]
+pub struct PlannedFile {
+    /// Its tensors in their order in the file.
+    pub tensors: Vec<Planned>,
+    /// Size of its data section in bytes.
+    pub data_bytes: u64,
+    /// The header's `__metadata__`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl PlannedFile {
+    /// Gives tensors of different names their places.
+    pub(super) fn new(
+        tensors: Vec<Planned>,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<PlannedFile> {
+        let (tensors, data_bytes) = arrange(tensors)?;
+        Ok(PlannedFile {
+            tensors,
+            data_bytes,
+            metadata,
+        })
+    }
+}
 
 /// A tensor of the output, not yet at its place; `order` is its place among all.
 pub fn place(
@@ -47,7 +76,7 @@ pub fn place(
 /// too.
 ///
 /// In this order every tensor is aligned to its element size.
-pub fn arrange(mut tensors: Vec<Planned>) -> Result<(Vec<Planned>, u64)> {
+fn arrange(mut tensors: Vec<Planned>) -> Result<(Vec<Planned>, u64)> {
     tensors.sort_by(|a, b| {
         let dtypes = b.dtype.safetensors().cmp(&a.dtype.safetensors());
         dtypes.then_with(|| a.name.cmp(&b.name))

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use regex::Regex;
 
-use super::{Planned, Selected, unused};
+use super::planned::{Planned, Selected};
+use super::select::unused;
 use crate::error::{Error, Result};
 
 /// Bytes of a name, as many as names may have in a checkpoint.

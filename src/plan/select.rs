@@ -2,7 +2,7 @@
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-use super::{Selected, Skipped, Why, unused};
+use super::planned::{Selected, Skipped, Why};
 use crate::error::{Error, Result};
 
 /// Keeps the tensors that match an `include` pattern (or any, when there is none) and no `exclude` pattern.
@@ -50,4 +50,9 @@ pub fn globs(option: &str, patterns: &[String]) -> Result<GlobSet> {
         set.add(Glob::new(pattern).map_err(bad)?);
     }
     set.build().map_err(bad)
+}
+
+/// What is said of a pattern without a use.
+pub fn unused(option: &str, pattern: &str) -> String {
+    format!("{option} '{pattern}' matches no tensor")
 }

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::layout::PlannedFile;
+use super::make::Plan;
 use super::metadata::CONFIG;
-use super::{Plan, Planned, PlannedFile, taken};
+use super::planned::Planned;
+use super::ties::taken;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 

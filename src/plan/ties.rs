@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use super::{Planned, Skipped, Why};
+use super::planned::{Planned, Skipped, Why};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
@@ -106,6 +106,14 @@ fn refused(names: &[String]) -> Error {
     Error::unsupported(format!(
         "--ties error: the tensors {few:?}{more} share memory; use --ties copy or alias, or leave some out with \
          --exclude"
+    ))
+}
+
+/// The error for an alias whose name means something else in the metadata.
+pub fn taken(name: &str) -> Error {
+    Error::usage(format!(
+        "--ties alias: the metadata {name:?} would have to name the tensor that stands for {name:?}, but says \
+         something else; use --ties copy"
     ))
 }
 

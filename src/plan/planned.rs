@@ -1,0 +1,112 @@
+//! [`Planned`]: a tensor of the output, and what a tensor is on its way there.
+
+use serde::Serialize;
+
+use super::cast::FloatType;
+use crate::checkpoint::Entry;
+use crate::dtype::Dtype;
+use crate::torch::{Leaf, Tensor};
+
+/// One tensor of the output.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Its name in the output.
+    pub name: String,
+    /// Its name in the checkpoint, below the root; with the key of a tree beside the root where it lies there.
+    pub source_name: String,
+    /// Its place in the checkpoint's order.
+    pub order: usize,
+    /// Where its elements come from.
+    pub source: Tensor,
+    /// Its dtype in the output.
+    pub dtype: Dtype,
+    /// The cast on the way, unless the dtype stays.
+    pub cast: Option<FloatType>,
+    /// Its shape as safetensors counts it.
+    pub shape: Vec<usize>,
+    /// Where its data starts in the file's data section, in bytes.
+    pub start: u64,
+    /// Where its data ends, in bytes.
+    pub end: u64,
+}
+
+/// A tensor that is not written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Its name: in the checkpoint, or in the output for an alias.
+    pub name: String,
+    /// The size of its elements in bytes.
+    pub bytes: u64,
+    /// Why.
+    #[serde(flatten)]
+    pub why: Why,
+}
+
+/// Why a tensor is not written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "why", content = "by", rename_all = "snake_case")]
+pub enum Why {
+    /// It matches no pattern of `include`.
+    NotIncluded,
+    /// It matches this pattern of `exclude`.
+    Excluded(String),
+    /// It is an averaged weight, or counts them.
+    Average,
+    /// It is the same as this one.
+    Alias(String),
+}
+
+/// A tensor on its way into the plan.
+#[derive(Debug, Clone)]
+pub struct Selected<'c> {
+    /// Its name so far.
+    pub name: String,
+    /// The key of the tree beside the root that it lies in; empty for the root.
+    pub tree: &'c str,
+    /// Its name there.
+    pub origin: &'c str,
+    pub leaf: &'c Leaf,
+}
+
+impl<'c> From<&'c Entry> for Selected<'c> {
+    fn from(entry: &'c Entry) -> Selected<'c> {
+        Selected {
+            name: entry.name.clone(),
+            tree: "",
+            origin: &entry.name,
+            leaf: &entry.leaf,
+        }
+    }
+}
+
+impl Selected<'_> {
+    pub fn source_name(&self) -> String {
+        match self.tree {
+            "" => self.origin.to_owned(),
+            tree => format!("{tree}.{}", self.origin),
+        }
+    }
+
+    pub fn skip(&self, why: Why) -> Skipped {
+        Skipped {
+            name: self.source_name(),
+            bytes: self.leaf.bytes(),
+            why,
+        }
+    }
+}
+
+impl Planned {
+    /// The size of its data in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.end - self.start
+    }
+}
+
+/// The size of tensors in bytes.
+pub fn sum(tensors: &[Selected]) -> u64 {
+    tensors
+        .iter()
+        .map(|tensor| tensor.leaf.bytes())
+        .fold(0, u64::saturating_add)
+}
