@@ -394,11 +394,6 @@ mod tests {
         );
         assert_eq!(number(MAX_INT + 1), (CUT.into(), true));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_path_of_many_keys_is_cut_where_it_would_overflow_the_stack() {

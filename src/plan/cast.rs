@@ -2,21 +2,10 @@
 
 use globset::GlobSet;
 
+use super::planned::FloatType;
 use super::select;
-use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::torch::Tensor;
-
-/// A type to cast to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the variants are torch's dtypes of the same name
-pub enum FloatType {
-    Float32,
-    Float16,
-    BFloat16,
-    Float8E4M3Fn,
-    Float8E5M2,
-}
 
 /// What is done about finite values that a cast would make infinite, or NaN where the type has no infinity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,45 +17,6 @@ pub enum OnOverflow {
     Error,
     /// They become the largest finite value of the type, with their sign. Infinite values stay.
     Clamp,
-}
-
-impl FloatType {
-    const ALL: [FloatType; 5] = [
-        FloatType::Float32,
-        FloatType::Float16,
-        FloatType::BFloat16,
-        FloatType::Float8E4M3Fn,
-        FloatType::Float8E5M2,
-    ];
-
-    /// The type to cast to for that dtype.
-    fn of(dtype: Dtype) -> Option<FloatType> {
-        FloatType::ALL
-            .into_iter()
-            .find(|float| float.dtype() == dtype)
-    }
-
-    /// The dtype of that name.
-    pub fn dtype(self) -> Dtype {
-        match self {
-            FloatType::Float32 => Dtype::Float32,
-            FloatType::Float16 => Dtype::Float16,
-            FloatType::BFloat16 => Dtype::BFloat16,
-            FloatType::Float8E4M3Fn => Dtype::Float8E4M3Fn,
-            FloatType::Float8E5M2 => Dtype::Float8E5M2,
-        }
-    }
-
-    /// The largest finite value (`torch.finfo(dtype).max`).
-    pub(crate) fn max(self) -> f64 {
-        match self {
-            FloatType::Float32 => f32::MAX.into(),
-            FloatType::Float16 => half::f16::MAX.into(),
-            FloatType::BFloat16 => half::bf16::MAX.into(),
-            FloatType::Float8E4M3Fn => 448.0,
-            FloatType::Float8E5M2 => 57344.0,
-        }
-    }
 }
 
 /// Chooses the cast of each tensor.

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cast::FloatType;
-use super::planned::{Planned, Selected};
+use super::planned::{FloatType, Planned, Selected};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::torch::Tensor;

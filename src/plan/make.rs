@@ -1,10 +1,10 @@
 //! [`Plan`]: what a conversion will make of a checkpoint, step by step.
 
-use super::cast::{self, FloatType, OnOverflow};
+use super::cast::{self, OnOverflow};
 use super::ema::{self, Ema, EmaReport};
 use super::layout::{self, PlannedFile};
 use super::metadata::MetadataOptions;
-use super::planned::{Selected, Skipped};
+use super::planned::{FloatType, Selected, Skipped};
 use super::rename::{self, Rename};
 use super::select::{self, unused};
 use super::ties::{self, Ties, TiesReport};

@@ -13,13 +13,13 @@ mod select;
 mod shard;
 mod ties;
 
-pub use cast::{FloatType, OnOverflow};
+pub use cast::OnOverflow;
 pub use ema::{Ema, EmaReport};
 pub use layout::PlannedFile;
 pub use make::{Plan, PlanOptions};
 pub use metadata::MetadataOptions;
 pub(crate) use metadata::{HASHES, LEGACY_HASH};
-pub use planned::{Planned, Skipped, Why};
+pub use planned::{FloatType, Planned, Skipped, Why};
 pub use rename::Rename;
 pub use shard::{Cut, ShardNames, Shards};
 pub use ties::{Ties, TiesReport};
