@@ -86,6 +86,35 @@ impl Dtype {
         Dtype::all().find(|dtype| dtype.torch_name() == name)
     }
 
+    /// The dtype that safetensors calls so; it has some that torch lacks.
+    pub fn from_safetensors(dtype: safetensors::Dtype) -> Option<Dtype> {
+        Dtype::all().find(|known| known.safetensors() == dtype)
+    }
+
+    /// A shape of torch's as safetensors counts it, which is the same but for packed 4-bit floats; `None` when a
+    /// number does not fit.
+    pub fn to_safetensors_shape(self, shape: &[u64]) -> Option<Vec<usize>> {
+        let sizes = shape.iter().map(|size| usize::try_from(*size).ok());
+        let mut shape = sizes.collect::<Option<Vec<usize>>>()?;
+        if let (Dtype::Float4E2M1FnX2, Some(last)) = (self, shape.last_mut()) {
+            *last = last.checked_mul(2)?;
+        }
+        Some(shape)
+    }
+
+    /// A shape of safetensors' as torch counts it; `None` when no tensor of torch's has it.
+    pub fn to_torch_shape(self, shape: &[usize]) -> Option<Vec<u64>> {
+        let sizes = shape.iter().map(|size| u64::try_from(*size).ok());
+        let mut shape = sizes.collect::<Option<Vec<u64>>>()?;
+        if let (Dtype::Float4E2M1FnX2, Some(last)) = (self, shape.last_mut()) {
+            if !last.is_multiple_of(2) {
+                return None;
+            }
+            *last /= 2;
+        }
+        Some(shape)
+    }
+
     /// The name in the `torch` module, as in `float16`.
     pub const fn torch_name(self) -> &'static str {
         self.row().1
@@ -142,6 +171,7 @@ mod tests {
         for dtype in Dtype::all() {
             assert_eq!(dtype.row().0, dtype);
             assert_eq!(Dtype::from_torch_name(dtype.torch_name()), Some(dtype));
+            assert_eq!(Dtype::from_safetensors(dtype.safetensors()), Some(dtype));
         }
     }
 
@@ -152,5 +182,17 @@ mod tests {
             let bits = dtype.safetensors().bitsize() as u64 * elements;
             assert_eq!(bits, dtype.size() * 8, "{dtype}");
         }
+    }
+
+    #[test]
+    fn two_4_bit_floats_are_one_element_of_torch() {
+        let (f4, u8) = (Dtype::Float4E2M1FnX2, Dtype::UInt8);
+        assert_eq!(f4.to_safetensors_shape(&[4, 8]), Some(vec![4, 16]));
+        assert_eq!(f4.to_torch_shape(&[4, 16]), Some(vec![4, 8]));
+        assert_eq!(f4.to_torch_shape(&[2, 3]), None);
+        assert_eq!(f4.to_safetensors_shape(&[u64::MAX]), None);
+        assert_eq!(u8.to_safetensors_shape(&[2, 3]), Some(vec![2, 3]));
+        assert_eq!(u8.to_torch_shape(&[2, 3]), Some(vec![2, 3]));
+        assert_eq!(f4.to_torch_shape(&[]), Some(Vec::new()));
     }
 }

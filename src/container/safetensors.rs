@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
+use super::sniff::{self, Kind};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::read_at::ReadAt;
 
 /// Bytes of the length before the header.
 const LENGTH: u64 = 8;
-/// The longest header that the safetensors crate reads (`MAX_HEADER_SIZE`).
-const MAX_HEADER: u64 = 100_000_000;
+/// The longest header that the safetensors crate reads, in bytes (`MAX_HEADER_SIZE`).
+pub const MAX_HEADER: u64 = 100_000_000;
 
 /// What a safetensors file says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub struct Stored {
     /// Its name.
     pub name: String,
     /// Its dtype; safetensors has some that torch lacks.
-    pub dtype: Dtype,
+    pub dtype: safetensors::Dtype,
     /// Its shape as safetensors counts it: 4-bit floats one by one.
     pub shape: Vec<usize>,
     /// Where its data starts in the data section, in bytes.
@@ -46,8 +48,18 @@ impl SafetensorsFile {
     /// start to the end of the file, and each has the bytes that its dtype and shape need.
     ///
     /// # Errors
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) for anything else, and [`Io`](crate::ErrorKind::Io).
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for anything else, [`Usage`](crate::ErrorKind::Usage) for a checkpoint,
+    /// and [`Io`](crate::ErrorKind::Io).
     pub fn read(source: &dyn ReadAt) -> Result<SafetensorsFile> {
+        SafetensorsFile::read_header(source).map_err(|error| match sniff::kind(source) {
+            Ok(Kind::Zip | Kind::Legacy | Kind::Tar | Kind::Gzip) => Error::usage(
+                "this is a checkpoint, or packed, and no safetensors file; name the checkpoint first, then the output",
+            ),
+            _ => error,
+        })
+    }
+
+    fn read_header(source: &dyn ReadAt) -> Result<SafetensorsFile> {
         let failed = |e| Error::io("cannot read the safetensors header", e);
         let mut length = [0; 8];
         if source.len() < LENGTH {
@@ -93,6 +105,27 @@ impl SafetensorsFile {
             metadata: header.metadata,
             data_start,
         })
+    }
+}
+
+impl Stored {
+    /// Its dtype in the `torch` module; the name in safetensors where torch has none.
+    pub fn torch_dtype(&self) -> String {
+        let known = Dtype::from_safetensors(self.dtype);
+        known.map_or_else(|| format!("{:?}", self.dtype), |dtype| dtype.to_string())
+    }
+
+    /// Its shape as torch counts it, if it does.
+    pub fn torch_shape(&self) -> Vec<u64> {
+        let known = Dtype::from_safetensors(self.dtype).unwrap_or(Dtype::UInt8);
+        let as_it_is = || {
+            self.shape
+                .iter()
+                .map(|size| u64::try_from(*size).unwrap_or(u64::MAX))
+        };
+        known
+            .to_torch_shape(&self.shape)
+            .unwrap_or_else(|| as_it_is().collect())
     }
 }
 
@@ -160,7 +193,7 @@ mod tests {
         let names: Vec<&str> = found.tensors.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names, ["b", "a"]);
         assert_eq!((found.tensors[0].start, found.tensors[0].end), (4, 6));
-        assert_eq!(found.tensors[1].dtype, Dtype::F32);
+        assert_eq!(found.tensors[1].dtype, safetensors::Dtype::F32);
         assert_eq!(found.metadata["format"], "pt");
         assert_eq!(found.data_start, u64::try_from(file(TWO, 0).len()).unwrap());
     }

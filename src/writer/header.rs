@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::{Metadata, TensorInfo};
 
+use crate::container::safetensors::MAX_HEADER;
 use crate::error::{Error, Result};
 use crate::plan::PlannedFile;
-
-/// The length that readers accept (safetensors crate, `MAX_HEADER_SIZE`).
-const MAX_LEN: usize = 100_000_000;
 
 /// The file up to its data section: length, JSON, padding with spaces to a multiple of 8.
 ///
@@ -39,9 +37,9 @@ pub fn encode_with(plan: &PlannedFile, metadata: &BTreeMap<String, String>) -> R
     }
     json.push(b'}');
     json.resize(json.len().next_multiple_of(8), b' ');
-    if json.len() > MAX_LEN {
+    if json.len() as u64 > MAX_HEADER {
         return Err(Error::unsupported(format!(
-            "the names of {} tensors need a header of {} bytes, safetensors allows {MAX_LEN}; \
+            "the names of {} tensors need a header of {} bytes, safetensors allows {MAX_HEADER}; \
              convert parts with --include",
             plan.tensors.len(),
             json.len()
