@@ -1,6 +1,7 @@
 //! Hashes of a finished file, as the programs that read them compute them.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use sha2::{Digest, Sha256};
 
@@ -26,10 +27,20 @@ impl Output<'_> {
     /// I/O errors, and [`Cancelled`](crate::ErrorKind::Cancelled).
     pub fn hash(&self, target: &Target, progress: &dyn Progress) -> Result<String> {
         let file = target.reopen()?;
+        // The data section, and then all.
+        progress.start(self.plan.data_bytes + file.len());
         let mut metadata = self.plan.metadata.clone();
         metadata.extend(self.metadata_hashes(&file, progress)?);
         // As long as before, since only digits change.
-        target.write_at(&header::encode_with(self.plan, &metadata)?, 0)?;
+        let header = header::encode_with(self.plan, &metadata)?;
+        target.write_at(&header, 0)?;
+        let mut written = vec![0; header.len()];
+        file.read_exact_at(&mut written, 0).map_err(unreadable)?;
+        if written != header {
+            let what = "the header differs from what was written, and the output was not kept; \
+                        check the disk and the memory of this machine";
+            return Err(Error::corrupt(what).in_file(target.path()));
+        }
         sha256(&file, 0, file.len(), progress)
     }
 
@@ -60,8 +71,15 @@ impl Output<'_> {
     }
 }
 
-/// SHA-256 of the bytes `start..end` of `file`, in hexadecimal digits.
-fn sha256(file: &dyn ReadAt, start: u64, end: u64, progress: &dyn Progress) -> Result<String> {
+fn unreadable(e: io::Error) -> Error {
+    Error::io("cannot read the output again to hash it", e)
+}
+
+/// SHA-256 of the bytes `start..end` of `file`, in hexadecimal digits. Tells `progress` of them.
+///
+/// # Errors
+/// I/O errors, and [`Cancelled`](crate::ErrorKind::Cancelled).
+pub fn sha256(file: &dyn ReadAt, start: u64, end: u64, progress: &dyn Progress) -> Result<String> {
     let mut hash = Sha256::new();
     update(&mut hash, file, start, end, progress)?;
     Ok(hex(hash))
@@ -81,10 +99,10 @@ fn update(
             return Err(Error::cancelled());
         }
         let bytes = &mut piece[..PIECE.min(end - at) as usize];
-        file.read_exact_at(bytes, at)
-            .map_err(|e| Error::io("cannot read the output again to hash it", e))?;
+        file.read_exact_at(bytes, at).map_err(unreadable)?;
         hash.update(&*bytes);
         at += bytes.len() as u64;
+        progress.advance(bytes.len() as u64);
     }
     Ok(())
 }

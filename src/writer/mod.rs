@@ -16,5 +16,6 @@ mod write;
 pub(crate) use atomic::exists;
 pub use atomic::{Target, commit};
 pub use blocks::{Pass, Sink, covered};
+pub use hash::sha256;
 pub use kernel::{CastStats, element_text};
 pub use write::{CastReport, Output, write};
