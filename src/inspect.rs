@@ -7,24 +7,22 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::checkpoint::{Checkpoint, Entry, LeftOut, OpenOptions, read_index};
-use crate::container::is_safetensors;
+use crate::checkpoint::{Checkpoint, Entry, Layout, LeftOut, OpenOptions};
 use crate::dtype::ByteOrder;
 use crate::error::{ErrorKind, Result};
 use crate::plan::{TiesReport, averages};
-use crate::read_at::FileSource;
+use crate::progress::Progress;
+use crate::saved::Saved;
 use crate::torch::{Finding, GlobalUse, Leaf, Tensor, TensorInfo, Verdict};
 
 /// What a file holds. Its JSON form is described in `docs/json.md`.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// The path that was asked about; what is not Unicode in it is replaced.
-    pub path: String,
     /// What the file is, in a phrase: `zip of torch.save`, `sharded, 3 files, each a zip of torch.save`, ….
     pub format: String,
     /// Size of the file, or of all files, in bytes.
-    pub file_bytes: u64,
+    pub bytes_in: u64,
     /// Dotted path from the top of the file to the tensors below; empty for the whole file.
     pub root: String,
     /// Why that path was chosen, in a phrase.
@@ -94,45 +92,41 @@ pub struct Total {
     pub bytes: u64,
 }
 
-/// Looks into the checkpoint at `path` (see [`Checkpoint::open`]), a safetensors file, or the index of safetensors
-/// shards. Costs milliseconds for a file of any size. A file without tensors, or one that would run code if it were
-/// unpickled, is told of like any other: nothing is executed.
+/// Looks into the checkpoint at `path` (see [`Checkpoint::open`]), a safetensors file, the index of several, or a folder
+/// with one of either. Costs milliseconds for a file of any size, unless it has to be unpacked; `progress` is asked
+/// whether to go on with that. A file without tensors, or one that would run code if it were unpickled, is told of like
+/// any other: nothing is executed.
 ///
 /// # Errors
-/// As [`Checkpoint::open`]; [`Dangerous`](ErrorKind::Dangerous) for a file that is broken as well.
-pub fn inspect(path: &Path, options: &OpenOptions) -> Result<Inspection> {
+/// As [`Checkpoint::open_with`]; [`Dangerous`](ErrorKind::Dangerous) for a file that is broken as well.
+pub fn inspect(path: &Path, options: &OpenOptions, progress: &dyn Progress) -> Result<Inspection> {
     let look = || {
-        if path.is_file() {
-            let source = FileSource::open(path)?;
-            if is_safetensors(&source)? {
-                return stored::of_file(path, &source);
-            }
-            if let Some(index) = read_index(&source)?
-                && index
-                    .files()
-                    .iter()
-                    .all(|file| file.ends_with(".safetensors"))
-            {
-                return stored::of_shards(path, &index);
-            }
+        let is_no_checkpoint = || path.is_dir() && matches!(Layout::of(path), Ok(None));
+        if (path.is_file() || is_no_checkpoint())
+            && let Some(saved) = Saved::find(path)?
+        {
+            return Ok(stored::of(&saved));
         }
         let mut options = options.clone();
         options.allow_dangerous = true;
         options.config = true;
-        Checkpoint::survey(path, &options, &()).map(|checkpoint| of_checkpoint(path, checkpoint))
+        Checkpoint::survey(path, &options, progress).map(of_checkpoint)
     };
     look().map_err(|error| {
+        if error.kind() == ErrorKind::Cancelled {
+            return error.in_file(path);
+        }
         // What is broken can run code before anyone notices.
         let mut options = options.clone();
         options.allow_dangerous = false;
-        match Checkpoint::survey(path, &options, &()) {
+        match Checkpoint::survey(path, &options, progress) {
             Err(refusal) if refusal.kind() == ErrorKind::Dangerous => refusal,
             _ => error.in_file(path),
         }
     })
 }
 
-fn of_checkpoint(path: &Path, checkpoint: Checkpoint) -> Inspection {
+fn of_checkpoint(checkpoint: Checkpoint) -> Inspection {
     let tensors: Vec<InspectedTensor> = checkpoint
         .entries
         .iter()
@@ -143,11 +137,10 @@ fn of_checkpoint(path: &Path, checkpoint: Checkpoint) -> Inspection {
     let (dtypes, total) = totals(&tensors);
     let worst = checkpoint.globals.iter().map(|global| global.verdict).max();
     Inspection {
-        path: path.to_string_lossy().into_owned(),
         ema,
         verdict: Some(worst.unwrap_or(Verdict::Known)),
         format: checkpoint.format,
-        file_bytes: checkpoint.file_bytes,
+        bytes_in: checkpoint.file_bytes,
         root: checkpoint.root,
         root_reason: checkpoint.root_reason.to_owned(),
         left_out: checkpoint.left_out,

@@ -28,7 +28,7 @@
 //! use ckpt2st::{OpenOptions, inspect};
 //!
 //! fn main() -> ckpt2st::Result<()> {
-//!     let found = inspect(Path::new("model.ckpt"), &OpenOptions::default())?;
+//!     let found = inspect(Path::new("model.ckpt"), &OpenOptions::default(), &())?;
 //!     println!("{}, {} elements", found.format, found.total.elements);
 //!     for tensor in &found.tensors {
 //!         println!("{} {} bytes", tensor.name, tensor.bytes);
@@ -55,6 +55,7 @@ pub mod pickle;
 mod plan;
 mod progress;
 mod read_at;
+mod saved;
 mod torch;
 mod verify;
 mod writer;

@@ -1,23 +1,24 @@
 //! [`verify`]: whether safetensors files hold what a checkpoint says.
 
 mod compare;
-mod saved;
+mod difference;
+mod metadata;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Layout};
 use crate::error::{Error, Result};
 use crate::options::ConvertOptions;
 use crate::plan::{Plan, PlannedFile, Ties};
 use crate::progress::{Phase, Progress};
+use crate::saved::{Saved, some_of};
 use crate::writer::{Pass, Target};
 
 use compare::compare;
-use saved::Saved;
 
-pub use compare::{Difference, DifferenceKind};
+pub use difference::{Difference, DifferenceKind};
 
 /// What a comparison found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -29,7 +30,8 @@ pub struct Verification {
     pub bytes: u64,
     /// Files of the output.
     pub files: usize,
-    /// At most one for each tensor, by name. Empty: every tensor is there, with the same bytes.
+    /// At most one for each tensor, by name; then those of the metadata. Empty: every tensor is there with the same
+    /// bytes, nothing else is, and the index of several files is right.
     pub differences: Vec<Difference>,
     /// What is odd about the output, though no tensor differs for it; each a sentence.
     pub notes: Vec<String>,
@@ -37,6 +39,9 @@ pub struct Verification {
 
 /// Compares every tensor that a conversion of `source` with these `options` would write with what `output` holds,
 /// bit for bit. Whichever program made the output, and in whatever order it holds them: tensors are found by name.
+///
+/// If the options ask for metadata, it is compared too: what they ask for must be in each file, or in the index, and
+/// recorded hashes must be those of the data.
 ///
 /// `output` is a safetensors file, the index of several (`model.safetensors.index.json`), or a folder with one such
 /// index or one safetensors file in it. A tensor that is not there, but recorded as `[name] = kept` in the
@@ -46,7 +51,7 @@ pub struct Verification {
 /// # Errors
 /// Those of [`Checkpoint::open`] and [`Plan::new`](crate::Plan::new), and of reading the source;
 /// [`Corrupt`](crate::ErrorKind::Corrupt) when the output is no whole safetensors file;
-/// [`Usage`](crate::ErrorKind::Usage) when the folder does not say which file is meant;
+/// [`Usage`](crate::ErrorKind::Usage) when it is a checkpoint, or a folder that does not say which file is meant;
 /// [`Cancelled`](crate::ErrorKind::Cancelled); [`Io`](crate::ErrorKind::Io). Differences are no error.
 pub fn verify(
     source: &Path,
@@ -55,7 +60,12 @@ pub fn verify(
     progress: &dyn Progress,
 ) -> Result<Verification> {
     let saved = Saved::open(output)?;
-    let checkpoint = options.open(source, progress)?;
+    // As a conversion of the folder would, which records the name.
+    let source = match Layout::of(source)? {
+        Some(Layout::Shards(index)) => index,
+        _ => source.to_path_buf(),
+    };
+    let checkpoint = options.open(&source, progress)?;
     let mut options = options.clone();
     // Every name is looked for: under its own, or as the alias that the output records.
     options.plan.ties = Ties::Copy;
@@ -64,7 +74,7 @@ pub fn verify(
         progress.phase(Phase::Verifying);
         progress.start(plan.data_bytes);
         let scratch = options.open.scratch.clone();
-        let differences = compare(
+        let mut differences = compare(
             &Pass {
                 checkpoint: &checkpoint,
                 plan: &plan,
@@ -75,15 +85,35 @@ pub fn verify(
             },
             &saved,
         )?;
+        differences.extend(metadata::entries(&plan, &saved));
+        if options.plan.metadata.hashes {
+            differences.extend(metadata::hashes(&saved, progress)?);
+        }
         Ok(Verification {
             tensors: plan.tensors.len(),
             bytes: plan.data_bytes,
             files: saved.files.len(),
             differences,
-            notes: saved.notes,
+            notes: notes(&saved),
         })
     };
-    verify().map_err(|error: Error| error.in_file(source))
+    verify().map_err(|error: Error| error.in_file(&source))
+}
+
+/// What is odd about the output, though no tensor differs for it.
+fn notes(saved: &Saved) -> Vec<String> {
+    let files = saved.files.iter();
+    let of_others = files.filter(|file| file.metadata.get("format").is_none_or(|f| f != "pt"));
+    let of_others: Vec<&String> = of_others.map(|file| &file.name).collect();
+    let format = match of_others.len() {
+        0 => None,
+        n => Some(format!(
+            "{} {} no \"format\": \"pt\" in the metadata, which older versions of transformers need",
+            some_of(&of_others),
+            if n == 1 { "has" } else { "have" }
+        )),
+    };
+    format.into_iter().chain(saved.note_others()).collect()
 }
 
 /// Compares a file that is written and has no name yet with the plan that it was written by. Reads the source again,
@@ -99,14 +129,14 @@ pub(crate) fn verify_target(
     options: &ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let saved = Saved::of_source(target.path(), target.reopen()?)?;
+    let saved = Saved::of_file(target.path(), target.reopen()?)?;
     let differs = |what: &dyn std::fmt::Display| {
         let what = format!(
             "the output differs from the source, and was not kept: {what}; check the disk and the memory of this machine"
         );
         Error::corrupt(what).in_file(target.path())
     };
-    if saved.metadata != plan.metadata {
+    if saved.files[0].metadata != plan.metadata {
         return Err(differs(&"its metadata"));
     }
     let differences = compare(
@@ -131,12 +161,6 @@ impl Verification {
     pub fn is_equal(&self) -> bool {
         self.differences.is_empty()
     }
-}
-
-/// The name of a file, for a sentence.
-fn file_name(path: &Path) -> String {
-    let name = path.file_name().map(PathBuf::from);
-    name.unwrap_or_default().display().to_string()
 }
 
 #[cfg(test)]

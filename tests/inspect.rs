@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Output;
 
-use ckpt2st::{Checkpoint, OpenOptions};
+use ckpt2st::{Checkpoint, ErrorKind, OpenOptions, Progress};
 use common::checkpoint::{Tensor, archive, archive_of};
 use common::{ckpt2st, fixtures};
 use safetensors::SafeTensors;
@@ -132,7 +132,7 @@ fn the_reference_reader_agrees_on_a_safetensors_file() {
         }
     }
     assert_eq!(found["verdict"], Value::Null);
-    assert_eq!(found["file_bytes"], Value::from(bytes.len()));
+    assert_eq!(found["bytes_in"], Value::from(bytes.len()));
 }
 
 #[test]
@@ -204,8 +204,8 @@ fn tied_and_overlapping_tensors_are_grouped() {
     let (_folder, input, _) = common::folder_with(&file);
     let input = input.to_str().unwrap();
     let found = json(&inspect(&["--json", input]));
-    assert_eq!(found["ties"], serde_json::json!([["whole", "again"]]));
-    let overlap = serde_json::json!([["whole", "again", "left", "right"]]);
+    assert_eq!(found["ties"], serde_json::json!([["again", "whole"]]));
+    let overlap = serde_json::json!([["again", "left", "right", "whole"]]);
     assert_eq!(found["overlaps"], overlap);
     // Halves that only touch share nothing.
     let file = archive(
@@ -326,18 +326,37 @@ fn no_line_is_wider_than_the_output() {
 }
 
 #[test]
-fn several_inputs_are_told_of_one_by_one_and_a_failed_one_is_a_line_on_stderr() {
-    let output = inspect(&[
-        "--json",
-        &fixture("tied.pt"),
-        &fixture("x_text.pt"),
-        &fixture("tied.safetensors"),
-    ]);
+fn every_input_is_a_record_of_its_own_failed_ones_too() {
+    let inputs = ["tied.pt", "x_text.pt", "tied.safetensors"].map(fixture);
+    let output = inspect(&["--json", &inputs[0], &inputs[1], &inputs[2]]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output).lines().count(), 2);
+    let records = text(&output).lines().map(serde_json::from_str::<Value>);
+    let records: Vec<Value> = records.map(Result::unwrap).collect();
+    let told = |key: &str| -> Vec<&Value> { records.iter().map(|record| &record[key]).collect() };
+    assert_eq!(told("input"), [&inputs[0], &inputs[1], &inputs[2]]);
+    assert_eq!(told("status"), ["inspected", "failed", "inspected"]);
+    assert_eq!(records[1]["error"]["kind"], "not_a_checkpoint");
+    let bytes = fs::metadata(&inputs[0]).unwrap().len();
+    assert_eq!(records[0]["bytes_in"], Value::from(bytes));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(stderr.contains("x_text.pt"));
+}
+
+/// Asks to stop from the start.
+struct Stopped;
+
+impl Progress for Stopped {
+    fn cancelled(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn unpacking_a_gzip_file_to_look_into_it_stops_when_asked() {
+    let input = fixtures().join("legacy/gzip_zip.pt");
+    let error = ckpt2st::inspect(&input, &OpenOptions::default(), &Stopped).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
 }
 
 #[test]
@@ -367,8 +386,47 @@ fn shards_of_safetensors_are_one_by_their_index() {
     assert_eq!(found["format"], "safetensors shards, 2 files");
     assert_eq!(found["metadata"]["total_size"], 7);
     assert_eq!(found["warnings"], serde_json::json!([]));
+    let of_folder = json(&inspect(&["--json", folder.path().to_str().unwrap()]));
+    assert_eq!(of_folder["tensors"], found["tensors"]);
+    assert_eq!(of_folder["bytes_in"], found["bytes_in"]);
     fs::remove_file(folder.path().join(b)).unwrap();
     assert_eq!(inspect(&[index.to_str().unwrap()]).status.code(), Some(1));
+}
+
+#[test]
+fn what_is_wrong_with_an_index_is_told_in_few_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    for name in ["a", "b", "c"] {
+        let to = file(&format!("{name}.safetensors"));
+        fs::copy(fixture("tied.safetensors"), to).unwrap();
+    }
+    let bytes = fs::read(fixture("tied.safetensors")).unwrap();
+    let theirs = SafeTensors::deserialize(&bytes).unwrap();
+    let held = theirs.names();
+    // Both files hold every name, and the index has thousands that none holds.
+    let ghosts = (0..5000).map(|i| (format!("ghost{i:04}"), Value::from("a.safetensors")));
+    let mut map: serde_json::Map<String, Value> = ghosts.collect();
+    for (i, name) in held.iter().enumerate() {
+        let owner = ["a.safetensors", "b.safetensors"][i % 2];
+        map.insert((*name).to_owned(), Value::from(owner));
+    }
+    map.insert("ghost0000".to_owned(), Value::from("b.safetensors"));
+    let index = serde_json::json!({"weight_map": map}).to_string();
+    fs::write(file("model.safetensors.index.json"), index).unwrap();
+    let found = json(&inspect(&["--json", folder.path().to_str().unwrap()]));
+    assert_eq!(told(&found).len(), held.len());
+    assert_eq!(found["tensors"].as_array().unwrap().len(), held.len());
+    let warnings = found["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    let text = found["warnings"].to_string();
+    assert!(text.contains("more than one file holds"), "{text}");
+    assert!(
+        text.contains("and 4997 more, which no file holds"),
+        "{text}"
+    );
+    assert!(text.contains("c.safetensors"), "{text}");
+    assert!(text.len() < 1000, "{text}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ckpt2st::{
     ConvertOptions, Destination, DifferenceKind, Ema, ErrorKind, FloatType, Root, Verification,
@@ -13,57 +13,9 @@ use ckpt2st::{
 };
 use common::checkpoint::{Tensor, archive};
 use common::fixtures;
+use common::stored::{B, W, floats, pt, saved, two_tensors};
 use serde_json::{Value, json};
 use zip::CompressionMethod;
-
-/// A safetensors file with its tensors in that order: name, dtype, shape, data.
-fn saved(metadata: Value, tensors: &[(&str, &str, &[u64], &[u8])]) -> Vec<u8> {
-    let mut header = format!("{{\"__metadata__\":{metadata}");
-    let mut data = Vec::new();
-    for (name, dtype, shape, bytes) in tensors {
-        let offsets = [data.len(), data.len() + bytes.len()];
-        let info = json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
-        header.push_str(&format!(",{}:{info}", json!(name)));
-        data.extend_from_slice(bytes);
-    }
-    header.push('}');
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header.bytes());
-    file.extend(data);
-    file
-}
-
-fn floats(values: &[f32]) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect()
-}
-
-/// What the checkpoint of [`two_tensors`] holds.
-const W: [f32; 6] = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0];
-const B: [f32; 2] = [-1.0, 4.0];
-
-/// A folder with a checkpoint of `w`, 2 × 3, and `b`, of 2 float32; and the checkpoint's path.
-fn two_tensors() -> (tempfile::TempDir, PathBuf) {
-    let tensor = |name, numel, storage, shape, strides| Tensor {
-        name,
-        class: "FloatStorage",
-        numel,
-        storage,
-        offset: 0,
-        shape,
-        strides,
-    };
-    let tensors = [
-        tensor("w", 6, 0, &[2, 3], &[3, 1]),
-        tensor("b", 2, 1, &[2], &[1]),
-    ];
-    let storages = [floats(&W), floats(&B)];
-    let (folder, source, _) =
-        common::folder_with(&archive(&tensors, &storages, CompressionMethod::Stored));
-    (folder, source)
-}
 
 /// Compares a file of these bytes with that checkpoint.
 fn against_two_tensors(output: &[u8]) -> ckpt2st::Result<Verification> {
@@ -71,10 +23,6 @@ fn against_two_tensors(output: &[u8]) -> ckpt2st::Result<Verification> {
     let path = folder.path().join("theirs.safetensors");
     fs::write(&path, output).unwrap();
     verify(&source, &path, &ConvertOptions::default(), &())
-}
-
-fn pt() -> Value {
-    json!({"format": "pt"})
 }
 
 /// The library's options for a case's arguments; `None` for those that are no business of these tests.
@@ -236,7 +184,7 @@ fn names_dtypes_and_shapes_that_differ_are_told_by_name() {
     );
     let found = against_two_tensors(&output).unwrap();
     let texts: Vec<String> = found.differences.iter().map(ToString::to_string).collect();
-    assert_eq!(texts, [r#""b" has the dtype I32 instead of F32"#]);
+    assert_eq!(texts, [r#""b" has the dtype int32 instead of float32"#]);
 }
 
 #[test]
@@ -305,48 +253,6 @@ fn a_tied_tensor_that_is_only_recorded_is_compared_with_the_kept_one() {
         let found = verify(&source, &path, &ConvertOptions::default(), &()).unwrap();
         assert_eq!(found.is_equal(), is_recorded, "{:?}", found.differences);
     }
-}
-
-#[test]
-fn shards_are_found_through_their_index_and_their_folder() {
-    let (folder, source) = two_tensors();
-    let out = folder.path().join("out");
-    fs::create_dir(&out).unwrap();
-    let write = |name: &str, bytes: &[u8]| fs::write(out.join(name), bytes).unwrap();
-    write(
-        "x-00001-of-00002.safetensors",
-        &saved(pt(), &[("w", "F32", &[2, 3], &floats(&W))]),
-    );
-    write(
-        "x-00002-of-00002.safetensors",
-        &saved(pt(), &[("b", "F32", &[2], &floats(&B))]),
-    );
-    let index = |w: &str| {
-        let map = json!({"w": w, "b": "x-00002-of-00002.safetensors"});
-        json!({"metadata": {"total_size": 32}, "weight_map": map}).to_string()
-    };
-    let index_path = out.join("x.safetensors.index.json");
-    fs::write(&index_path, index("x-00001-of-00002.safetensors")).unwrap();
-    let compare = |path: &Path| verify(&source, path, &ConvertOptions::default(), &());
-    for path in [&index_path, &out] {
-        let found = compare(path).unwrap();
-        assert!(found.is_equal() && found.notes.is_empty(), "{found:?}");
-        assert_eq!(found.files, 2);
-    }
-
-    fs::write(&index_path, index("../x-00001-of-00002.safetensors")).unwrap();
-    assert_eq!(compare(&out).unwrap_err().kind(), ErrorKind::Corrupt);
-    fs::write(&index_path, index("x-00002-of-00002.safetensors")).unwrap();
-    let found = compare(&out).unwrap();
-    assert!(matches!(found.differences[0].kind, DifferenceKind::Missing));
-    assert!(
-        found.notes[0].contains("the index says"),
-        "{:?}",
-        found.notes
-    );
-
-    fs::remove_file(&index_path).unwrap();
-    assert_eq!(compare(&out).unwrap_err().kind(), ErrorKind::Usage);
 }
 
 #[test]

@@ -39,7 +39,11 @@ Examples:
   ckpt2st verify model.ckpt model.safetensors
   ckpt2st verify model.ckpt half.safetensors --fp16 --prune-ema
                                               with the options of the conversion
-  ckpt2st verify checkpoint-100/ converted/   a folder with an index";
+  ckpt2st verify checkpoint-100/ converted/   a folder with an index
+  ckpt2st verify lora.pt lora.safetensors --hash --metadata license=mit
+                                              with options on the metadata, it is compared too
+
+Exit codes: 0 equal, 1 different or failed, 2 wrong usage, 3 dangerous pickle refused, 130 interrupted";
 
 /// Convert PyTorch checkpoints (.ckpt, .pt, .pth, .bin) to safetensors, without executing anything in them.
 ///
@@ -67,9 +71,9 @@ pub enum Verb {
     #[command(after_help = INSPECT_EXAMPLES, max_term_width = 100)]
     Inspect(InspectArgs),
 
-    /// Compare an output with its source, tensor by tensor
+    /// Compare an output with its source, tensor by tensor; give it the options of the conversion
     #[command(after_help = VERIFY_EXAMPLES, max_term_width = 100)]
-    Verify(VerifyArgs),
+    Verify(Box<VerifyArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -111,14 +115,8 @@ pub struct ConvertArgs {
     #[command(flatten)]
     pub weights: WeightArgs,
 
-    /// Add an entry to the metadata, e.g. license=mit; repeatable
-    #[arg(long, value_name = "KEY=VALUE", help_heading = "Metadata")]
-    pub metadata: Vec<String>,
-
-    /// Keep what the checkpoint knows besides tensors (epoch, step, hyper-parameters, config), as JSON in the
-    /// metadata (of several files: the index's) under ckpt2st.config, e.g. last.ckpt --keep-config
-    #[arg(long, help_heading = "Metadata")]
-    pub keep_config: bool,
+    #[command(flatten)]
+    pub metadata: MetadataArgs,
 
     /// Write what --keep-config keeps into a JSON file of its own, e.g. --sidecar model.json; for one input
     #[arg(
@@ -128,15 +126,6 @@ pub struct ConvertArgs {
         help_heading = "Metadata"
     )]
     pub sidecar: Option<PathBuf>,
-
-    /// Add the hashes that model managers look for (sshs_model_hash, sshs_legacy_hash, modelspec.hash_sha256) to the
-    /// metadata, and print the short hash of web UIs, e.g. lora.pt --hash
-    #[arg(long, help_heading = "Metadata")]
-    pub hash: bool,
-
-    /// Record the input's name, the options and the version of ckpt2st in the metadata, e.g. --fp16 --provenance
-    #[arg(long, help_heading = "Metadata")]
-    pub provenance: bool,
 
     /// Do not wait until outputs are safe on the disk, e.g. -r checkpoints/ --no-sync
     #[arg(long)]
@@ -238,6 +227,33 @@ pub struct WeightArgs {
     pub allow_dangerous: bool,
 }
 
+/// What the output's metadata says beside `format: pt`.
+#[derive(Debug, Args)]
+pub struct MetadataArgs {
+    /// Add an entry to the metadata, e.g. license=mit; repeatable
+    #[arg(
+        id = "metadata",
+        long,
+        value_name = "KEY=VALUE",
+        help_heading = "Metadata"
+    )]
+    pub entries: Vec<String>,
+
+    /// Keep what the checkpoint knows besides tensors (epoch, step, hyper-parameters, config), as JSON in the
+    /// metadata (of several files: the index's) under ckpt2st.config, e.g. last.ckpt --keep-config
+    #[arg(long, help_heading = "Metadata")]
+    pub keep_config: bool,
+
+    /// Add the hashes that model managers look for (sshs_model_hash, sshs_legacy_hash, modelspec.hash_sha256) to the
+    /// metadata, and print the short hash of web UIs, e.g. lora.pt --hash
+    #[arg(long, help_heading = "Metadata")]
+    pub hash: bool,
+
+    /// Record the input's name, the options and the version of ckpt2st in the metadata, e.g. --fp16 --provenance
+    #[arg(long, help_heading = "Metadata")]
+    pub provenance: bool,
+}
+
 /// Which part of a file is meant.
 #[derive(Debug, Args)]
 pub struct RootArgs {
@@ -264,11 +280,11 @@ pub struct ReportArgs {
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Checkpoints as for a conversion, safetensors files, or *.safetensors.index.json
+    /// Checkpoints as for a conversion, safetensors files, *.safetensors.index.json, or folders with one of either
     #[arg(required = true, value_name = "FILE")]
     pub inputs: Vec<PathBuf>,
 
-    /// One JSON object for each input on standard output (docs/json.md), e.g. --json | jq .totals
+    /// One JSON object for each input on standard output (docs/json.md), e.g. --json | jq .total
     #[arg(long)]
     pub json: bool,
 
@@ -285,18 +301,35 @@ pub struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("json", |arg| arg.help(
+    "One JSON object on standard output (docs/json.md), e.g. --json | jq .differences",
+)))]
+#[command(mut_arg("hash", |arg| arg.help(
+    "Compute the SHA-256 of the data, and compare sshs_model_hash and modelspec.hash_sha256 with it",
+)))]
 pub struct VerifyArgs {
     /// The checkpoint
     pub source: PathBuf,
 
-    /// The safetensors file, index of shards, or folder with an index that was made of it
+    /// The safetensors file, index of shards, or folder with one of either that was made of it
     pub output: PathBuf,
+
+    /// Taken, since conversions take it: tensors are found by name, however the output is cut into files
+    #[arg(long, value_name = "SIZE")]
+    pub max_shard_size: Option<String>,
 
     #[command(flatten)]
     pub weights: WeightArgs,
 
     #[command(flatten)]
+    pub metadata: MetadataArgs,
+
+    #[command(flatten)]
     pub report: ReportArgs,
+
+    /// Print errors only: the exit code tells whether there are differences
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -11,33 +11,30 @@ use super::{dry_run, exit, json, report};
 /// Carries out a run and returns the exit code.
 pub fn run(run: &Run) -> u8 {
     let mut tally = report::Tally::default();
+    let mut code = exit::DONE;
     for error in &run.failed {
-        tell_failure(run, None, error, &mut tally);
+        code = code.max(tell_failure(run, None, error, &mut tally));
     }
     if !run.quiet {
         run.notes.iter().for_each(|note| report::note(note));
     }
-    for job in &jobs(run, &mut tally) {
+    for job in &jobs(run, &mut tally, &mut code) {
         let started = Instant::now();
         if let Err(error) = carry_out(job, run, started, &mut tally) {
-            tell_failure(run, Some(job), &error, &mut tally);
+            code = code.max(tell_failure(run, Some(job), &error, &mut tally));
             if error.kind() == ErrorKind::Cancelled {
-                return exit::INTERRUPTED;
+                return code;
             }
         }
     }
     if !run.quiet && !run.dry_run && run.jobs.len() + run.failed.len() > 1 {
         report::tally(&tally);
     }
-    match tally.failed {
-        0 => exit::DONE,
-        _ if tally.dangerous => exit::DANGEROUS,
-        _ => exit::FAILED,
-    }
+    code
 }
 
 /// The jobs whose output can be made; outputs that cannot are told before any work.
-fn jobs<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job> {
+fn jobs<'r>(run: &'r Run, tally: &mut report::Tally, code: &mut u8) -> Vec<&'r Job> {
     let mut jobs = Vec::new();
     for job in &run.jobs {
         if run.skip_existing
@@ -58,7 +55,7 @@ fn jobs<'r>(run: &'r Run, tally: &mut report::Tally) -> Vec<&'r Job> {
         };
         match possible {
             Ok(()) => jobs.push(job),
-            Err(error) => tell_failure(run, Some(job), &error, tally),
+            Err(error) => *code = (*code).max(tell_failure(run, Some(job), &error, tally)),
         }
     }
     jobs
@@ -92,12 +89,13 @@ fn carry_out(job: &Job, run: &Run, started: Instant, tally: &mut report::Tally) 
     Ok(())
 }
 
-fn tell_failure(run: &Run, job: Option<&Job>, error: &Error, tally: &mut report::Tally) {
+/// Tells of a failure, and gives its exit code.
+fn tell_failure(run: &Run, job: Option<&Job>, error: &Error, tally: &mut report::Tally) -> u8 {
     tally.failed += 1;
-    tally.dangerous |= error.kind() == ErrorKind::Dangerous;
     report::error(error);
     if run.json {
         let input = job.map(|job| job.input.as_path()).or(error.path());
         json::print(&json::Record::failed(input, error));
     }
+    exit::of(error.kind())
 }

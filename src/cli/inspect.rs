@@ -1,14 +1,16 @@
 //! `ckpt2st inspect`: what files hold, on stdout for a person or as JSON Lines.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal};
+use std::path::Path;
 
-use ckpt2st::{ErrorKind, Inspection, OpenOptions, Verdict, inspect};
+use ckpt2st::{Inspection, OpenOptions, Verdict, inspect};
 use indicatif::{HumanBytes, HumanCount};
 
 use super::args::InspectArgs;
+use super::progress::{self, Bar};
 use super::report::{self, count, sanitise};
 use super::tree::{self, Depth, fit};
-use super::{exit, options, progress};
+use super::{exit, json, options, stdout};
 
 /// The width of lines that do not go to a terminal.
 const PLAIN_WIDTH: usize = 100;
@@ -19,41 +21,38 @@ const FEW: usize = 8;
 pub fn run(args: &InspectArgs) -> u8 {
     let mut options = OpenOptions::default();
     options.root = options::root(&args.root);
-    let (mut failed, mut dangerous) = (false, false);
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut code = exit::DONE;
     let width = width();
-    for (index, input) in args.inputs.iter().enumerate() {
+    for (number, input) in args.inputs.iter().enumerate() {
         if progress::is_interrupted() {
             return exit::INTERRUPTED;
         }
-        let written = match inspect(input, &options) {
+        let bar = Bar::new(input, false);
+        let found = inspect(input, &options, &bar);
+        drop(bar);
+        match found {
             Ok(found) => {
-                dangerous |= found.verdict == Some(Verdict::Dangerous);
-                print(&mut out, &found, args, width, index > 0)
+                if found.verdict == Some(Verdict::Dangerous) {
+                    code = code.max(exit::DANGEROUS);
+                }
+                match args.json {
+                    true => json::print(&json::Inspected::new(input, &found)),
+                    false => print(input, &found, args, width, number > 0),
+                }
             }
             Err(error) => {
-                failed = true;
-                dangerous |= error.kind() == ErrorKind::Dangerous;
-                let flushed = out.flush();
+                code = code.max(exit::of(error.kind()));
                 report::error(&error);
-                flushed
+                if args.json {
+                    json::print(&json::Record::failed(Some(input), &error));
+                }
             }
-        };
-        // What was told of one file is there before the next one is opened.
-        if let Err(e) = written.and_then(|()| out.flush()) {
-            // A reader that has seen enough is no failure of ours.
-            if e.kind() != io::ErrorKind::BrokenPipe {
-                report::note(&format!("ckpt2st: cannot write the output: {e}"));
-                failed = true;
-            }
+        }
+        if stdout::is_closed() {
             break;
         }
     }
-    match (dangerous, failed) {
-        (true, _) => exit::DANGEROUS,
-        (false, true) => exit::FAILED,
-        (false, false) => exit::DONE,
-    }
+    code
 }
 
 /// The columns of the terminal, or of the lines that do not go to one.
@@ -66,36 +65,23 @@ fn width() -> usize {
     found.unwrap_or(PLAIN_WIDTH).clamp(20, 500)
 }
 
-fn print(
-    out: &mut dyn Write,
-    found: &Inspection,
-    args: &InspectArgs,
-    width: usize,
-    is_next: bool,
-) -> io::Result<()> {
-    if args.json {
-        serde_json::to_writer(&mut *out, found)?;
-        return writeln!(out);
-    }
-    if is_next {
-        writeln!(out)?;
-    }
+fn print(input: &Path, found: &Inspection, args: &InspectArgs, width: usize, is_next: bool) {
     let depth = match args.depth {
         Some(levels) => Depth::Levels(levels.get()),
         None if args.verbose => Depth::All,
         None => Depth::Fit,
     };
-    let head = head(found, args.verbose);
-    for line in head.iter().chain(&tree::lines(found, depth, width)) {
-        writeln!(out, "{}", fit(line, width))?;
-    }
-    Ok(())
+    let head = head(input, found, args.verbose);
+    let tree = tree::lines(found, depth, width);
+    let lines = head.iter().chain(&tree).map(|line| fit(line, width));
+    let gap = is_next.then(String::new);
+    stdout::lines(gap.into_iter().chain(lines));
 }
 
 /// What there is to say before the tree; lines of any width.
-fn head(found: &Inspection, verbose: bool) -> Vec<String> {
+fn head(input: &Path, found: &Inspection, verbose: bool) -> Vec<String> {
     let few = if verbose { usize::MAX } else { FEW };
-    let mut lines = vec![sanitise(&found.path)];
+    let mut lines = vec![sanitise(&input.display().to_string())];
     let mut line = |label: &str, text: &str| {
         lines.push(sanitise(&format!("  {label:<10}  {text}")));
     };
@@ -117,7 +103,7 @@ fn head(found: &Inspection, verbose: bool) -> Vec<String> {
     }
     line(
         "format",
-        &format!("{}, {}", found.format, HumanBytes(found.file_bytes)),
+        &format!("{}, {}", found.format, HumanBytes(found.bytes_in)),
     );
     if found.verdict.is_some() {
         let root = match found.root.as_str() {
@@ -203,9 +189,10 @@ fn head(found: &Inspection, verbose: bool) -> Vec<String> {
             "is cut where it says …: it is too large or too deep",
         );
     }
-    for warning in &found.warnings {
+    for warning in found.warnings.iter().take(few) {
         line("warning", warning);
     }
+    more(&mut line, found.warnings.len(), few);
     lines
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
-use ckpt2st::{Error, ErrorKind, Preview, Summary, Verification};
+use ckpt2st::{Error, ErrorKind, Inspection, Preview, Summary, Verification};
 use serde::Serialize;
 
 use super::args::VerifyArgs;
@@ -96,6 +96,25 @@ impl<'r> Verified<'r> {
                 false => "different",
             },
             output: args.output.to_string_lossy(),
+            found,
+        }
+    }
+}
+
+/// What an input holds.
+#[derive(Debug, Serialize)]
+pub struct Inspected<'r> {
+    input: Cow<'r, str>,
+    status: &'static str,
+    #[serde(flatten)]
+    found: &'r Inspection,
+}
+
+impl<'r> Inspected<'r> {
+    pub fn new(input: &'r Path, found: &'r Inspection) -> Inspected<'r> {
+        Inspected {
+            input: input.to_string_lossy(),
+            status: "inspected",
             found,
         }
     }

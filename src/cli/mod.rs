@@ -23,6 +23,15 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     pub const DANGEROUS: u8 = 3;
     pub const INTERRUPTED: u8 = 130;
+
+    /// The code of a run in which something failed so. Of several, the larger one counts.
+    pub fn of(kind: ckpt2st::ErrorKind) -> u8 {
+        match kind {
+            ckpt2st::ErrorKind::Cancelled => INTERRUPTED,
+            ckpt2st::ErrorKind::Dangerous => DANGEROUS,
+            _ => FAILED,
+        }
+    }
 }
 
 /// A distributed checkpoint has a file for each process that wrote it, a thousand and more, and a shell's usual
@@ -48,7 +57,8 @@ fn allow_many_files() {}
 pub fn run() -> u8 {
     let parsed = args::Cli::command().try_get_matches().and_then(|matches| {
         let cli = args::Cli::from_arg_matches(&matches)?;
-        Ok((cli, options::typed(&matches)))
+        let of_verb = matches.subcommand_matches("verify");
+        Ok((cli, options::typed(of_verb.unwrap_or(&matches))))
     });
     let (cli, typed) = match parsed {
         Ok(parsed) => parsed,
@@ -68,7 +78,7 @@ pub fn run() -> u8 {
     let done = match &cli.verb {
         None => job::Run::new(&cli.convert, &typed).map(|run| batch::run(&run)),
         Some(args::Verb::Inspect(args)) => Ok(inspect::run(args)),
-        Some(args::Verb::Verify(args)) => verify::run(args),
+        Some(args::Verb::Verify(args)) => verify::run(args, &typed),
     };
     let code = done.unwrap_or_else(|error| {
         report::error(&error);

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use ckpt2st::{
-    ConvertOptions, Ema, Error, ErrorKind, FloatType, OnOverflow, OpenOptions, PlanOptions, Result,
-    Root, Ties,
+    ConvertOptions, Ema, Error, ErrorKind, FloatType, MetadataOptions, OnOverflow, OpenOptions,
+    PlanOptions, Result, Root, Ties,
 };
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
 
 use super::args::{
-    Cli, ConvertArgs, DtypeArg, EmaArg, OverflowArg, ReportArgs, RootArgs, TiesArg, WeightArgs,
+    Cli, ConvertArgs, DtypeArg, EmaArg, MetadataArgs, OverflowArg, ReportArgs, RootArgs, TiesArg,
+    WeightArgs,
 };
 
 /// The options of a conversion; `typed` are those that [`typed`] gives.
@@ -21,10 +22,7 @@ pub fn convert(args: &ConvertArgs, typed: &[String]) -> Result<ConvertOptions> {
     let mut options = ConvertOptions::default();
     options.open = open(&args.weights);
     options.plan = plan(&args.weights)?;
-    options.plan.metadata.entries = entries(&args.metadata)?;
-    options.plan.metadata.config = args.keep_config;
-    options.plan.metadata.hashes = args.hash;
-    options.plan.metadata.provenance = args.provenance.then(|| typed.to_vec());
+    options.plan.metadata = metadata(&args.metadata, typed)?;
     options.plan.check()?;
     options.sidecar.clone_from(&args.sidecar);
     options.overwrite = args.overwrite;
@@ -91,6 +89,20 @@ pub fn plan(args: &WeightArgs) -> Result<PlanOptions> {
     let renames = args.rename.iter().map(|rename| rename.parse());
     options.rename = renames.collect::<Result<_>>()?;
     options.strip_prefix.clone_from(&args.strip_prefix);
+    options.check()?;
+    Ok(options)
+}
+
+/// What the output's metadata says; `typed` are the options that [`typed`] gives.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for entries that are none, or that another option sets.
+pub fn metadata(args: &MetadataArgs, typed: &[String]) -> Result<MetadataOptions> {
+    let mut options = MetadataOptions::default();
+    options.entries = entries(&args.entries)?;
+    options.config = args.keep_config;
+    options.hashes = args.hash;
+    options.provenance = args.provenance.then(|| typed.to_vec());
     options.check()?;
     Ok(options)
 }

@@ -16,8 +16,6 @@ pub struct Tally {
     pub converted: usize,
     pub skipped: usize,
     pub failed: usize,
-    /// Whether one of them was refused because it would run code.
-    pub dangerous: bool,
     pub bytes_in: u64,
     pub bytes_out: u64,
 }

@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::report::sanitise;
 
-/// Whether a result could not be written.
+/// Whether results can no longer be written.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+/// Whether one could not, though somebody waits for it.
 static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints lines for a person.
-pub fn lines(lines: &[String]) {
+pub fn lines(lines: impl IntoIterator<Item = impl AsRef<str>>) {
     let mut text = String::new();
     for line in lines {
-        text.push_str(&sanitise(line));
+        text.push_str(&sanitise(line.as_ref()));
         text.push('\n');
     }
     write(text.as_bytes());
@@ -21,11 +23,18 @@ pub fn lines(lines: &[String]) {
 /// Writes bytes as they are.
 pub fn write(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    if let Err(e) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        CLOSED.store(true, Ordering::Relaxed);
         // Whoever reads a pipe may have seen enough.
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => LOST.store(true, Ordering::Relaxed),
-        _ => {}
+        if e.kind() != io::ErrorKind::BrokenPipe {
+            LOST.store(true, Ordering::Relaxed);
+        }
     }
+}
+
+/// Whether results can no longer be written.
+pub fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
 }
 
 /// Whether a result could not be written, though somebody waits for it.

@@ -1,79 +1,80 @@
 //! What a safetensors file holds, or several with an index.
 
-use std::collections::HashSet;
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
 use super::{InspectedTensor, Inspection, totals};
-use crate::container::safetensors::{SafetensorsFile, Stored};
-use crate::container::shards::Index;
 use crate::dtype::Dtype;
-use crate::error::Result;
 use crate::plan::averages;
-use crate::read_at::{FileSource, ReadAt};
+use crate::read_at::ReadAt;
+use crate::saved::{Oddity, Saved, SavedTensor, some_of};
 
-/// Looks into one file.
-pub fn of_file(path: &Path, source: &dyn ReadAt) -> Result<Inspection> {
-    let file = SafetensorsFile::read(source)?;
-    let metadata = file.metadata.into_iter();
-    let metadata = metadata.map(|(key, text)| (key, Value::from(text)));
-    let tensors = file.tensors.into_iter().map(|tensor| told(tensor, None));
-    Ok(Inspection {
-        format: "safetensors".to_owned(),
-        file_bytes: source.len(),
-        metadata: Some(metadata.collect()),
-        ..of_tensors(path, tensors.collect())
-    })
-}
-
-/// Looks into all files that an index names.
-pub fn of_shards(path: &Path, index: &Index) -> Result<Inspection> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let mut tensors = Vec::new();
-    let mut file_bytes = FileSource::open(path)?.len();
-    let mut warnings = Vec::new();
-    let files = index.files();
-    for file in &files {
-        let read = || {
-            let source = FileSource::open(&folder.join(file))?;
-            let header = SafetensorsFile::read(&source)?;
-            Ok((source.len(), header))
-        };
-        let (bytes, header) = read().map_err(|error: crate::Error| error.inside(file))?;
-        file_bytes = file_bytes.saturating_add(bytes);
-        for tensor in header.tensors {
-            match index.weight_map.get(&tensor.name) {
-                Some(owner) if owner == file => tensors.push(told(tensor, Some(file))),
-                Some(_) => {}
-                None => warnings.push(format!(
-                    "{file} holds {:?}, which the index does not name",
-                    tensor.name
-                )),
-            }
-        }
-    }
-    let found: HashSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-    let missing = index.weight_map.keys();
-    for name in missing.filter(|name| !found.contains(name.as_str())) {
-        warnings.push(format!(
-            "{name:?} is in none of the shards, though the index names it"
-        ));
-    }
-    drop(found);
-    Ok(Inspection {
-        format: match files.len() {
-            1 => "safetensors shards, 1 file".to_owned(),
-            n => format!("safetensors shards, {n} files"),
+/// What a file holds, or all files that an index names.
+pub fn of(saved: &Saved) -> Inspection {
+    let of_files = saved.files.iter().map(|file| file.source.len());
+    let index = saved.index.as_ref();
+    let told = |tensor: &SavedTensor| {
+        let file = index.map(|_| saved.files[tensor.file].name.clone());
+        told(tensor, file)
+    };
+    let metadata = match (index, saved.files.first()) {
+        (Some(index), _) => Some(index.metadata.clone()),
+        (None, file) => file.map(|file| {
+            let entries = file.metadata.iter();
+            let texts = entries.map(|(key, text)| (key.clone(), Value::from(text.as_str())));
+            texts.collect()
+        }),
+    };
+    Inspection {
+        format: match (index, saved.files.len()) {
+            (None, _) => "safetensors".to_owned(),
+            (Some(_), 1) => "safetensors shards, 1 file".to_owned(),
+            (Some(_), n) => format!("safetensors shards, {n} files"),
         },
-        file_bytes,
-        metadata: Some(index.metadata.clone().unwrap_or_default()),
-        warnings,
-        ..of_tensors(path, tensors)
-    })
+        bytes_in: of_files
+            .chain(index.map(|index| index.bytes))
+            .fold(0, u64::saturating_add),
+        metadata,
+        warnings: warnings(saved),
+        ..of_tensors(saved.tensors().map(told).collect())
+    }
 }
 
-fn of_tensors(path: &Path, tensors: Vec<InspectedTensor>) -> Inspection {
+/// What is odd about several files, in few sentences.
+fn warnings(saved: &Saved) -> Vec<String> {
+    let [mut copies, mut elsewhere, mut nowhere, mut unlisted] = [const { Vec::new() }; 4];
+    for (name, oddity) in &saved.oddities {
+        match oddity {
+            Oddity::Duplicate { .. } => &mut copies,
+            Oddity::Misplaced { found_in: None, .. } => &mut nowhere,
+            Oddity::Misplaced {
+                indexed_in: None, ..
+            } => &mut unlisted,
+            Oddity::Misplaced { .. } => &mut elsewhere,
+        }
+        .push(name);
+    }
+    let sentences = [
+        (copies, "more than one file holds", ""),
+        (
+            elsewhere,
+            "the index names a file for",
+            ", which another one holds",
+        ),
+        (nowhere, "the index names", ", which no file holds"),
+        (
+            unlisted,
+            "the index does not name",
+            ", which the files hold",
+        ),
+    ];
+    let told = sentences
+        .into_iter()
+        .filter(|(names, ..)| !names.is_empty());
+    let told = told.map(|(names, start, end)| format!("{start} {}{end}", some_of(&names)));
+    told.chain(saved.note_others()).collect()
+}
+
+fn of_tensors(tensors: Vec<InspectedTensor>) -> Inspection {
     let (dtypes, total) = totals(&tensors);
     let described = tensors.iter().map(|tensor| {
         let dtype = tensor.dtype.as_deref().and_then(Dtype::from_torch_name);
@@ -81,9 +82,8 @@ fn of_tensors(path: &Path, tensors: Vec<InspectedTensor>) -> Inspection {
     });
     let ema = averages::in_words(&averages::among(&described.collect::<Vec<_>>()));
     Inspection {
-        path: path.to_string_lossy().into_owned(),
         format: String::new(),
-        file_bytes: 0,
+        bytes_in: 0,
         root: String::new(),
         root_reason: "safetensors has no other".to_owned(),
         left_out: Vec::new(),
@@ -103,23 +103,16 @@ fn of_tensors(path: &Path, tensors: Vec<InspectedTensor>) -> Inspection {
     }
 }
 
-fn told(tensor: Stored, file: Option<&str>) -> InspectedTensor {
-    let known = Dtype::all().find(|dtype| dtype.safetensors() == tensor.dtype);
-    let mut shape: Vec<u64> = tensor.shape.iter().map(|size| *size as u64).collect();
-    // safetensors counts 4-bit floats, torch the bytes that hold two.
-    if known == Some(Dtype::Float4E2M1FnX2)
-        && let Some(last) = shape.last_mut()
-    {
-        *last /= 2;
-    }
+fn told(tensor: &SavedTensor, file: Option<String>) -> InspectedTensor {
+    let stored = &tensor.stored;
     InspectedTensor {
-        name: tensor.name,
-        dtype: Some(known.map_or_else(|| format!("{:?}", tensor.dtype), |dtype| dtype.to_string())),
-        shape: Some(shape),
+        name: stored.name.clone(),
+        dtype: Some(stored.torch_dtype()),
+        shape: Some(stored.torch_shape()),
         strides: None,
-        bytes: tensor.end.saturating_sub(tensor.start),
+        bytes: stored.end.saturating_sub(stored.start),
         storage: None,
-        file: file.map(str::to_owned),
+        file,
         refused: None,
     }
 }

@@ -1,93 +1,14 @@
 //! The comparison of planned tensors with stored ones, block by block.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Mutex;
 
-use serde::Serialize;
-
-use super::saved::{Saved, SavedFile};
+use super::difference::{Difference, DifferenceKind};
 use crate::error::{Error, Result};
 use crate::plan::{Planned, PlannedFile};
 use crate::read_at::ReadAt;
+use crate::saved::{Saved, SavedFile};
 use crate::writer::{Pass, Sink, covered, element_text};
-
-/// A tensor that is not the same on both sides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// The tensor's name in the output.
-    pub name: String,
-    /// What differs.
-    #[serde(flatten)]
-    pub kind: DifferenceKind,
-}
-
-/// What differs in a tensor; only the first of these is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum DifferenceKind {
-    /// The output does not hold it.
-    Missing,
-    /// Only the output holds it.
-    Extra,
-    /// The dtype, under safetensors' names.
-    Dtype {
-        /// What it should be.
-        expected: String,
-        /// What the output says.
-        actual: String,
-    },
-    /// The shape, as safetensors counts it.
-    Shape {
-        /// What it should be.
-        expected: Vec<usize>,
-        /// What the output says.
-        actual: Vec<usize>,
-    },
-    /// The bytes of some elements.
-    Values {
-        /// Number of the first element that differs, in row-major order.
-        element: u64,
-        /// The same as an index in each dimension.
-        index: Vec<u64>,
-        /// What should be there: the value, and its bits.
-        expected: String,
-        /// What the output has there.
-        actual: String,
-        /// Elements that differ.
-        differing: u64,
-        /// Elements in all.
-        elements: u64,
-    },
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} ", self.name)?;
-        match &self.kind {
-            DifferenceKind::Missing => f.write_str("is missing"),
-            DifferenceKind::Extra => f.write_str("is not in the source"),
-            DifferenceKind::Dtype { expected, actual } => {
-                write!(f, "has the dtype {actual} instead of {expected}")
-            }
-            DifferenceKind::Shape { expected, actual } => {
-                write!(f, "has the shape {actual:?} instead of {expected:?}")
-            }
-            DifferenceKind::Values {
-                index,
-                expected,
-                actual,
-                differing,
-                elements,
-                ..
-            } => write!(
-                f,
-                "differs in {differing} of {elements} elements, first at {index:?}: {actual} instead of {expected}"
-            ),
-        }
-    }
-}
 
 /// Compares all that the pass makes with `saved`. Differences come by name.
 pub fn compare(pass: &Pass, saved: &Saved) -> Result<Vec<Difference>> {
@@ -118,10 +39,14 @@ pub fn compare(pass: &Pass, saved: &Saved) -> Result<Vec<Difference>> {
         .map(|planned| planned.name.as_str())
         .collect();
     let extra = saved
-        .tensors
-        .keys()
-        .filter(|name| !names.contains(name.as_str()));
+        .tensors()
+        .map(|tensor| tensor.stored.name.as_str())
+        .filter(|name| !names.contains(name));
     differences.extend(extra.map(|name| difference(name, DifferenceKind::Extra)));
+    let told: HashSet<String> = differences.iter().map(|found| found.name.clone()).collect();
+    let odd = saved.oddities.iter();
+    let odd = odd.filter(|(name, _)| !told.contains(*name));
+    differences.extend(odd.map(|(name, oddity)| difference(name, oddity.clone().into())));
     differences.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(differences)
 }
@@ -141,23 +66,24 @@ struct Place<'a> {
 }
 
 fn place<'a>(planned: &Planned, saved: &'a Saved) -> Result<Place<'a>, DifferenceKind> {
-    let found = saved.find(&planned.name).ok_or(DifferenceKind::Missing)?;
+    let found = saved.get(&planned.name).ok_or(DifferenceKind::Missing)?;
     let stored = &found.stored;
     if stored.dtype != planned.dtype.safetensors() {
         return Err(DifferenceKind::Dtype {
-            expected: planned.dtype.safetensors().to_string(),
-            actual: stored.dtype.to_string(),
+            expected: planned.dtype.to_string(),
+            actual: stored.torch_dtype(),
         });
     }
     if stored.shape != planned.shape {
         return Err(DifferenceKind::Shape {
-            expected: planned.shape.clone(),
-            actual: stored.shape.clone(),
+            expected: planned.source.shape().to_vec(),
+            actual: stored.torch_shape(),
         });
     }
+    let file = &saved.files[found.file];
     Ok(Place {
-        file: &saved.files[found.file],
-        start: found.start,
+        file,
+        start: file.data_start + stored.start,
     })
 }
 
