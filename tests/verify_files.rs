@@ -181,6 +181,29 @@ fn metadata_is_compared_when_options_ask_for_it() {
 }
 
 #[test]
+fn what_no_file_says_may_stand_in_the_metadata_of_the_index() {
+    let (folder, source) = two_tensors();
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let of_files = json!({"format": "pt", "license": "mit"});
+    fs::write(out.join("1.safetensors"), with_metadata(of_files)).unwrap();
+    let about = json!({"license": "gpl", "author": "x"});
+    let map = json!({"w": "1.safetensors", "b": "1.safetensors"});
+    let index = json!({"metadata": about, "weight_map": map}).to_string();
+    fs::write(out.join("model.safetensors.index.json"), index).unwrap();
+    let mut options = ConvertOptions::default();
+    let entries = &mut options.plan.metadata.entries;
+    entries.insert("license".to_owned(), "mit".to_owned());
+    entries.insert("author".to_owned(), "y".to_owned());
+    let found = verify(&source, &out, &options, &()).unwrap();
+    let name = "model.safetensors.index.json";
+    assert_eq!(
+        told(&found),
+        json!([{"name": name, "kind": "metadata", "key": "author", "expected": "y", "actual": "x"}])
+    );
+}
+
+#[test]
 fn recorded_hashes_are_those_of_the_data() {
     // sha256 of the float32 values 0.5, 1, 1.5, 2, 2.5, 3, -1, 4, by Python's hashlib.
     let hash = "d4fd025d38cd1f3d982ed8fd109bee2f43166343760afcb480d8e4401000b147";
@@ -217,7 +240,7 @@ fn what_a_conversion_with_metadata_wrote_is_equal_with_the_same_options() {
     ] {
         let args = [&same, more].concat();
         let mut convert = common::ckpt2st();
-        convert.arg(&source).arg("-o").arg(output).args(&args);
+        convert.arg(&source).arg("-qo").arg(output).args(&args);
         assert!(convert.status().unwrap().success());
         let written = match output.is_file() {
             true => output.clone(),

@@ -32,7 +32,8 @@ Examples:
   ckpt2st inspect last.ckpt --json | jq .config
                                               hyper-parameters for a script
 
-Exit codes: 0 done, 1 an input failed, 2 wrong usage, 3 an input would run code if it were unpickled";
+Exit codes: 0 done, 1 an input failed, 2 wrong usage, 3 an input would run code if it were unpickled,
+130 interrupted";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:

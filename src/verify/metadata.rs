@@ -8,8 +8,7 @@ use crate::read_at::ReadAt;
 use crate::saved::Saved;
 use crate::writer::sha256;
 
-/// Compares the entries that options ask for with what every file says, or the index where it says anything under
-/// the key.
+/// Compares the entries that options ask for with what every file says, or the index where no file has the key.
 pub fn entries(plan: &PlannedFile, saved: &Saved) -> Vec<Difference> {
     // Whether a file says that its tensors are torch's is told in a note, and hashes are each file's own.
     let is_own = |key: &str| {
@@ -23,11 +22,12 @@ pub fn entries(plan: &PlannedFile, saved: &Saved) -> Vec<Difference> {
                 differences.push(difference(file, key, expected.clone(), actual));
             }
         };
-        let of_index = saved
-            .index
-            .as_ref()
-            .and_then(|index| Some((&index.name, index.metadata.get(key)?)));
-        match of_index {
+        let is_in_files = saved
+            .files
+            .iter()
+            .any(|file| file.metadata.contains_key(key));
+        let index = saved.index.as_ref().filter(|_| !is_in_files);
+        match index.and_then(|index| Some((&index.name, index.metadata.get(key)?))) {
             Some((name, serde_json::Value::String(actual))) => compare(name, Some(actual)),
             Some((name, actual)) => compare(name, Some(&actual.to_string())),
             None => saved.files.iter().for_each(|file| {
