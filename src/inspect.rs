@@ -8,7 +8,6 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Entry, Layout, LeftOut, OpenOptions};
-use crate::dtype::ByteOrder;
 use crate::error::{ErrorKind, Result};
 use crate::plan::{TiesReport, averages};
 use crate::progress::Progress;
@@ -178,7 +177,8 @@ impl InspectedTensor {
         let refused = tensor
             .views()
             .filter(|view| view.numel() > 0)
-            .find_map(|view| unreadable(checkpoint, view));
+            .find_map(|view| checkpoint.check_readable(view).err())
+            .map(|error| format!("cannot be read: {}", error.message()));
         let first = tensor.views().next().map(TensorInfo::storage);
         let file = first.and_then(|storage| checkpoint.file(storage).ok());
         let file = file.and_then(|file| checkpoint.files().get(file));
@@ -208,20 +208,6 @@ impl InspectedTensor {
         let shape = self.shape.as_deref().unwrap_or(&[0]);
         crate::torch::numel(shape).unwrap_or(0)
     }
-}
-
-/// Why the elements of a view cannot be had, if so.
-fn unreadable(checkpoint: &Checkpoint, view: &TensorInfo) -> Option<String> {
-    let id = view.storage();
-    if let Err(error) = checkpoint.record(id) {
-        return Some(format!("cannot be read: {}", error.message()));
-    }
-    let is_untyped = checkpoint.storage(id).is_ok_and(|storage| storage.untyped);
-    let is_big_endian = checkpoint.byte_order(id).ok() == Some(ByteOrder::Big);
-    (is_untyped && is_big_endian && view.dtype().size() > 1).then(|| {
-        "lies in an untyped storage of a big-endian file, where nobody can say how its bytes are to be swapped"
-            .to_owned()
-    })
 }
 
 fn totals(tensors: &[InspectedTensor]) -> (BTreeMap<String, Total>, Total) {

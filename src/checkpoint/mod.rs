@@ -12,6 +12,7 @@
 mod collect;
 mod config;
 mod dcp;
+mod entry;
 mod flatten;
 mod layout;
 mod names;
@@ -23,7 +24,7 @@ mod tree;
 mod zero;
 mod zero_merge;
 
+pub use entry::{Entry, LeftOut, Root, Twin};
 pub use layout::Layout;
 pub(crate) use layout::read_index;
 pub use open::{Checkpoint, OpenOptions};
-pub use root::{Entry, LeftOut, Root, Twin};

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::collect::Collected;
 use super::config::Config;
 use super::dcp;
+use super::entry::{Entry, LeftOut, Root, Twin};
 use super::layout::{Layout, read_index};
-use super::root::{self, Entry, LeftOut, Root, Twin};
+use super::root;
 use super::shards;
 use super::stores::{Store, Stores};
 use super::tree::Tree;
@@ -19,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::read_at::ReadAt;
-use crate::torch::{Finding, GlobalUse, Storage, StorageId};
+use crate::torch::{Finding, GlobalUse, Storage, StorageId, TensorInfo};
 
 /// How a checkpoint is opened.
 #[derive(Debug, Clone, Default)]
@@ -257,6 +258,24 @@ impl Checkpoint {
     /// [`Corrupt`](crate::ErrorKind::Corrupt) when there is no such record, or it is too short.
     pub(crate) fn record(&self, id: StorageId) -> Result<&Record> {
         self.store(id)?.record()
+    }
+
+    /// Checks that the elements of a view can be read.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) as for [`record`](Checkpoint::record);
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) when nobody can say how the bytes are to be swapped.
+    pub(crate) fn check_readable(&self, view: &TensorInfo) -> Result<()> {
+        let id = view.storage();
+        self.record(id)?;
+        let is_big_endian = self.byte_order(id)? == ByteOrder::Big;
+        match is_big_endian && self.storage(id)?.untyped && view.dtype().size() > 1 {
+            true => Err(Error::unsupported(
+                "it lies in an untyped storage of a big-endian file, where nobody can say how its bytes are to be \
+                 swapped; leave it out with --exclude",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// The names of the files that the tensors lie in; an empty one for a checkpoint of one file.

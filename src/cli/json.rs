@@ -38,7 +38,7 @@ impl<'r> Record<'r> {
         Record {
             input: Some(job.input.to_string_lossy()),
             status: "converted",
-            output: Some(text(&job.output.last_file())),
+            output: summary.output().map(text),
             seconds: Some(time.as_secs_f64()),
             summary: Some(summary),
             ..Record::default()
@@ -49,7 +49,7 @@ impl<'r> Record<'r> {
         Record {
             input: Some(job.input.to_string_lossy()),
             status: "planned",
-            output: Some(text(&job.output.last_file())),
+            output: preview.summary.output().map(text),
             preview: Some(preview),
             ..Record::default()
         }

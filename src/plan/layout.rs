@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::planned::{FloatType, Planned, Selected};
-use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::torch::Tensor;
 
@@ -44,18 +43,9 @@ pub fn place(
     let dtype = cast.map_or(source.stored_dtype(), FloatType::dtype);
     let too_large =
         || Error::unsupported(format!("the tensor {name:?} is too large for this machine"));
-    let mut shape = source
-        .shape()
-        .iter()
-        .map(|size| usize::try_from(*size))
-        .collect::<Result<Vec<usize>, _>>()
-        .map_err(|_| too_large())?;
-    // torch counts bytes of two 4-bit floats each, safetensors counts the floats.
-    if dtype == Dtype::Float4E2M1FnX2
-        && let Some(last) = shape.last_mut()
-    {
-        *last = last.checked_mul(2).ok_or_else(too_large)?;
-    }
+    let shape = dtype
+        .to_safetensors_shape(source.shape())
+        .ok_or_else(too_large)?;
     let bytes = source.numel().checked_mul(dtype.size());
     Ok(Planned {
         name: name.clone(),

@@ -9,9 +9,8 @@ use super::rename::{self, Rename};
 use super::select::{self, unused};
 use super::ties::{self, Ties, TiesReport};
 use crate::checkpoint::Checkpoint;
-use crate::dtype::ByteOrder;
 use crate::error::{Error, ErrorKind, Result};
-use crate::torch::{Leaf, Tensor, TensorInfo};
+use crate::torch::{Leaf, Tensor};
 
 /// What is done to the tensors on the way, in the order in which it is done.
 #[derive(Debug, Clone, Default)]
@@ -167,22 +166,8 @@ fn writable<'c>(checkpoint: &Checkpoint, tensor: &Selected<'c>) -> Result<&'c Te
         }
     };
     for view in found.views().filter(|view| view.numel() > 0) {
-        check_storage(checkpoint, &name, view)?;
+        let checked = checkpoint.check_readable(view);
+        checked.map_err(|error| error.inside(&format!("tensor {name:?}")))?;
     }
     Ok(found)
-}
-
-fn check_storage(checkpoint: &Checkpoint, name: &str, view: &TensorInfo) -> Result<()> {
-    let id = view.storage();
-    checkpoint
-        .record(id)
-        .map_err(|error| error.inside(&format!("tensor {name:?}")))?;
-    let is_big_endian = checkpoint.byte_order(id)? == ByteOrder::Big;
-    if is_big_endian && checkpoint.storage(id)?.untyped && view.dtype().size() > 1 {
-        return Err(Error::unsupported(format!(
-            "the tensor {name:?} lies in an untyped storage of a big-endian file, where nobody can say how \
-             its bytes are to be swapped; leave it out with --exclude"
-        )));
-    }
-    Ok(())
 }
