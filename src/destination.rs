@@ -75,7 +75,7 @@ impl Destination {
     }
 
     /// The file of an output that turns out to fit into one; `None` where that cannot be.
-    fn single_file(&self) -> Option<PathBuf> {
+    pub fn single_file(&self) -> Option<PathBuf> {
         match self {
             Destination::Shards {
                 folder,

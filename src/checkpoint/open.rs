@@ -59,6 +59,8 @@ pub struct Checkpoint {
     pub root_is_average: bool,
     /// Trees of averaged weights (EMA) beside the root.
     pub averages: Vec<Twin>,
+    /// The keys of other trees, where a root was asked for, that have a name in common with it.
+    pub(crate) alike: Vec<String>,
     /// The raw weights beside the root, in a file whose `state_dict` is the average (Lightning, MMEngine).
     pub swapped: Option<Twin>,
     /// Calls that would run code if the file were really unpickled. Nothing was executed.
@@ -202,6 +204,7 @@ impl Checkpoint {
             entries: choice.entries,
             left_out: choice.left_out,
             averages: choice.averages,
+            alike: choice.alike,
             swapped: choice.swapped,
             dangerous: guard.dangerous,
             unknown_globals: guard.unknown_globals,

@@ -1,6 +1,6 @@
 //! Which sub-tree is the state dict.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::entry::{Entry, LeftOut, Root, Twin};
 use super::names::{EMA_TREES, STATE_DICT, STATE_DICTS, SWAPPED, WRAPPERS, is_training_state};
@@ -20,6 +20,8 @@ pub(super) struct Choice {
     pub left_out: Vec<LeftOut>,
     /// Whether it is itself a tree of averages.
     pub is_average: bool,
+    /// Keys of other trees that have a name in common with what was asked for.
+    pub alike: Vec<String>,
     /// EMA trees among what was left out.
     pub averages: Vec<Twin>,
     /// The raw weights, where `state_dict` holds the averages (Lightning, MMEngine).
@@ -161,9 +163,15 @@ fn at_path(mut tree: Tree, path: &str) -> Result<Choice> {
     let raw = raw_key(&tree.keys);
     choice.is_average = is_average(path, raw);
     let raw = raw.filter(|_| path == STATE_DICT);
+    let own: HashSet<String> = choice.entries.iter().map(|e| e.name.clone()).collect();
     for branch in branches(tree) {
-        if !branch.found.is_empty() {
+        let is_around = branch.found.is_empty() && path.starts_with(&branch.key);
+        if !is_around {
             choice.left_out.push(branch.left_out());
+        }
+        let mut others = branch.found.iter().map(|found| found.name.text());
+        if !branch.is_left_out() && others.any(|name| own.contains(name)) {
+            choice.alike.push(branch.key.clone());
         }
         choice.note_twin(branch, raw);
     }

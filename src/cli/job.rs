@@ -65,8 +65,10 @@ impl Run {
             .filter(|job| seen.insert(same_place(&job.input)))
             .collect();
         refuse_shared_outputs(&jobs)?;
+        refuse_inputs_as_outputs(&jobs)?;
+        let several = args.inputs.len() > 1 || jobs.len() > 1;
         if let Some(output) = &args.output
-            && jobs.len() > 1
+            && several
             && !is_folder(output)
             && output
                 .extension()
@@ -80,7 +82,7 @@ impl Run {
                 ),
             ));
         }
-        if args.sidecar.is_some() && jobs.len() > 1 {
+        if args.sidecar.is_some() && several {
             return Err(Error::new(
                 ErrorKind::Usage,
                 "--sidecar is one file, but there are several inputs; convert them one by one, or use --keep-config",
@@ -176,6 +178,40 @@ fn output_name(path: &Path) -> PathBuf {
     let mut name = stem.into_os_string();
     name.push(".safetensors");
     name.into()
+}
+
+/// Refuses outputs that are inputs of other jobs, or may be numbered files of other outputs.
+fn refuse_inputs_as_outputs(jobs: &[Job]) -> Result<()> {
+    let inputs: HashSet<PathBuf> = jobs.iter().map(|job| same_place(&job.input)).collect();
+    let mut sharded: HashMap<PathBuf, Vec<&ShardNames>> = HashMap::new();
+    for job in jobs {
+        if let Destination::Shards { folder, names, .. } = &job.output {
+            let folder = same_place(&folder.join("x"));
+            sharded.entry(folder).or_default().push(names);
+        }
+    }
+    let refused = |output: &Path, why: &str| {
+        let why = format!("{} {why}; choose another folder with -o", output.display());
+        Err(Error::new(ErrorKind::Usage, why))
+    };
+    for job in jobs {
+        for output in [Some(job.output.last_file()), job.output.single_file()]
+            .into_iter()
+            .flatten()
+        {
+            if inputs.contains(&same_place(&output))
+                && same_place(&output) != same_place(&job.input)
+            {
+                return refused(&output, "would be written, but is an input too");
+            }
+            let beside = sharded.get(&same_place(&output.with_file_name("x")));
+            let name = output.file_name().unwrap_or_default().to_string_lossy();
+            if beside.into_iter().flatten().any(|names| names.owns(&name)) {
+                return refused(&output, "would be written twice, by two inputs");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn refuse_shared_outputs(jobs: &[Job]) -> Result<()> {

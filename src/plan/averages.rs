@@ -31,9 +31,10 @@ const COUNTER: &str = "n_averaged";
 pub const AVERAGED: &str = "module.";
 
 /// Prefixes under which averaging wrappers keep the model's names in a tree of their own.
-const TWIN_PREFIXES: &[&str] = &["", AVERAGED, "ema_model.", "state_dict.", "shadow."];
-/// Raw weights inside a tree of averages (ema-pytorch).
-pub const RAW: &str = "online_model.";
+const TWIN_PREFIXES: &[&str] = &["", AVERAGED, BESIDE_RAW, "state_dict.", "shadow."];
+/// Raw weights inside a tree of averages, and the prefix of the averages there (ema-pytorch).
+const RAW: &str = "online_model.";
+const BESIDE_RAW: &str = "ema_model.";
 /// What lies beside averages in a tree of their own and is none.
 const TWIN_COUNTERS: &[&str] = &[
     COUNTER,
@@ -184,13 +185,18 @@ impl Prefixes {
         let below = entry.strip_prefix(self.tree).unwrap_or(entry);
         format!("{}{below}", self.model)
     }
+
+    /// Whether an entry of a tree beside the root is no average: it counts them, or is raw.
+    pub fn leaves_out(&self, entry: Shaped, model: &HashSet<&str>) -> bool {
+        // A parameter may have such a name too, but not beside a prefix that the averages have.
+        let is_own = self.tree.is_empty() && model.contains(self.name(entry.0).as_str());
+        is_counter(entry) && !is_own || self.tree == BESIDE_RAW && entry.0.starts_with(RAW)
+    }
 }
 
-/// Whether an entry at the top of a tree of averages is none, where the model's name for it would be `name`.
-pub fn is_counter(entry: Shaped, name: &str, model: &HashSet<&str>) -> bool {
-    let (own, shape) = entry;
-    let is_number = shape.iter().all(|size| *size == 1);
-    TWIN_COUNTERS.contains(&own) && is_number && !model.contains(name)
+/// Whether an entry of a tree is called as what counts averages, and has the shape of a number.
+fn is_counter((name, shape): Shaped) -> bool {
+    TWIN_COUNTERS.contains(&name) && shape.iter().all(|size| *size == 1)
 }
 
 /// The prefixes with which most names of a tree are names of the model; `None` when no name is. The tree stands at
@@ -208,7 +214,8 @@ pub fn match_names(
     // among equals by shapes.
     let mut best: ((usize, usize), &'static str, Vec<&str>) = ((0, 0), "", Vec::new());
     for prefix in prefixes {
-        let below = tree.iter();
+        // What counts averages must not outvote them.
+        let below = tree.iter().filter(|entry| !is_counter(**entry));
         let below = below.filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, *shape)));
         let below: HashMap<&str, &[u64]> = below.collect();
         let mut parts: HashMap<&str, (usize, usize)> = HashMap::new();
@@ -230,37 +237,37 @@ pub fn match_names(
     }
     let (_, prefix, mut parts) = best;
     parts.sort_unstable();
-    // What lies in the same module is meant before all else, then what lies in a module around it.
+    // Where several parts have the same names, the tree's own name tells which is meant, and then what lies in the
+    // same module, or in a module around it.
+    if let Some(own) = bare_name(place) {
+        let is_named = |part: &&str| part.trim_end_matches('.').rsplit('.').next() == Some(own);
+        narrow(&mut parts, is_named);
+    }
     let mut around = place.trim_end_matches('.');
     while let Some((parent, _)) = around.rsplit_once('.') {
-        let is_near = |part: &&&str| {
+        let is_near = |part: &&str| {
             let below = part.strip_prefix(parent);
             below.is_some_and(|below| below.starts_with('.'))
         };
-        let near: Vec<&str> = parts.iter().filter(is_near).copied().collect();
-        if !near.is_empty() {
-            parts = near;
-            break;
-        }
+        narrow(&mut parts, is_near);
         around = parent;
     }
-    let own = bare_name(place);
-    let is_named = |part: &&&str| {
-        let last = part.trim_end_matches('.').rsplit('.').next();
-        own.is_some() && last == own
-    };
-    let named: Vec<&&str> = parts.iter().filter(is_named).collect();
-    let part = match (parts.as_slice(), named.as_slice()) {
-        ([], _) => return Ok(None),
-        ([only], _) => *only,
-        // Where several parts have the same names, the tree's own name tells which is meant.
-        (_, [only]) => **only,
-        (parts, _) => return Err(ambiguous(place, parts)),
+    let part = match parts.as_slice() {
+        [] => return Ok(None),
+        [only] => *only,
+        parts => return Err(ambiguous(place, parts)),
     };
     Ok(Some(Prefixes {
         tree: prefix,
         model: part.to_owned(),
     }))
+}
+
+/// Keeps the parts that are wanted, if there are some.
+fn narrow(parts: &mut Vec<&str>, is_wanted: impl Fn(&&str) -> bool) {
+    if parts.iter().any(&is_wanted) {
+        parts.retain(|part| is_wanted(part));
+    }
 }
 
 fn ambiguous(place: &str, parts: &[&str]) -> Error {

@@ -212,9 +212,20 @@ fn check_part(twin: &Twin, prefixes: &Prefixes, checkpoint: &Checkpoint) -> Resu
         "" => checkpoint.root.as_str(),
         model => model.trim_end_matches('.'),
     };
-    let name = averages::bare_name(&twin.key).filter(|name| !part.is_empty() && *name != part);
-    let Some(name) = name else {
-        return Ok(());
+    let name = match averages::bare_name(&twin.key) {
+        Some(name) if name == part => return Ok(()),
+        _ if !checkpoint.alike.is_empty() => {
+            return Err(Error::usage(format!(
+                "--ema only: {:?} has tensors of the same names as {:?}, so nobody can say which of them the averages \
+                 {:?} belong to; choose these with --root {}",
+                checkpoint.alike.join(", "),
+                checkpoint.root,
+                twin.key,
+                twin.key
+            )));
+        }
+        Some(name) if !part.is_empty() => name,
+        _ => return Ok(()),
     };
     let mut beside = checkpoint.left_out.iter();
     let mut inside = checkpoint.entries.iter();
@@ -262,11 +273,11 @@ fn of_twin<'c>(
 ) -> Vec<(String, Selected<'c>)> {
     let known: HashSet<&str> = model.iter().map(|tensor| tensor.name.as_str()).collect();
     let named = |entry: &'c Entry| {
-        let name = prefixes.name(&entry.name);
         let shaped = (entry.name.as_str(), shape(&entry.leaf));
-        if averages::is_counter(shaped, &name, &known) || entry.name.starts_with(averages::RAW) {
+        if prefixes.leaves_out(shaped, &known) {
             return None;
         }
+        let name = prefixes.name(&entry.name);
         let selected = Selected {
             tree: &twin.key,
             ..Selected::from(entry)

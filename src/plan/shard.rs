@@ -66,6 +66,18 @@ impl ShardNames {
         format!("{}.safetensors.index{}.json", self.stem, self.variant)
     }
 
+    /// Whether a file of that name can be one of the numbered ones.
+    pub fn owns(&self, name: &str) -> bool {
+        let start = format!("{}{}-", self.stem, self.variant);
+        let numbers = name.strip_prefix(&start);
+        let numbers = numbers.and_then(|rest| rest.strip_suffix(".safetensors"));
+        numbers
+            .and_then(|rest| rest.split_once("-of-"))
+            .is_some_and(|(number, of)| {
+                number.bytes().chain(of.bytes()).all(|b| b.is_ascii_digit())
+            })
+    }
+
     fn shard(&self, number: usize, of: usize) -> String {
         format!(
             "{}{}-{number:05}-of-{of:05}.safetensors",
