@@ -64,6 +64,18 @@ def beside(book):
     book.expect("an average without the prefix of the others is used too", "owner_mixed.pt",
                 {"weight": full(9), "bias": full(8, 2), "scale": full(7, 3)}, "owner_mixed.ema.safetensors", ONLY)
 
+    names = ("online_model.w", "online_model.b", "target_model.w")
+    book.save("owner_online.pt", "a model with a part called `online_model`",
+              {"model": {name: full(1) for name in names}, "ema": {name: full(9) for name in names}})
+    book.expect("a part called online_model has its averages", "owner_online.pt", {name: full(9) for name in names},
+                "owner_online.ema.safetensors", ONLY)
+
+    book.save("owner_counter.pt", "a counter beside averages, and a number of the same name in the model",
+              {"model": {"w": full(1), "step": torch.tensor(1)},
+               "ema": {"module.w": full(9), "step": torch.tensor(5)}})
+    book.expect("a counter of the averages takes no tensor's place", "owner_counter.pt",
+                {"w": full(9), "step": torch.tensor(1)}, "owner_counter.ema.safetensors", ONLY)
+
     few = {"net.w": full(1), "net.b": full(2, 3)}
     more = {f"very_long_extra_{i}": full(5 + i) for i in range(5)}
     book.save("owner_extra.pt", "a tree with more names than the model",
@@ -79,7 +91,12 @@ def beside(book):
 
 
 def chosen(book):
-    """Trees that are chosen by --root."""
+    """Trees that are chosen by --root, or lie beside one that is."""
+    book.save("owner_alike.pt", "two parts of the same names and one tree of averages",
+              {"model": {"w": full(1)}, "discriminator": {"w": full(2)}, "ema": {"w": full(9)}})
+    book.fail("averages of one of two parts are those of neither", "owner_alike.pt", "ema",
+              ["discriminator", "model"], ["--root", "discriminator", *ONLY])
+
     gan = {"g": {"0.weight": full(1)}, "d": {"0.weight": full(2)}, "g_ema": {"0.weight": full(9)}}
     book.save("owner_gan.pt", "generator, discriminator, and the generator's average", gan)
     book.fail("an average of the generator is none of the discriminator", "owner_gan.pt", "ema", ["g_ema", "d"],

@@ -242,3 +242,25 @@ fn patterns_without_a_use_and_prefixes_of_wrappers_are_told() {
     assert!(!told.contains("--include '*'"), "{told}");
     assert!(told.contains("--strip-prefix module. removes it"), "{told}");
 }
+
+#[test]
+fn an_input_is_never_the_output_of_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // The content decides, so a checkpoint can have any name.
+    for name in ["x.ckpt", "x.safetensors", "a.pt", "a-00001-of-00002.pt"] {
+        fs::copy(fixtures().join("zip.pt"), path(name)).unwrap();
+    }
+    let before = fs::read(path("x.safetensors")).unwrap();
+    let mut command = ckpt2st();
+    command.arg(path("x.ckpt")).arg(path("x.safetensors"));
+    let result = command.arg("--overwrite").output().unwrap();
+    assert_eq!(result.status.code(), Some(2));
+    assert_eq!(fs::read(path("x.safetensors")).unwrap(), before);
+
+    let mut command = ckpt2st();
+    command.arg(path("a.pt")).arg(path("a-00001-of-00002.pt"));
+    let result = command.args(["--max-shard-size", "100"]).output().unwrap();
+    assert_eq!(result.status.code(), Some(2));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+}
