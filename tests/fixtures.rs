@@ -6,73 +6,29 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::{ckpt2st, fixtures};
+use common::ckpt2st;
+use common::manifest::{Case, cases};
 use serde_json::Value;
 
-/// One case of a manifest, and the folder that its paths start from.
-struct Case {
-    folder: PathBuf,
-    value: Value,
+fn convert(case: &Case, output: &Path, more: &[&str]) -> std::process::Output {
+    let mut command = ckpt2st();
+    command.arg(case.path("input")).arg("-o").arg(output);
+    command.args(case.texts("args")).args(more);
+    command.output().unwrap()
 }
 
-impl Case {
-    fn has(&self, key: &str) -> bool {
-        self.value.get(key).is_some()
+/// The expected text that a message lacks. The path of the input does not count: a file's name may hold the
+/// word for its fault.
+fn lacks(case: &Case, message: &str) -> Result<(), String> {
+    let input = case.path("input");
+    let said = message.replace(input.to_str().unwrap(), "");
+    let mentions = case.texts("mentions");
+    match mentions.iter().find(|word| !said.contains(**word)) {
+        Some(word) => Err(format!("no {word:?} in: {message}")),
+        None => Ok(()),
     }
-
-    fn text(&self, key: &str) -> &str {
-        self.value[key].as_str().unwrap()
-    }
-
-    fn texts(&self, key: &str) -> Vec<&str> {
-        let items = self.value.get(key).and_then(Value::as_array);
-        let texts = items.into_iter().flatten();
-        texts.map(|item| item.as_str().unwrap()).collect()
-    }
-
-    fn path(&self, key: &str) -> PathBuf {
-        self.folder.join(self.text(key))
-    }
-
-    fn convert(&self, output: &Path, more: &[&str]) -> std::process::Output {
-        let mut command = ckpt2st();
-        command.arg(self.path("input")).arg("-o").arg(output);
-        command.args(self.texts("args")).args(more);
-        command.output().unwrap()
-    }
-
-    /// The expected text that a message lacks. The path of the input does not count: a file's name may hold the
-    /// word for its fault.
-    fn lacks(&self, message: &str) -> Result<(), String> {
-        let input = self.path("input");
-        let said = message.replace(input.to_str().unwrap(), "");
-        let mentions = self.texts("mentions");
-        match mentions.iter().find(|word| !said.contains(**word)) {
-            Some(word) => Err(format!("no {word:?} in: {message}")),
-            None => Ok(()),
-        }
-    }
-}
-
-fn cases() -> Vec<Case> {
-    let below = fs::read_dir(fixtures()).unwrap();
-    let below = below.map(|entry| entry.unwrap().path());
-    let mut cases = Vec::new();
-    for folder in [fixtures()].into_iter().chain(below) {
-        let Ok(text) = fs::read_to_string(folder.join("manifest.json")) else {
-            continue; // a file, or a folder without cases
-        };
-        let manifest: Value = serde_json::from_str(&text).unwrap();
-        for value in manifest["cases"].as_array().unwrap() {
-            cases.push(Case {
-                folder: folder.clone(),
-                value: value.clone(),
-            });
-        }
-    }
-    cases
 }
 
 /// Runs every case that `wanted` picks and reports all failures together.
@@ -114,12 +70,12 @@ fn every_output_equals_the_reference_with_1_2_and_16_threads() {
             for threads in ["1", "2", "16"] {
                 let output = folder.join(format!("{threads}.safetensors"));
                 let more = ["--threads", threads, "--no-sync", "--json"];
-                let result = case.convert(&output, &more);
+                let result = convert(case, &output, &more);
                 let stderr = String::from_utf8_lossy(&result.stderr);
                 if !result.status.success() {
                     return Err(stderr.into_owned());
                 }
-                case.lacks(&stderr)?;
+                lacks(case, &stderr)?;
                 if let Some(casts) = case.value.get("casts") {
                     check_casts(casts, &result.stdout)?;
                 }
@@ -180,7 +136,7 @@ fn every_refusal_is_one_sentence_with_its_exit_code_and_no_output() {
                 return Err("the manifest does not say what the message must hold".to_owned());
             }
             let output = folder.join("output.safetensors");
-            let result = case.convert(&output, &[]);
+            let result = convert(case, &output, &[]);
             let stderr = String::from_utf8_lossy(&result.stderr);
             if result.status.code() != case.value["exit"].as_i64().map(|code| code as i32) {
                 return Err(format!("exit code {:?}: {stderr}", result.status.code()));
@@ -191,7 +147,7 @@ fn every_refusal_is_one_sentence_with_its_exit_code_and_no_output() {
             if stderr.lines().count() != 1 {
                 return Err(format!("not one line: {stderr}"));
             }
-            case.lacks(&stderr)
+            lacks(case, &stderr)
         },
     );
 }
@@ -202,7 +158,7 @@ fn every_folder_of_outputs_equals_the_reference() {
         |case| case.has("expect_folder"),
         |case, folder| {
             let output = folder.join("out");
-            let result = case.convert(&output.join(""), &["--no-sync"]);
+            let result = convert(case, &output.join(""), &["--no-sync"]);
             if !result.status.success() {
                 return Err(String::from_utf8_lossy(&result.stderr).into_owned());
             }

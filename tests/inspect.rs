@@ -9,16 +9,11 @@ use std::process::Output;
 
 use ckpt2st::{Checkpoint, ErrorKind, OpenOptions, Progress};
 use common::checkpoint::{Tensor, archive, archive_of};
+use common::manifest::cases;
 use common::{ckpt2st, fixtures};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use zip::CompressionMethod;
-
-fn manifest(folder: &str) -> Vec<Value> {
-    let text = fs::read_to_string(fixtures().join(folder).join("manifest.json")).unwrap();
-    let manifest: Value = serde_json::from_str(&text).unwrap();
-    manifest["cases"].as_array().unwrap().clone()
-}
 
 /// Whether two values are the same; floats but for the last digit, since serde_json rounds as it reads.
 fn same(a: &Value, b: &Value) -> bool {
@@ -40,13 +35,8 @@ fn same(a: &Value, b: &Value) -> bool {
 #[test]
 fn the_config_is_what_python_says_the_file_holds_besides_tensors() {
     let mut failures = Vec::new();
-    for case in manifest("config") {
-        let input = fixtures()
-            .join("config")
-            .join(case["input"].as_str().unwrap());
-        let expected = fixtures()
-            .join("config")
-            .join(case["config"].as_str().unwrap());
+    for case in cases().iter().filter(|case| case.has("config")) {
+        let (input, expected) = (case.path("input"), case.path("config"));
         let expected: Value = serde_json::from_slice(&fs::read(expected).unwrap()).unwrap();
         let mut options = OpenOptions::default();
         options.config = true;
@@ -54,7 +44,8 @@ fn the_config_is_what_python_says_the_file_holds_besides_tensors() {
         if found.config_truncated || !same(&found.config, &expected) {
             failures.push(format!(
                 "{}:\n{:#}\ninstead of\n{expected:#}",
-                case["name"], found.config
+                case.text("name"),
+                found.config
             ));
         }
     }
@@ -92,27 +83,18 @@ fn told(found: &Value) -> BTreeMap<String, (Value, Value, Value)> {
 #[test]
 fn a_checkpoint_and_its_reference_output_have_the_same_tensors() {
     let mut checked = 0;
-    for folder in fs::read_dir(fixtures()).unwrap() {
-        let folder = folder.unwrap().path();
-        if !folder.join("manifest.json").is_file() {
+    for case in cases() {
+        if !case.has("expect") || !case.texts("args").is_empty() {
             continue;
         }
-        for case in manifest(folder.to_str().unwrap()) {
-            let Some(expected) = case["expect"].as_str() else {
-                continue;
-            };
-            if !case["args"].as_array().unwrap().is_empty() {
-                continue;
-            }
-            let input = folder.join(case["input"].as_str().unwrap());
-            let found = inspect(&["--json", input.to_str().unwrap()]);
-            let expected = inspect(&["--json", folder.join(expected).to_str().unwrap()]);
-            let (found, expected) = (json(&found), json(&expected));
-            assert_eq!(told(&found), told(&expected), "{}", case["name"]);
-            assert_eq!(found["dtypes"], expected["dtypes"], "{}", case["name"]);
-            assert_eq!(expected["metadata"]["format"], "pt");
-            checked += 1;
-        }
+        let name = case.text("name");
+        let found = inspect(&["--json", case.path("input").to_str().unwrap()]);
+        let expected = inspect(&["--json", case.path("expect").to_str().unwrap()]);
+        let (found, expected) = (json(&found), json(&expected));
+        assert_eq!(told(&found), told(&expected), "{name}");
+        assert_eq!(found["dtypes"], expected["dtypes"], "{name}");
+        assert_eq!(expected["metadata"]["format"], "pt");
+        checked += 1;
     }
     assert!(checked > 100, "only {checked} cases");
 }
@@ -138,11 +120,11 @@ fn the_reference_reader_agrees_on_a_safetensors_file() {
 #[test]
 fn a_dangerous_file_is_told_of_loudly_and_ends_with_3() {
     let mut checked = 0;
-    for case in manifest("") {
-        if case["error"] != "dangerous" {
+    for case in cases().iter().filter(|case| case.folder == fixtures()) {
+        if case.value["error"] != "dangerous" {
             continue;
         }
-        let input = fixture(case["input"].as_str().unwrap());
+        let input = fixture(case.text("input"));
         let output = inspect(&[&input]);
         assert_eq!(output.status.code(), Some(3), "{input}");
         assert!(text(&output).contains("DANGEROUS"), "{input}");

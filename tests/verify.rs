@@ -13,6 +13,7 @@ use ckpt2st::{
 };
 use common::checkpoint::{Tensor, archive};
 use common::fixtures;
+use common::manifest::cases;
 use common::stored::{B, W, floats, pt, saved, two_tensors};
 use serde_json::{Value, json};
 use zip::CompressionMethod;
@@ -26,9 +27,9 @@ fn against_two_tensors(output: &[u8]) -> ckpt2st::Result<Verification> {
 }
 
 /// The library's options for a case's arguments; `None` for those that are no business of these tests.
-fn options(args: &[Value]) -> Option<ConvertOptions> {
+fn options(args: &[&str]) -> Option<ConvertOptions> {
     let mut options = ConvertOptions::default();
-    let mut args = args.iter().map(|arg| arg.as_str().unwrap());
+    let mut args = args.iter().copied();
     while let Some(arg) = args.next() {
         match arg {
             "--dtype" => {
@@ -53,24 +54,13 @@ fn options(args: &[Value]) -> Option<ConvertOptions> {
 
 /// Input, reference output and options of every fixture.
 fn references() -> Vec<(PathBuf, PathBuf, ConvertOptions)> {
-    let below = fs::read_dir(fixtures()).unwrap();
-    let below = below.map(|entry| entry.unwrap().path());
     let mut references = Vec::new();
-    for folder in [fixtures()].into_iter().chain(below) {
-        let Ok(text) = fs::read_to_string(folder.join("manifest.json")) else {
-            continue;
-        };
-        let manifest: Value = serde_json::from_str(&text).unwrap();
-        for case in manifest["cases"].as_array().unwrap() {
-            let expected = case.get("expect").or(case.get("expect_folder"));
-            let args = case.get("args").and_then(Value::as_array);
-            let Some(options) = options(args.map_or(&[], |args| args)) else {
-                continue;
-            };
-            if let Some(Value::String(expected)) = expected {
-                let input = folder.join(case["input"].as_str().unwrap());
-                references.push((input, folder.join(expected), options));
-            }
+    for case in cases() {
+        let expected = ["expect", "expect_folder"]
+            .into_iter()
+            .find(|key| case.has(key));
+        if let (Some(expected), Some(options)) = (expected, options(&case.texts("args"))) {
+            references.push((case.path("input"), case.path(expected), options));
         }
     }
     references

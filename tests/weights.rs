@@ -4,32 +4,17 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
+use common::manifest::{self, Case};
 use common::{ckpt2st, fixtures, leftovers};
 use serde_json::{Value, json};
 
-/// Every case of a manifest that has one output: input, arguments, reference.
-fn cases() -> Vec<(PathBuf, Vec<String>, PathBuf)> {
-    let below = fs::read_dir(fixtures()).unwrap();
-    let folders = below.map(|entry| entry.unwrap().path());
-    let mut cases = Vec::new();
-    for folder in folders.chain([fixtures()]) {
-        let Ok(text) = fs::read_to_string(folder.join("manifest.json")) else {
-            continue; // a file, or a folder without cases
-        };
-        let manifest: Value = serde_json::from_str(&text).unwrap();
-        for case in manifest["cases"].as_array().unwrap() {
-            let Some(expect) = case["expect"].as_str() else {
-                continue;
-            };
-            let args = case["args"].as_array().unwrap().iter();
-            let args = args.map(|arg| arg.as_str().unwrap().to_owned()).collect();
-            let input = folder.join(case["input"].as_str().unwrap());
-            cases.push((input, args, folder.join(expect)));
-        }
-    }
+/// Every case that has one output.
+fn cases() -> Vec<Case> {
+    let mut cases = manifest::cases();
+    cases.retain(|case| case.has("expect"));
     assert!(cases.len() > 400, "the manifests are gone");
     cases
 }
@@ -60,7 +45,9 @@ fn header(path: &Path) -> serde_json::Map<String, Value> {
 fn the_preview_of_every_case_is_what_the_reference_holds_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("o.safetensors");
-    for (input, args, reference) in cases() {
+    for case in cases() {
+        let (input, args, reference) =
+            (case.path("input"), case.texts("args"), case.path("expect"));
         let mut command = ckpt2st();
         command.arg(&input).arg("-o").arg(&output).args(&args);
         let told = lines(&run(command.args(["--dry-run", "--json"])).stdout);
@@ -88,7 +75,9 @@ fn the_preview_of_every_case_is_what_the_reference_holds_and_nothing_is_written(
 
 #[test]
 fn every_reference_compares_equal_with_its_source() {
-    for (input, args, reference) in cases() {
+    for case in cases() {
+        let (input, args, reference) =
+            (case.path("input"), case.texts("args"), case.path("expect"));
         let mut command = ckpt2st();
         run(command
             .arg("verify")
