@@ -228,9 +228,9 @@ impl<'c> Batch<'c> {
         progress.phase(Phase::Writing);
         progress.start(self.files.iter().map(|(output, _)| output.bytes()).sum());
         for (output, target) in &self.files {
-            let written =
+            let casts =
                 writer::write(self.checkpoint, output, target, overflow, threads, progress)?;
-            summary.casts.extend(written.casts);
+            summary.casts.extend(casts);
         }
         if overflow == OnOverflow::Error {
             refuse_overflows(&summary.casts)?;

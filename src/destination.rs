@@ -235,10 +235,7 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
 /// The same for all spellings of a path, whether there is something or not. A link is not what it leads to: its
 /// output has its own name.
 pub fn same_place(path: &Path) -> PathBuf {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = writer::folder_of(path);
     match path.file_name() {
         Some(name) => folder.canonicalize().map(|folder| folder.join(name)),
         None => path.canonicalize(),

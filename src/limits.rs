@@ -86,3 +86,6 @@ impl Budget {
         ))
     }
 }
+
+/// Bytes of a tensor's name. A longer one is an attack: dotted module paths have a few hundred.
+pub const MAX_NAME: usize = 64 * 1024;

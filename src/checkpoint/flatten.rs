@@ -4,14 +4,12 @@ use std::collections::HashSet;
 
 use super::tree::{Name, Tree};
 use crate::error::{Error, Result};
-use crate::limits::{Budget, Limits};
+use crate::limits::{Budget, Limits, MAX_NAME};
 use crate::pickle::{Graph, Value, ValueId};
 use crate::torch::{Children, Key, Leaf, Reader, Refusal};
 
 /// Deeper nesting than this is an attack: Python's own pickler gives up near 1000 levels.
 const MAX_NESTING: usize = 1000;
-/// A longer name is an attack: dotted module paths have a few hundred bytes.
-const MAX_NAME: usize = 64 * 1024;
 /// Bytes of a name that cost as much as a tensor.
 const BYTES_PER_TENSOR: usize = 128;
 /// Bytes of names and keys that cost as much as visiting one value.

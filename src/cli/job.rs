@@ -65,7 +65,7 @@ impl Run {
             .filter(|job| seen.insert(same_place(&job.input)))
             .collect();
         refuse_shared_outputs(&jobs)?;
-        refuse_inputs_as_outputs(&jobs)?;
+        refuse_inputs_as_outputs(&jobs, &seen)?;
         let several = args.inputs.len() > 1 || jobs.len() > 1;
         if let Some(output) = &args.output
             && several
@@ -180,9 +180,8 @@ fn output_name(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Refuses outputs that are inputs of other jobs, or may be numbered files of other outputs.
-fn refuse_inputs_as_outputs(jobs: &[Job]) -> Result<()> {
-    let inputs: HashSet<PathBuf> = jobs.iter().map(|job| same_place(&job.input)).collect();
+/// Refuses outputs that are `inputs` of other jobs, or may be numbered files of other outputs.
+fn refuse_inputs_as_outputs(jobs: &[Job], inputs: &HashSet<PathBuf>) -> Result<()> {
     let mut sharded: HashMap<PathBuf, Vec<&ShardNames>> = HashMap::new();
     for job in jobs {
         if let Destination::Shards { folder, names, .. } = &job.output {
@@ -199,12 +198,11 @@ fn refuse_inputs_as_outputs(jobs: &[Job]) -> Result<()> {
             .into_iter()
             .flatten()
         {
-            if inputs.contains(&same_place(&output))
-                && same_place(&output) != same_place(&job.input)
-            {
+            let place = same_place(&output);
+            if inputs.contains(&place) && place != same_place(&job.input) {
                 return refused(&output, "would be written, but is an input too");
             }
-            let beside = sharded.get(&same_place(&output.with_file_name("x")));
+            let beside = sharded.get(&place.with_file_name("x"));
             let name = output.file_name().unwrap_or_default().to_string_lossy();
             if beside.into_iter().flatten().any(|names| names.owns(&name)) {
                 return refused(&output, "would be written twice, by two inputs");

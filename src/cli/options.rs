@@ -23,7 +23,6 @@ pub fn convert(args: &ConvertArgs, typed: &[String]) -> Result<ConvertOptions> {
     options.open = open(&args.weights);
     options.plan = plan(&args.weights)?;
     options.plan.metadata = metadata(&args.metadata, typed)?;
-    options.plan.check()?;
     options.sidecar.clone_from(&args.sidecar);
     options.overwrite = args.overwrite;
     options.verify = args.verify;

@@ -62,14 +62,9 @@ impl Averages<'_> {
             Averages::Twin(twin) => twin.key.clone(),
         }
     }
-
-    /// Whether the entry of the root called `name` belongs to these averages and not to the model.
-    fn owns(&self, name: &str) -> bool {
-        Owners::of(std::slice::from_ref(self)).owns(name)
-    }
 }
 
-/// Which entries of a root are averages, for many of them.
+/// Which entries of a root are averages.
 pub struct Owners<'a> {
     is_flattened: bool,
     prefixes: HashSet<&'a str>,
@@ -124,10 +119,13 @@ pub fn among(tensors: &[Described]) -> Vec<Averages<'static>> {
             continue;
         };
         let is_counter = *described == Some((Dtype::Int64, &[]));
+        if !is_counter || !averaged.contains(prefix) {
+            continue;
+        }
         let averages = Averages::AveragedModel(prefix.to_owned());
+        let owners = Owners::of(std::slice::from_ref(&averages));
         // At the top other names would be a model's that has a buffer of that name.
-        let is_alone = || tensors.iter().all(|(name, _)| averages.owns(name));
-        if is_counter && averaged.contains(prefix) && (!prefix.is_empty() || is_alone()) {
+        if !prefix.is_empty() || tensors.iter().all(|(name, _)| owners.owns(name)) {
             found.push(averages);
         }
     }

@@ -1,9 +1,7 @@
 //! Which tensors are cast, and to what.
 
-use globset::GlobSet;
-
 use super::planned::FloatType;
-use super::select;
+use super::select::Patterns;
 use crate::error::Result;
 use crate::torch::Tensor;
 
@@ -20,37 +18,32 @@ pub enum OnOverflow {
 }
 
 /// Chooses the cast of each tensor.
-pub struct Casts {
+pub struct Casts<'p> {
     to: Option<FloatType>,
-    keep: GlobSet,
-    /// Whether each pattern of `keep` has matched.
-    used: Vec<bool>,
+    keep: Patterns<'p>,
 }
 
-impl Casts {
-    pub fn new(to: Option<FloatType>, keep: &[String]) -> Result<Casts> {
+impl<'p> Casts<'p> {
+    pub fn new(to: Option<FloatType>, keep: &'p [String]) -> Result<Casts<'p>> {
         Ok(Casts {
             to,
-            keep: select::globs("--keep-dtype", keep)?,
-            used: vec![false; keep.len()],
+            keep: Patterns::new("--keep-dtype", keep)?,
         })
     }
 
     /// The cast of the tensor that will be called `name`; `None` when its bytes stay as they are.
     pub fn choose(&mut self, name: &str, tensor: &Tensor) -> Option<FloatType> {
-        let kept = self.keep.matches(name);
-        kept.iter().for_each(|pattern| self.used[*pattern] = true);
+        let is_kept = self.keep.first_match(name).is_some();
         let wanted = self
             .to
-            .filter(|_| kept.is_empty() && tensor.dtype().is_castable_float())
+            .filter(|_| !is_kept && tensor.dtype().is_castable_float())
             // What a device's writer had no format for goes back to its own type.
             .or_else(|| FloatType::of(tensor.dtype()));
         wanted.filter(|to| to.dtype() != tensor.stored_dtype())
     }
 
-    /// Which patterns have matched nothing, by their place.
-    pub fn unused(&self) -> impl Iterator<Item = usize> + '_ {
-        let unused = self.used.iter().enumerate().filter(|(_, used)| !**used);
-        unused.map(|(index, _)| index)
+    /// What is said of patterns that have kept nothing.
+    pub fn unused(&self) -> impl Iterator<Item = String> + '_ {
+        self.keep.unused().filter(|_| self.to.is_some())
     }
 }

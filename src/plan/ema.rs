@@ -48,6 +48,7 @@ pub struct EmaReport {
 
 /// More parts with averages of their own than any model has.
 const MAX_PARTS: usize = 64;
+
 /// Applies `mode` to the entries of the checkpoint's root.
 pub fn apply<'c>(
     checkpoint: &'c Checkpoint,

@@ -6,7 +6,7 @@ use super::layout::{self, PlannedFile};
 use super::metadata::MetadataOptions;
 use super::planned::{FloatType, Selected, Skipped};
 use super::rename::{self, Rename};
-use super::select::{self, unused};
+use super::select::{self, Patterns};
 use super::ties::{self, Ties, TiesReport};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
@@ -66,16 +66,14 @@ impl PlanOptions {
             ("--exclude", &self.exclude),
             ("--keep-dtype", &self.keep_dtype),
         ] {
-            select::globs(option, patterns)?;
+            Patterns::new(option, patterns)?;
         }
         if self.strip_prefix.iter().any(String::is_empty) {
             return Err(Error::usage("--strip-prefix: an empty prefix is none"));
         }
         self.metadata.check()
     }
-}
 
-impl PlanOptions {
     /// What is asked for and can do nothing; sentences.
     fn without_effect(&self) -> Vec<String> {
         let of_casts = [
@@ -120,10 +118,7 @@ impl Plan {
             let cast = casts.choose(&tensor.name, source);
             tensors.push(layout::place(tensor, source, cast, order)?);
         }
-        if options.dtype.is_some() {
-            let unmatched = casts.unused().map(|index| &options.keep_dtype[index]);
-            warnings.extend(unmatched.map(|pattern| unused("--keep-dtype", pattern)));
-        }
+        warnings.extend(casts.unused());
         rename::check_names(&tensors)?;
 
         let (tensors, ties) = ties::apply(tensors, options.ties, &mut skipped)?;

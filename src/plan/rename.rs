@@ -8,9 +8,8 @@ use regex::Regex;
 use super::planned::{Planned, Selected};
 use super::select::unused;
 use crate::error::{Error, Result};
+use crate::limits::MAX_NAME;
 
-/// Bytes of a name, as many as names may have in a checkpoint.
-const MAX_NAME: usize = 64 * 1024;
 /// Bytes of what takes the place of a match: every character of a name can be one.
 const MAX_NEW: usize = 4096;
 

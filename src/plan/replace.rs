@@ -75,10 +75,11 @@ pub fn use_flattened<'c>(model: &mut [Selected<'c>], inside: &[Selected<'c>]) ->
         matches
     };
     // Which module was wrapped shows in which reading explains more of the averages.
-    let flatten: &dyn Fn(&str) -> Option<String> = match matches(&part).cmp(&matches(&whole)) {
+    let (of_part, of_whole) = (matches(&part), matches(&whole));
+    let flatten: &dyn Fn(&str) -> Option<String> = match of_part.cmp(&of_whole) {
         Ordering::Less => &whole,
         Ordering::Greater => &part,
-        Ordering::Equal if matches(&whole).0 == 0 => &whole,
+        Ordering::Equal if of_whole.0 == 0 => &whole,
         Ordering::Equal => {
             return Err(Error::unsupported(format!(
                 "the averages {FLATTENED}* are as well those of the whole model as of its part {WRAPPED:?}, so \

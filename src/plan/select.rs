@@ -14,42 +14,63 @@ pub fn select<'c>(
     skipped: &mut Vec<Skipped>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Selected<'c>>> {
-    let wanted = globs("--include", include)?;
-    let unwanted = globs("--exclude", exclude)?;
-    let mut included = vec![false; include.len()];
-    let mut excluded = vec![false; exclude.len()];
+    let mut include = Patterns::new("--include", include)?;
+    let mut exclude = Patterns::new("--exclude", exclude)?;
     let mut kept = Vec::with_capacity(tensors.len());
     for tensor in tensors {
-        let by = wanted.matches(&tensor.name);
-        by.iter().for_each(|index| included[*index] = true);
-        let against = unwanted.matches(&tensor.name);
-        against.iter().for_each(|index| excluded[*index] = true);
-        if by.is_empty() && !include.is_empty() {
-            skipped.push(tensor.skip(Why::NotIncluded));
-        } else if let Some(index) = against.first() {
-            skipped.push(tensor.skip(Why::Excluded(exclude[*index].clone())));
-        } else {
-            kept.push(tensor);
+        let is_included = include.first_match(&tensor.name).is_some() || include.is_empty();
+        let excluded_by = exclude.first_match(&tensor.name);
+        match excluded_by {
+            _ if !is_included => skipped.push(tensor.skip(Why::NotIncluded)),
+            Some(pattern) => skipped.push(tensor.skip(Why::Excluded(pattern.to_owned()))),
+            None => kept.push(tensor),
         }
     }
-    for (option, patterns, used) in [
-        ("--include", include, included),
-        ("--exclude", exclude, excluded),
-    ] {
-        let missed = patterns.iter().zip(used).filter(|(_, used)| !used);
-        warnings.extend(missed.map(|(pattern, _)| unused(option, pattern)));
-    }
+    warnings.extend(include.unused());
+    warnings.extend(exclude.unused());
     Ok(kept)
 }
 
-/// A set of patterns in which `*` also matches dots.
-pub fn globs(option: &str, patterns: &[String]) -> Result<GlobSet> {
-    let bad = |e: globset::Error| Error::usage(format!("{option}: {e}"));
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(Glob::new(pattern).map_err(bad)?);
+/// The patterns of an option, in which `*` also matches dots, and whether each was of use.
+pub struct Patterns<'p> {
+    option: &'static str,
+    patterns: &'p [String],
+    globs: GlobSet,
+    used: Vec<bool>,
+}
+
+impl<'p> Patterns<'p> {
+    pub fn new(option: &'static str, patterns: &'p [String]) -> Result<Patterns<'p>> {
+        let bad = |e: globset::Error| Error::usage(format!("{option}: {e}"));
+        let mut globs = GlobSetBuilder::new();
+        for pattern in patterns {
+            globs.add(Glob::new(pattern).map_err(bad)?);
+        }
+        Ok(Patterns {
+            option,
+            patterns,
+            globs: globs.build().map_err(bad)?,
+            used: vec![false; patterns.len()],
+        })
     }
-    set.build().map_err(bad)
+
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// The first of the patterns that match `name`.
+    pub fn first_match(&mut self, name: &str) -> Option<&'p str> {
+        let matches = self.globs.matches(name);
+        matches.iter().for_each(|index| self.used[*index] = true);
+        Some(&self.patterns[*matches.first()?])
+    }
+
+    /// What is said of patterns that have matched nothing.
+    pub fn unused(&self) -> impl Iterator<Item = String> + '_ {
+        let patterns = self.patterns.iter().zip(&self.used);
+        let missed = patterns.filter(|(_, used)| !**used);
+        missed.map(|(pattern, _)| unused(self.option, pattern))
+    }
 }
 
 /// What is said of a pattern without a use.

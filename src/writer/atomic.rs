@@ -157,7 +157,7 @@ pub(crate) fn exists(path: &Path) -> Error {
 }
 
 /// The folder of a file that may be named without one.
-fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

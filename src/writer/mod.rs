@@ -13,8 +13,8 @@ mod source;
 mod view;
 mod write;
 
-pub(crate) use atomic::exists;
 pub use atomic::{Target, commit};
+pub(crate) use atomic::{exists, folder_of};
 pub use blocks::{Pass, Sink, covered};
 pub use hash::sha256;
 pub use kernel::{CastStats, element_text};

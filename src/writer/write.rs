@@ -12,15 +12,6 @@ use crate::error::Result;
 use crate::plan::{OnOverflow, PlannedFile};
 use crate::progress::Progress;
 
-/// What was written.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Written {
-    /// Size of the file in bytes.
-    pub bytes: u64,
-    /// What each cast did, in the output's order.
-    pub casts: Vec<CastReport>,
-}
-
 /// What the cast of a tensor did to its values.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CastReport {
@@ -60,8 +51,8 @@ impl<'p> Output<'p> {
     }
 }
 
-/// Writes header and data of `output` to `target` with `threads` workers. Neither the bytes nor the reports depend
-/// on the number of threads.
+/// Writes header and data of `output` to `target` with `threads` workers. Returns what each cast did, in the output's
+/// order. Neither the bytes nor the reports depend on the number of threads.
 pub fn write(
     checkpoint: &Checkpoint,
     output: &Output,
@@ -69,7 +60,7 @@ pub fn write(
     on_overflow: OnOverflow,
     threads: usize,
     progress: &dyn Progress,
-) -> Result<Written> {
+) -> Result<Vec<CastReport>> {
     let Output { plan, header } = output;
     let data_start = header.len() as u64;
     target.write_at(header, 0)?;
@@ -96,10 +87,7 @@ pub fn write(
                 stats,
             })
         });
-    Ok(Written {
-        bytes: output.bytes(),
-        casts: casts.collect(),
-    })
+    Ok(casts.collect())
 }
 
 /// Blocks go into a file whose data section starts at `data_start` (in bytes).
