@@ -7,10 +7,10 @@ use ckpt2st::{Inspection, OpenOptions, Verdict, inspect};
 use indicatif::{HumanBytes, HumanCount};
 
 use super::args::InspectArgs;
-use super::progress::{self, Bar};
+use super::board;
 use super::report::{self, count, sanitise};
 use super::tree::{self, Depth, fit};
-use super::{exit, json, options, stdout};
+use super::{exit, json, options, signals, stdout};
 
 /// The width of lines that do not go to a terminal.
 const PLAIN_WIDTH: usize = 100;
@@ -24,12 +24,10 @@ pub fn run(args: &InspectArgs) -> u8 {
     let mut code = exit::DONE;
     let width = width();
     for (number, input) in args.inputs.iter().enumerate() {
-        if progress::is_interrupted() {
+        if signals::is_interrupted() {
             return exit::INTERRUPTED;
         }
-        let bar = Bar::new(input, false);
-        let found = inspect(input, &options, &bar);
-        drop(bar);
+        let found = board::with_bar(input, false, |bar| inspect(input, &options, bar));
         match found {
             Ok(found) => {
                 if found.verdict == Some(Verdict::Dangerous) {

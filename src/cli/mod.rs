@@ -1,7 +1,9 @@
 //! What only a terminal needs: arguments → jobs → conversions, progress bars, reports.
 
 mod args;
+mod bars;
 mod batch;
+mod board;
 mod dry_run;
 mod find;
 mod inspect;
@@ -10,6 +12,7 @@ mod json;
 mod options;
 mod progress;
 mod report;
+mod signals;
 mod stdout;
 mod tree;
 mod verify;
@@ -73,7 +76,7 @@ pub fn run() -> u8 {
             return code;
         }
     };
-    progress::catch_signals();
+    signals::catch();
     allow_many_files();
     let done = match &cli.verb {
         None => job::Run::new(&cli.convert, &typed).map(|run| batch::run(&run)),

@@ -4,8 +4,7 @@ use ckpt2st::{ConvertOptions, DifferenceKind, Result, Verification, verify};
 use indicatif::HumanBytes;
 
 use super::args::VerifyArgs;
-use super::progress::Bar;
-use super::{exit, json, options, report, stdout};
+use super::{board, exit, json, options, report, stdout};
 
 /// Compares and returns the exit code; `typed` are the options that decide what an output holds.
 ///
@@ -20,9 +19,9 @@ pub fn run(args: &VerifyArgs, typed: &[String]) -> Result<u8> {
     if let Some(size) = &args.max_shard_size {
         options::size(size)?;
     }
-    let bar = Bar::new(&args.source, args.quiet);
-    let found = verify(&args.source, &args.output, &options, &bar);
-    drop(bar);
+    let found = board::with_bar(&args.source, args.quiet, |bar| {
+        verify(&args.source, &args.output, &options, bar)
+    });
     Ok(match found {
         Ok(found) => {
             match args.report.json {
