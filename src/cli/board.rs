@@ -159,13 +159,6 @@ impl Screen {
     }
 }
 
-/// Shows how far the work on one input is, and clears that again.
-pub fn with_bar<R>(input: &Path, quiet: bool, work: impl FnOnce(&FileBar) -> R) -> R {
-    let board = Board::new(1, 0, quiet);
-    let bar = board.begin(input, 0);
-    work(&bar)
-}
-
 /// A bar that shows its message, however many lines that has, and draws it again only when it changes.
 fn new_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

@@ -7,7 +7,7 @@ use ckpt2st::{Inspection, OpenOptions, Verdict, inspect};
 use indicatif::{HumanBytes, HumanCount};
 
 use super::args::InspectArgs;
-use super::board;
+use super::board::Board;
 use super::report::{self, count, sanitise};
 use super::tree::{self, Depth, fit};
 use super::{exit, json, options, signals, stdout};
@@ -23,12 +23,13 @@ pub fn run(args: &InspectArgs) -> u8 {
     options.root = options::root(&args.root);
     let mut code = exit::DONE;
     let width = width();
+    let board = Board::new(args.inputs.len(), 0, false);
     for (number, input) in args.inputs.iter().enumerate() {
         if signals::is_interrupted() {
             return exit::INTERRUPTED;
         }
-        let found = board::with_bar(input, false, |bar| inspect(input, &options, bar));
-        match found {
+        let found = inspect(input, &options, &board.begin(input, 0));
+        board.aside(|| match found {
             Ok(found) => {
                 if found.verdict == Some(Verdict::Dangerous) {
                     code = code.max(exit::DANGEROUS);
@@ -45,7 +46,7 @@ pub fn run(args: &InspectArgs) -> u8 {
                     json::print(&json::Record::failed(Some(input), &error));
                 }
             }
-        }
+        });
         if stdout::is_closed() {
             break;
         }

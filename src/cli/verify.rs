@@ -4,7 +4,8 @@ use ckpt2st::{ConvertOptions, DifferenceKind, Result, Verification, verify};
 use indicatif::HumanBytes;
 
 use super::args::VerifyArgs;
-use super::{board, exit, json, options, report, stdout};
+use super::board::Board;
+use super::{exit, json, options, report, stdout};
 
 /// Compares and returns the exit code; `typed` are the options that decide what an output holds.
 ///
@@ -19,9 +20,15 @@ pub fn run(args: &VerifyArgs, typed: &[String]) -> Result<u8> {
     if let Some(size) = &args.max_shard_size {
         options::size(size)?;
     }
-    let found = board::with_bar(&args.source, args.quiet, |bar| {
-        verify(&args.source, &args.output, &options, bar)
-    });
+    let found = {
+        let board = Board::new(1, 0, args.quiet);
+        verify(
+            &args.source,
+            &args.output,
+            &options,
+            &board.begin(&args.source, 0),
+        )
+    };
     Ok(match found {
         Ok(found) => {
             match args.report.json {
