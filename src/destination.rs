@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, Layout};
 use crate::error::{Error, Result};
@@ -235,10 +235,30 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
 /// The same for all spellings of a path, whether there is something or not. A link is not what it leads to: its
 /// output has its own name.
 pub fn same_place(path: &Path) -> PathBuf {
-    let folder = writer::folder_of(path);
     match path.file_name() {
-        Some(name) => folder.canonicalize().map(|folder| folder.join(name)),
-        None => path.canonicalize(),
+        Some(name) => resolved(writer::folder_of(path)).join(name),
+        None => resolved(path),
     }
-    .unwrap_or_else(|_| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()))
+}
+
+/// The canonical path of a folder, which may have to be made first.
+fn resolved(folder: &Path) -> PathBuf {
+    if let Ok(found) = folder.canonicalize() {
+        return found;
+    }
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    for around in absolute.ancestors().skip(1) {
+        let Ok(mut place) = around.canonicalize() else {
+            continue;
+        };
+        let rest = absolute.strip_prefix(around).unwrap_or(Path::new(""));
+        for part in rest.components() {
+            match part {
+                Component::ParentDir => drop(place.pop()),
+                part => place.push(part),
+            }
+        }
+        return place;
+    }
+    absolute
 }

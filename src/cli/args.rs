@@ -80,9 +80,14 @@ pub enum Verb {
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
     /// Checkpoint files, indices of shards (*.bin.index.json), folders that are one checkpoint (sharded,
-    /// distributed, DeepSpeed), or folders of checkpoints
-    #[arg(required = true, value_name = "INPUT")]
+    /// distributed, DeepSpeed), folders of checkpoints, or patterns that the shell did not expand, e.g. 'runs/**/*.ckpt'
+    #[arg(required_unless_present = "from_file", value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
+
+    /// Read inputs from a file too, or from standard input (-), one on each line or each ended by a NUL, e.g.
+    /// find runs -name '*.ckpt' -print0 | ckpt2st --from-file - -o converted/; below -o they keep their paths
+    #[arg(long, value_name = "LIST")]
+    pub from_file: Option<PathBuf>,
 
     /// Output file for one input, or folder for several, e.g. -o unet.safetensors or -o converted/ [default: beside the
     /// input, as NAME.safetensors]

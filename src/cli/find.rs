@@ -1,43 +1,61 @@
 //! Which checkpoints the inputs stand for.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use ckpt2st::{Error, ErrorKind, Layout};
+use ckpt2st::{Error, ErrorKind, Layout, Result, same_place};
+
+use super::glob::Pattern;
+use super::walk::{Item, Skip, Walk};
 
 /// Names that a folder is searched for.
 pub const SUFFIXES: &[&str] = &[
     ".pth.tar", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".ptl", ".pt2",
 ];
 
-/// A checkpoint, and where it lies below the folder that was named.
+/// A checkpoint, and where its output lies below the folder for all outputs.
 pub struct Found {
     /// A file, or a folder that is one checkpoint.
     pub path: PathBuf,
     pub layout: Layout,
-    /// Path below the named folder; the bare name of a checkpoint that was named itself.
+    /// The path that it keeps below that folder; empty for shards that go right into it.
     pub below: PathBuf,
+    /// Whether it was asked for by its name, and not found in a folder.
     pub is_named: bool,
 }
 
 impl Found {
-    fn named(path: &Path, layout: Layout) -> Found {
-        // A folder can be named as `.`, and its metadata stands for it.
-        let own = own_path(path, &layout);
-        let absolute = std::path::absolute(own).unwrap_or_else(|_| own.to_path_buf());
-        Found {
+    fn new(path: &Path, layout: Layout, below: &Path, is_named: bool) -> Found {
+        let below = match layout {
+            // Its metadata stands for the folder.
+            Layout::Distributed(_) if !path.is_dir() => below.parent().unwrap_or(below),
+            _ => below,
+        };
+        let mut found = Found {
             path: path.to_path_buf(),
-            below: absolute
-                .file_name()
-                .map_or_else(PathBuf::new, PathBuf::from),
             layout,
-            is_named: true,
+            below: below.to_path_buf(),
+            is_named,
+        };
+        // A folder can be named as `.`.
+        if below.as_os_str().is_empty() && !matches!(found.layout, Layout::Shards(_)) {
+            let place = same_place(found.own_path());
+            found.below = place.file_name().map(PathBuf::from).unwrap_or_default();
+        }
+        found
+    }
+
+    /// What a checkpoint is called after: the folder, where its metadata was named.
+    fn own_path(&self) -> &Path {
+        match &self.layout {
+            Layout::Distributed(_) => self.layout.folder().unwrap_or(&self.path),
+            _ => &self.path,
         }
     }
 
     /// The path of a file of that name beside the checkpoint.
     pub fn beside(&self, name: &OsStr) -> PathBuf {
-        let own = own_path(&self.path, &self.layout);
+        let own = self.own_path();
         match own.file_name() {
             Some(_) => own.with_file_name(name),
             None => own.join("..").join(name),
@@ -45,11 +63,29 @@ impl Found {
     }
 }
 
-/// What a checkpoint is called after: the folder, where its metadata was named.
-fn own_path<'p>(path: &'p Path, layout: &'p Layout) -> &'p Path {
-    match layout {
-        Layout::Distributed(_) => layout.folder().unwrap_or(path),
-        _ => path,
+/// Where an input was typed, which decides what its checkpoints keep of its path below `-o`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// On the command line: their names, and the structure below a folder that was named.
+    CommandLine,
+    /// In a list: all of it.
+    List,
+}
+
+impl Origin {
+    fn below(self, input: &Path) -> PathBuf {
+        if self == Origin::CommandLine {
+            return PathBuf::new();
+        }
+        let leads_up = input.components().any(|part| part == Component::ParentDir);
+        let whole = match leads_up {
+            true => same_place(input),
+            false => input.to_path_buf(),
+        };
+        let names = whole.components();
+        names
+            .filter(|part| matches!(part, Component::Normal(_)))
+            .collect()
     }
 }
 
@@ -59,49 +95,75 @@ pub struct Finds {
     pub found: Vec<Found>,
     pub failed: Vec<Error>,
     pub notes: Vec<String>,
+    /// Whether folders inside folders are searched.
+    pub recursive: bool,
 }
 
 impl Finds {
-    pub fn find(&mut self, input: &Path, recursive: bool) {
-        let before = self.found.len() + self.failed.len();
+    /// Adds what an input stands for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a pattern that is no glob.
+    pub fn find(&mut self, input: &Path, origin: Origin) -> Result<()> {
+        if let Some(pattern) = Pattern::of(input) {
+            let pattern = pattern?;
+            self.expand(input, &pattern, &origin.below(&pattern.base));
+            return Ok(());
+        }
+        let below = origin.below(input);
         match Layout::of(input) {
             Err(error) => self.failed.push(error),
             Ok(Some(layout)) => {
-                if input.is_dir() {
-                    self.beside(input, Path::new(""), &layout, recursive);
-                }
-                self.found.push(Found::named(input, layout));
+                let own = match (&layout, origin) {
+                    (Layout::Shards(_), _) | (_, Origin::List) => below.as_path(),
+                    _ => Path::new(input.file_name().unwrap_or_default()),
+                };
+                let found = Found::new(input, layout, own, true);
+                self.take_folder(&found, &below);
+                self.found.push(found);
             }
-            Ok(None) => self.search(input, Path::new(""), recursive, &|_| false),
+            Ok(None) => self.find_in(input, &below),
         }
-        if self.found.len() + self.failed.len() == before {
-            let hint = match recursive {
-                _ if holds_safetensors(input) => "; its .safetensors files need no conversion",
-                true => "",
-                false => "; -r looks into folders inside it too",
-            };
-            self.failed.push(Error::new(
-                ErrorKind::Usage,
-                format!(
-                    "the folder {} holds no checkpoints ({}){hint}",
-                    input.display(),
-                    SUFFIXES.join(" ")
-                ),
-            ));
+        Ok(())
+    }
+
+    /// Takes what a folder holds that is no checkpoint itself.
+    fn find_in(&mut self, folder: &Path, below: &Path) {
+        let before = self.found.len() + self.failed.len();
+        self.search(folder, below, self.recursive, None);
+        if self.found.len() + self.failed.len() > before {
+            return;
         }
+        let hint = match self.recursive {
+            _ if holds_safetensors(folder) => "; its .safetensors files need no conversion",
+            true => "",
+            false => "; -r looks into folders inside it too",
+        };
+        self.failed.push(Error::new(
+            ErrorKind::Usage,
+            format!(
+                "the folder {} holds no checkpoints ({}){hint}",
+                folder.display(),
+                SUFFIXES.join(" ")
+            ),
+        ));
     }
 
     /// Takes what lies in a folder that is a checkpoint and is no part of it, or says that it is passed over.
-    fn beside(&mut self, folder: &Path, below: &Path, layout: &Layout, recursive: bool) {
-        let members = match layout.members() {
-            Ok(members) => members,
+    fn take_folder(&mut self, checkpoint: &Found, below: &Path) {
+        let folder = checkpoint.path.as_path();
+        if checkpoint.layout == Layout::File || !folder.is_dir() {
+            return;
+        }
+        let members: Skip = match checkpoint.layout.members() {
+            Ok(members) => Box::new(members),
             Err(error) => return self.failed.push(error),
         };
-        if recursive {
-            return self.search(folder, below, recursive, &members);
+        if self.recursive {
+            return self.search(folder, below, true, Some(members));
         }
         let mut others = Finds::default();
-        others.search(folder, below, false, &members);
+        others.search(folder, Path::new(""), false, Some(members));
         if !others.found.is_empty() {
             let name = |found: &Found| found.below.display().to_string();
             let names: Vec<String> = others.found.iter().map(name).collect();
@@ -113,53 +175,102 @@ impl Finds {
         }
     }
 
-    fn search(
-        &mut self,
-        folder: &Path,
-        below: &Path,
-        recursive: bool,
-        skip: &dyn Fn(&Path) -> bool,
-    ) {
-        let entries =
-            std::fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
-        let mut entries = match entries {
-            Ok(entries) => entries,
-            Err(e) => {
-                let what = format!("cannot read the folder {}: {e}", folder.display());
-                return self.failed.push(Error::new(ErrorKind::Io, what));
-            }
-        };
-        entries.sort_by_key(|entry| entry.file_name());
-        for entry in entries {
-            let (path, below) = (entry.path(), below.join(entry.file_name()));
-            if skip(&path) {
-                continue;
-            }
-            // A link to a folder is not followed: it could lead back here.
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let layout = if is_folder && recursive {
-                Layout::of(&path)
-            } else if !is_folder && is_checkpoint_name(&entry.file_name()) && path.is_file() {
+    /// Takes the checkpoints in a folder, and with `recursive` in those inside it.
+    fn search(&mut self, folder: &Path, below: &Path, recursive: bool, skip: Option<Skip>) {
+        let mut walk = Walk::default();
+        self.enter(&mut walk, folder, below, skip);
+        while let Some(item) = walk.next() {
+            let layout = if item.is_folder() && recursive {
+                Layout::of(&item.path)
+            } else if !item.is_folder() && is_checkpoint_name(item.name()) && item.is_file() {
                 Ok(Some(Layout::File))
             } else {
                 continue;
             };
             match layout {
                 Err(error) => self.failed.push(error),
-                Ok(None) => self.search(&path, &below, recursive, &|_| false),
+                Ok(None) => self.enter(&mut walk, &item.path, &item.below, None),
                 Ok(Some(layout)) => {
-                    if is_folder {
-                        self.beside(&path, &below, &layout, recursive);
+                    if item.is_folder() {
+                        self.enter_checkpoint(&mut walk, &item, &layout);
                     }
-                    self.found.push(Found {
-                        path,
-                        layout,
-                        below,
-                        is_named: false,
-                    });
+                    let found = Found::new(&item.path, layout, &item.below, false);
+                    self.found.push(found);
                 }
             }
         }
+    }
+
+    /// Takes what matches a pattern whose base is kept as `below`.
+    fn expand(&mut self, input: &Path, pattern: &Pattern, below: &Path) {
+        let before = self.found.len() + self.failed.len();
+        let mut walk = Walk::default();
+        let mut has_folders = false;
+        // Of no folder nothing matches.
+        if pattern.base.as_os_str().is_empty() || pattern.base.is_dir() {
+            self.enter(&mut walk, &pattern.base, Path::new(""), None);
+        }
+        while let Some(item) = walk.next() {
+            let leads_on = item.is_folder() && pattern.leads_into(&item);
+            let layout = match pattern.matches(&item) {
+                true => layout_of_match(&item, pattern.is_named),
+                false if leads_on => Ok(None),
+                false => continue,
+            };
+            match layout {
+                Err(error) => self.failed.push(error),
+                Ok(None) if leads_on => self.enter(&mut walk, &item.path, &item.below, None),
+                Ok(None) => has_folders |= item.is_folder(),
+                Ok(Some(layout)) => {
+                    let below = below.join(&item.below);
+                    let found = Found::new(&item.path, layout, &below, pattern.is_named);
+                    match leads_on {
+                        true => self.enter_checkpoint(&mut walk, &item, &found.layout),
+                        false => self.take_folder(&found, &below),
+                    }
+                    self.found.push(found);
+                }
+            }
+        }
+        if self.found.len() + self.failed.len() == before {
+            let hint = match has_folders {
+                true => ", only folders that are no checkpoints themselves; /** looks into them",
+                false => "",
+            };
+            self.failed.push(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "there is nothing called {}, and as a pattern it matches no checkpoint{hint}",
+                    input.display()
+                ),
+            ));
+        }
+    }
+
+    fn enter(&mut self, walk: &mut Walk, folder: &Path, below: &Path, skip: Option<Skip>) {
+        if let Err(error) = walk.enter(folder, below, skip) {
+            self.failed.push(error);
+        }
+    }
+
+    /// Goes on in a folder that is a checkpoint, with what is no part of it.
+    fn enter_checkpoint(&mut self, walk: &mut Walk, item: &Item, layout: &Layout) {
+        match layout.members() {
+            Ok(members) => self.enter(walk, &item.path, &item.below, Some(Box::new(members))),
+            Err(error) => self.failed.push(error),
+        }
+    }
+}
+
+/// What a match of a pattern is; where the pattern does not say how names end, as in a folder.
+fn layout_of_match(item: &Item, is_named: bool) -> Result<Option<Layout>> {
+    if item.is_folder() || (is_named && item.is_link_to_folder()) {
+        return Layout::of(&item.path);
+    }
+    match is_named {
+        _ if !item.is_file() => Ok(None),
+        true => Layout::of(&item.path),
+        false => Ok(is_checkpoint_name(item.name()).then_some(Layout::File)),
     }
 }
 
@@ -169,10 +280,13 @@ fn holds_safetensors(folder: &Path) -> bool {
     names.any(|name| ends_with_ignore_case(name.as_encoded_bytes(), ".safetensors"))
 }
 
+/// Whether a folder's entry of that name is taken for a checkpoint.
 fn is_checkpoint_name(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
+    // macOS puts attributes into `._model.pt` beside `model.pt`.
+    let is_apple_double = name.starts_with(b"._");
     let mut suffixes = SUFFIXES.iter();
-    suffixes.any(|suffix| ends_with_ignore_case(name, suffix))
+    !is_apple_double && suffixes.any(|suffix| ends_with_ignore_case(name, suffix))
 }
 
 pub fn ends_with_ignore_case(name: &[u8], suffix: &str) -> bool {

@@ -1,22 +1,24 @@
 //! What was meant: files to convert, and how.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use ckpt2st::{
-    ConvertOptions, Cut, Destination, Error, ErrorKind, Layout, Result, ShardNames, same_place,
-};
+use ckpt2st::{ConvertOptions, Cut, Destination, Error, ErrorKind, Layout, Result, ShardNames};
 
 use super::args::ConvertArgs;
-use super::find::{Finds, Found, SUFFIXES, ends_with_ignore_case};
-use super::options;
+use super::clash::{Places, refuse_inputs_as_outputs, refuse_shared_outputs};
+use super::find::{Finds, Found, Origin, SUFFIXES, ends_with_ignore_case};
+use super::{list, options, progress};
 
 /// One checkpoint and its output.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Job {
     pub input: PathBuf,
     pub output: Destination,
+    /// Whether the input was asked for by its name, and not found in a folder.
+    pub named: bool,
 }
 
 /// Everything that one command does.
@@ -38,7 +40,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Expands folders and settles every output's name.
+    /// Expands lists, patterns and folders and settles every output's name.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for options that mean nothing or contradict the inputs, and when two inputs have one
@@ -47,45 +49,30 @@ impl Run {
         let options = options::convert(args, typed)?;
         let max = args.max_shard_size.as_deref().map(options::size);
         let max = max.transpose()?;
-        let mut finds = Finds::default();
-        for input in &args.inputs {
-            finds.find(input, args.recursive);
-        }
         let Finds {
             found,
-            failed,
+            mut failed,
             notes,
-        } = finds;
-        let one_file = args.inputs.len() == 1 && found.iter().all(|found| found.is_named);
-        // A file that is named itself and found in a named folder is one file.
-        let mut seen = HashSet::new();
-        let jobs: Vec<Job> = found
-            .into_iter()
-            .map(|found| into_job(found, args.output.as_deref(), one_file, max))
-            .filter(|job| seen.insert(same_place(&job.input)))
-            .collect();
-        refuse_shared_outputs(&jobs)?;
-        refuse_inputs_as_outputs(&jobs, &seen)?;
-        let several = args.inputs.len() > 1 || jobs.len() > 1;
-        if let Some(output) = &args.output
-            && several
-            && !is_folder(output)
-            && output
-                .extension()
-                .is_some_and(|suffix| suffix == "safetensors")
-        {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!(
-                    "-o names the file {}, but there are several inputs; name a folder",
-                    output.display()
-                ),
-            ));
+            ..
+        } = find(args)?;
+        let one_file = args.from_file.is_none()
+            && args.inputs.len() == 1
+            && found.len() <= 1
+            && found.iter().all(|found| found.is_named);
+        refuse_one_output(args, one_file)?;
+        let output = args.output.as_deref();
+        let mut jobs = Vec::with_capacity(found.len());
+        for found in found {
+            match into_job(found, output, one_file, max) {
+                Ok(job) => jobs.push(job),
+                Err(error) => failed.push(error),
+            }
         }
-        if args.sidecar.is_some() && several {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                "--sidecar is one file, but there are several inputs; convert them one by one, or use --keep-config",
+        let jobs = settle(jobs, output)?;
+        if args.sidecar.is_some() && jobs.len() + failed.len() > 1 {
+            return Err(usage(
+                "--sidecar is one file, but there are several inputs; convert them one by one, or use --keep-config"
+                    .to_owned(),
             ));
         }
         Ok(Run {
@@ -102,20 +89,78 @@ impl Run {
     }
 }
 
+/// What the inputs stand for.
+fn find(args: &ConvertArgs) -> Result<Finds> {
+    let mut finds = Finds {
+        recursive: args.recursive,
+        ..Finds::default()
+    };
+    for input in &args.inputs {
+        finds.find(input, Origin::CommandLine)?;
+    }
+    if let Some(list) = &args.from_file {
+        for input in list::read(list)? {
+            finds.find(&input, Origin::List)?;
+        }
+    }
+    if progress::is_interrupted() {
+        finds.found.clear();
+        finds.failed = vec![Error::new(ErrorKind::Cancelled, "interrupted")];
+    }
+    Ok(finds)
+}
+
+/// Refuses a file as the output of what is not one file for sure.
+fn refuse_one_output(args: &ConvertArgs, one_file: bool) -> Result<()> {
+    match &args.output {
+        Some(output)
+            if !one_file
+                && !is_folder(output)
+                && ends_with_ignore_case(output.as_os_str().as_encoded_bytes(), ".safetensors") =>
+        {
+            Err(usage(format!(
+                "-o names the file {}, but there are several inputs, or may be; name a folder",
+                output.display()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes one job of those for one input, and refuses outputs that would be in each other's way.
+fn settle(all: Vec<Job>, output: Option<&Path>) -> Result<Vec<Job>> {
+    let mut places = Places::default();
+    let mut jobs: Vec<Job> = Vec::with_capacity(all.len());
+    let mut inputs = HashMap::with_capacity(all.len());
+    for job in all {
+        // A file that is named itself and found in a named folder is one file.
+        match inputs.entry(places.of(&job.input)) {
+            Entry::Occupied(first) => {
+                let first: &mut Job = &mut jobs[*first.get()];
+                first.named |= job.named;
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(jobs.len());
+                jobs.push(job);
+            }
+        }
+    }
+    refuse_shared_outputs(&jobs, output, &mut places)?;
+    refuse_inputs_as_outputs(&jobs, &inputs, &mut places)?;
+    Ok(jobs)
+}
+
 /// Where a checkpoint goes; `max` is the size in bytes of the files that it is to be cut into.
-fn into_job(found: Found, output: Option<&Path>, one_file: bool, max: Option<u64>) -> Job {
+fn into_job(found: Found, output: Option<&Path>, one_file: bool, max: Option<u64>) -> Result<Job> {
     let to_file = output.filter(|output| one_file && !is_folder(output));
     let destination = match (&found.layout, to_file) {
-        (_, Some(file)) => to_shards(file.to_path_buf(), max),
+        (_, Some(file)) => to_shards(file.to_path_buf(), max)?,
         (Layout::Shards(index), None) => {
-            let beside = index.parent().unwrap_or(Path::new(""));
+            unicode_name(index)?;
             let folder = match output {
-                None => beside.to_path_buf(),
-                Some(folder) if found.is_named => folder.to_path_buf(),
-                Some(folder) => match found.path.is_dir() {
-                    true => folder.join(&found.below),
-                    false => folder.join(found.below.parent().unwrap_or(Path::new(""))),
-                },
+                None => index.parent().unwrap_or(Path::new("")).to_path_buf(),
+                Some(folder) if found.path.is_dir() => folder.join(&found.below),
+                Some(folder) => folder.join(found.below.parent().unwrap_or(Path::new(""))),
             };
             Destination::Shards {
                 folder,
@@ -129,40 +174,53 @@ fn into_job(found: Found, output: Option<&Path>, one_file: bool, max: Option<u64
                 None => found.beside(name.file_name().unwrap_or(OsStr::new("model"))),
                 Some(folder) => folder.join(name),
             };
-            to_shards(file, max)
+            to_shards(file, max)?
         }
     };
     let input = match found.layout {
         Layout::Shards(index) => index,
         _ => found.path,
     };
-    Job {
+    Ok(Job {
         input,
         output: destination,
-    }
+        named: found.is_named,
+    })
 }
 
 /// The file, or files that are named after it when it is to be cut.
-fn to_shards(file: PathBuf, max: Option<u64>) -> Destination {
+fn to_shards(file: PathBuf, max: Option<u64>) -> Result<Destination> {
     let Some(max) = max else {
-        return Destination::File(file);
+        return Ok(Destination::File(file));
     };
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let stem = match name.strip_suffix(".safetensors").unwrap_or(&name) {
+    let name = unicode_name(&file)?;
+    let stem = match name.strip_suffix(".safetensors").unwrap_or(name) {
         // As with an index: what programs look for.
         "pytorch_model" => "model",
         stem => stem,
     };
-    Destination::Shards {
+    Ok(Destination::Shards {
         names: ShardNames::of_stem(stem),
         cut: Cut::MaxBytes(max),
         folder: file.parent().unwrap_or(Path::new("")).to_path_buf(),
-    }
+    })
+}
+
+/// The name of a file that shards are to be called after.
+fn unicode_name(path: &Path) -> Result<&str> {
+    path.file_name().unwrap_or_default().to_str().ok_or_else(|| {
+        usage(format!(
+            "the name of {} is not valid UTF-8, and an index of shards could not name them after it; choose another \
+             name with -o",
+            path.display()
+        ))
+    })
 }
 
 /// Whether `-o` names a folder: it is one, or ends like one.
 fn is_folder(path: &Path) -> bool {
-    path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/")
+    let last = path.as_os_str().as_encoded_bytes().last();
+    path.is_dir() || last.is_some_and(|byte| std::path::is_separator(char::from(*byte)))
 }
 
 /// The path with its last known suffix replaced; another suffix stays in front of the new one.
@@ -180,54 +238,8 @@ fn output_name(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Refuses outputs that are `inputs` of other jobs, or may be numbered files of other outputs.
-fn refuse_inputs_as_outputs(jobs: &[Job], inputs: &HashSet<PathBuf>) -> Result<()> {
-    let mut sharded: HashMap<PathBuf, Vec<&ShardNames>> = HashMap::new();
-    for job in jobs {
-        if let Destination::Shards { folder, names, .. } = &job.output {
-            let folder = same_place(&folder.join("x"));
-            sharded.entry(folder).or_default().push(names);
-        }
-    }
-    let refused = |output: &Path, why: &str| {
-        let why = format!("{} {why}; choose another folder with -o", output.display());
-        Err(Error::new(ErrorKind::Usage, why))
-    };
-    for job in jobs {
-        for output in [Some(job.output.last_file()), job.output.single_file()]
-            .into_iter()
-            .flatten()
-        {
-            let place = same_place(&output);
-            if inputs.contains(&place) && place != same_place(&job.input) {
-                return refused(&output, "would be written, but is an input too");
-            }
-            let beside = sharded.get(&place.with_file_name("x"));
-            let name = output.file_name().unwrap_or_default().to_string_lossy();
-            if beside.into_iter().flatten().any(|names| names.owns(&name)) {
-                return refused(&output, "would be written twice, by two inputs");
-            }
-        }
-    }
-    Ok(())
-}
-
-fn refuse_shared_outputs(jobs: &[Job]) -> Result<()> {
-    let mut by_output = HashMap::new();
-    for job in jobs {
-        if let Some(first) = by_output.insert(same_place(&job.output.last_file()), &job.input) {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!(
-                    "{} and {} would both be written to {}; convert one of them with -o",
-                    first.display(),
-                    job.input.display(),
-                    job.output.last_file().display()
-                ),
-            ));
-        }
-    }
-    Ok(())
+fn usage(message: String) -> Error {
+    Error::new(ErrorKind::Usage, message)
 }
 
 #[cfg(test)]

@@ -4,11 +4,14 @@ mod args;
 mod bars;
 mod batch;
 mod board;
+mod clash;
 mod dry_run;
 mod find;
+mod glob;
 mod inspect;
 mod job;
 mod json;
+mod list;
 mod options;
 mod progress;
 mod report;
@@ -16,6 +19,7 @@ mod signals;
 mod stdout;
 mod tree;
 mod verify;
+mod walk;
 
 use clap::{CommandFactory, FromArgMatches};
 

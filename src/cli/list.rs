@@ -1,0 +1,107 @@
+//! `--from-file`: inputs that a file lists.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ckpt2st::{Error, ErrorKind, Result};
+
+/// The longest list that is read, in bytes: about a million paths.
+const MAX_LIST: u64 = 128 << 20;
+
+/// The paths in a list, which is standard input where it is called `-`: each ends in a NUL where the list holds one,
+/// else on its line.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for a list that cannot be read, is too long, or names nothing.
+pub fn read(list: &Path) -> Result<Vec<PathBuf>> {
+    let refused = |why: String| {
+        let name = match is_stdin(list) {
+            true => "standard input".into(),
+            false => list.to_string_lossy(),
+        };
+        Error::new(ErrorKind::Usage, format!("--from-file: {name} {why}"))
+    };
+    let bytes = content(list).map_err(|e| refused(format!("cannot be read: {e}")))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_LIST {
+        return Err(refused(format!(
+            "is longer than {} MiB, and no more is read of a list; split it",
+            MAX_LIST >> 20
+        )));
+    }
+    let mut paths = Vec::new();
+    for entry in entries(&bytes) {
+        let Some(path) = path(entry) else {
+            let entry = String::from_utf8_lossy(entry);
+            return Err(refused(format!(
+                "holds the path {entry:?}, which is not valid UTF-8; save it as UTF-8"
+            )));
+        };
+        paths.push(path);
+    }
+    if paths.is_empty() {
+        return Err(refused("lists no inputs".to_owned()));
+    }
+    Ok(paths)
+}
+
+fn is_stdin(list: &Path) -> bool {
+    list == Path::new("-")
+}
+
+/// The content, as far as it takes to tell that it is too long.
+fn content(list: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match is_stdin(list) {
+        true => io::stdin()
+            .lock()
+            .take(MAX_LIST + 1)
+            .read_to_end(&mut bytes),
+        false => File::open(list)?.take(MAX_LIST + 1).read_to_end(&mut bytes),
+    }?;
+    Ok(bytes)
+}
+
+fn entries(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    // Some editors put a byte order mark in front.
+    let list = list.strip_prefix(b"\xef\xbb\xbf").unwrap_or(list);
+    let end = match list.contains(&0) {
+        true => 0,
+        false => b'\n',
+    };
+    list.split(move |byte| *byte == end)
+        .map(move |entry| match end {
+            0 => entry,
+            _ => entry.strip_suffix(b"\r").unwrap_or(entry),
+        })
+        .filter(|entry| !entry.is_empty())
+}
+
+#[cfg(unix)]
+fn path(entry: &[u8]) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(entry)))
+}
+
+#[cfg(not(unix))]
+fn path(entry: &[u8]) -> Option<PathBuf> {
+    std::str::from_utf8(entry).ok().map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_end_in_nul_where_there_is_one_and_on_their_line_otherwise() {
+        for (list, expected) in [
+            (&b"a\nb c\r\n\n\r\nd"[..], &[&b"a"[..], b"b c", b"d"][..]),
+            (b"a\nb\0c\r\0\0", &[b"a\nb", b"c\r"]),
+            (b"\xef\xbb\xbfa\n\xff\n", &[b"a", b"\xff"]),
+            (b" a \n", &[b" a "]),
+            (b"\n\r\n", &[]),
+        ] {
+            assert_eq!(entries(list).collect::<Vec<_>>(), expected);
+        }
+    }
+}
