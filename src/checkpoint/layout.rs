@@ -112,7 +112,7 @@ fn of_file(path: &Path) -> Result<Layout> {
 fn of_folder(path: &Path) -> Result<Option<Layout>> {
     let failed = |e: io::Error| Error::io("cannot read the folder", e);
     let mut found = Vec::new();
-    let mut has_chunks = false;
+    let mut entries = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let Ok(name) = entry.file_name().into_string() else {
@@ -123,9 +123,9 @@ fn of_folder(path: &Path) -> Result<Option<Layout>> {
         } else if is_metadata(&name) {
             found.push(Layout::Distributed(entry.path()));
         }
-        has_chunks |= name.ends_with(".distcp");
+        entries.push(name);
     }
-    if has_chunks && found.is_empty() {
+    if found.is_empty() && entries.iter().any(|name| name.ends_with(".distcp")) {
         return Err(Error::corrupt(
             "the folder holds chunks of a distributed checkpoint, but no .metadata that says what they are; \
              get the whole checkpoint",
@@ -133,7 +133,7 @@ fn of_folder(path: &Path) -> Result<Option<Layout>> {
     }
     // Where whole weights lie beside the states of the training, they are what is meant.
     if found.is_empty()
-        && let Some(states) = zero::find(path)?
+        && let Some(states) = zero::find(path, &entries)?
     {
         found.push(Layout::DeepSpeed(states));
     }

@@ -19,19 +19,24 @@ use crate::torch::{self, Key, Leaf, Reader, Tensor, TensorInfo};
 const MODEL: &str = "_model_states.pt";
 const OPTIMIZER: &str = "_optim_states.pt";
 
-/// The folder of states that `folder` is, or that the file `latest` in it names.
-pub fn find(folder: &Path) -> Result<Option<PathBuf>> {
-    let failed = |e: io::Error| Error::io("cannot read the folder", e);
-    if !names(folder, OPTIMIZER).map_err(failed)?.is_empty() {
+/// The folder of states that `folder` is, or that the file `latest` in it names; `entries` are the names in it.
+pub fn find(folder: &Path, entries: &[String]) -> Result<Option<PathBuf>> {
+    // A walk asks this of every folder: what is not listed is not looked for.
+    let holds = |name: &str| entries.iter().any(|entry| entry == name);
+    let holds_any = |end: &str| entries.iter().any(|entry| entry.ends_with(end));
+    if holds_any(OPTIMIZER) {
         return Ok(Some(folder.to_path_buf()));
     }
-    if folder.join("zero").is_dir() && !names(folder, MODEL).map_err(failed)?.is_empty()
-        || folder.join("latest_universal").is_file()
+    if holds_any(MODEL) && folder.join("zero").is_dir()
+        || holds("latest_universal") && folder.join("latest_universal").is_file()
     {
         return Err(Error::unsupported(
             "this is a universal checkpoint of DeepSpeed, which is not read; convert the states that it was \
              made from",
         ));
+    }
+    if !holds("latest") {
+        return Ok(None);
     }
     let latest = folder.join("latest");
     let is_short = fs::metadata(&latest).is_ok_and(|found| found.is_file() && found.len() < 256);
