@@ -244,7 +244,9 @@ fn usage(message: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::Cli;
     use super::*;
+    use clap::Parser;
 
     #[test]
     fn the_last_known_suffix_is_replaced() {
@@ -259,5 +261,19 @@ mod tests {
         ] {
             assert_eq!(output_name(Path::new(input)), Path::new(output));
         }
+    }
+
+    #[test]
+    fn a_file_that_is_found_and_named_counts_as_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.pt", "b.pt"] {
+            std::fs::write(folder.path().join(name), "any").unwrap();
+        }
+        let named = folder.path().join("b.pt");
+        let args = [Path::new("ckpt2st"), folder.path(), &named];
+        let cli = Cli::parse_from(args);
+        let run = Run::new(&cli.convert, &[]).unwrap();
+        let jobs: Vec<bool> = run.jobs.iter().map(|job| job.named).collect();
+        assert_eq!(jobs, [false, true]);
     }
 }

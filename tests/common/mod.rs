@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod manifest;
 pub mod stored;
+pub mod tree;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
