@@ -6,6 +6,7 @@ use std::fs;
 #[cfg(unix)]
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, os::unix::fs::symlink, path::PathBuf};
 
+use ckpt2st::same_place;
 use common::tree::{converts, fails, outputs, put, put_folder, stderr, taken, tree, with_list};
 #[cfg(unix)]
 use common::{ckpt2st, fixtures};
@@ -239,11 +240,19 @@ fn a_shard_of_one_output_is_no_output_of_another_input() {
 }
 
 #[test]
-fn outputs_in_folders_that_are_not_there_yet_are_compared_as_well() {
-    let folder = tree(&["a.pt", "in/a.ckpt"]);
+fn a_place_that_is_not_there_yet_is_the_same_for_all_spellings() {
+    let folder = tree(&["x/a.pt"]);
     let folder = folder.path();
-    let args = ["a.pt", "in", "--overwrite", "-o", "new/../deep/out"];
-    fails(folder, &args, 2, &["would both be written"]);
+    let place = same_place(&folder.join("x/new/deep/b.pt"));
+    assert!(place.starts_with(folder.canonicalize().unwrap()));
+    #[cfg(unix)]
+    symlink("x", folder.join("y")).unwrap();
+    #[cfg(unix)]
+    assert_eq!(same_place(&folder.join("y/new/deep/b.pt")), place);
+    for spelling in ["x/../x/new/deep/b.pt", "./x//new/other/../deep/b.pt"] {
+        assert_eq!(same_place(&folder.join(spelling)), place, "{spelling}");
+    }
+    assert_ne!(same_place(&folder.join("x/new/b.pt")), place);
 }
 
 /// A folder with two checkpoints whose names differ in bytes that are not valid UTF-8; none where the file
