@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::checkpoint::{Checkpoint, Layout};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::options::ConvertOptions;
 use crate::plan::{Cut, Plan, PlannedFile, ShardNames};
@@ -86,23 +86,12 @@ impl Destination {
         }
     }
 
-    /// The file that stands for the output, if it is there already: with every shard that an index names.
-    pub fn finished(&self) -> Option<PathBuf> {
-        let exists = |path: &PathBuf| path.symlink_metadata().is_ok();
-        let last = self.last_file();
-        match self {
-            Destination::File(_) => Some(last).filter(exists),
-            Destination::Shards { .. } if Layout::is_whole(&last) => Some(last),
-            Destination::Shards { .. } => self.single_file().filter(exists),
-        }
-    }
-
     /// Refuses what cannot be written. [`convert`](crate::convert) does so first of all; a caller with many files
     /// can do it for all of them before any work.
     ///
     /// # Errors
-    /// [`Usage`](crate::ErrorKind::Usage) for a file that exists (unless `overwrite` is set), is no regular file, or
-    /// is `input`; [`Io`](crate::ErrorKind::Io) when it cannot be looked at.
+    /// [`Exists`](crate::ErrorKind::Exists) unless `overwrite` is set; [`Usage`](crate::ErrorKind::Usage) for what is
+    /// no regular file, or is `input`; [`Io`](crate::ErrorKind::Io) when it cannot be looked at.
     pub fn check(&self, input: &Path, overwrite: bool) -> Result<()> {
         check_output(input, &self.last_file(), overwrite)?;
         match self.single_file() {
@@ -135,7 +124,7 @@ impl Destination {
     }
 
     /// The nearest folder around the output that exists.
-    pub(crate) fn existing_folder(&self) -> Option<PathBuf> {
+    pub fn existing_folder(&self) -> Option<PathBuf> {
         let file = self.last_file();
         let folders = file.ancestors().skip(1);
         folders

@@ -35,10 +35,17 @@ pub enum ErrorKind {
     /// The request cannot be carried out as asked: an option, a path, an existing target.
     /// The caller changes the request.
     Usage,
+    /// There is a file already where the output would go. The caller keeps it, or asks to replace it.
+    Exists,
+    /// Another run is writing the same output. The caller leaves it to that run.
+    Busy,
     /// The operating system refused to read or write. The user looks at the disk or the permissions.
     Io,
     /// The input is not a PyTorch checkpoint at all.
     NotACheckpoint,
+    /// The input is sound, but holds no weights: no tensors at all, or only training state.
+    /// The user chooses another file, or another part of this one.
+    NoWeights,
     /// The input is a checkpoint, but it is truncated, corrupt or contradicts itself.
     /// The user gets the file again from its source.
     Corrupt,
@@ -52,6 +59,8 @@ pub enum ErrorKind {
     Dangerous,
     /// The caller's [`Progress`](crate::Progress) asked to stop.
     Cancelled,
+    /// A fault in this program, which its authors want to hear of.
+    Internal,
 }
 
 impl Error {
@@ -105,7 +114,7 @@ impl Error {
     }
 
     /// The same error, told of the file `path`, unless it already names one.
-    pub(crate) fn in_file(mut self, path: &Path) -> Error {
+    pub fn in_file(mut self, path: &Path) -> Error {
         self.inner.path.get_or_insert_with(|| path.to_path_buf());
         self
     }

@@ -48,6 +48,7 @@ mod convert;
 mod destination;
 mod dtype;
 mod error;
+mod existing;
 mod inspect;
 mod limits;
 mod options;
@@ -56,15 +57,18 @@ mod plan;
 mod progress;
 mod read_at;
 mod saved;
+mod summary;
+mod threads;
 mod torch;
 mod verify;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Entry, Layout, LeftOut, OpenOptions, Root, Twin};
-pub use convert::{Preview, PreviewTensor, Summary, WrittenFile, convert, preview};
+pub use convert::{convert, preview};
 pub use destination::{Destination, same_place};
 pub use dtype::{ByteOrder, Dtype};
 pub use error::{Error, ErrorKind, Result};
+pub use existing::Existing;
 pub use inspect::{InspectedTensor, Inspection, Total, inspect};
 pub use limits::Limits;
 pub use options::ConvertOptions;
@@ -74,9 +78,11 @@ pub use plan::{
 };
 pub use progress::{Phase, Progress};
 pub use read_at::{FileSource, ReadAt, SubRange};
+pub use summary::{Preview, PreviewTensor, Summary, WrittenFile};
+pub use threads::Threads;
 pub use torch::{
     Assembled, Finding, GlobalUse, Leaf, Part, Place, Refusal, Storage, StorageId, Tensor,
     TensorInfo, Verdict,
 };
 pub use verify::{Difference, DifferenceKind, Verification, verify};
-pub use writer::{CastReport, CastStats};
+pub use writer::{CastReport, CastStats, remove_leftovers};

@@ -1,11 +1,13 @@
 //! [`ConvertOptions`]: how a checkpoint is converted.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, OpenOptions};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::PlanOptions;
 use crate::progress::Progress;
+use crate::threads::{Threads, Turn};
 
 /// How a checkpoint is converted.
 #[derive(Debug, Clone)]
@@ -23,8 +25,8 @@ pub struct ConvertOptions {
     pub verify: bool,
     /// Wait until the output survives a power failure. Default: true.
     pub sync: bool,
-    /// Worker threads. Default: as many as the machine runs at once.
-    pub threads: usize,
+    /// Worker threads, which clones of these options share. Default: as many as the machine runs at once.
+    pub threads: Threads,
 }
 
 impl Default for ConvertOptions {
@@ -36,7 +38,7 @@ impl Default for ConvertOptions {
             sidecar: None,
             verify: false,
             sync: true,
-            threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            threads: Threads::default(),
         }
     }
 }
@@ -51,4 +53,24 @@ impl ConvertOptions {
         open.config |= self.plan.metadata.config || self.sidecar.is_some();
         Checkpoint::open_with(input, &open, progress)
     }
+
+    /// Waits until the calling thread may work on `input`.
+    pub(crate) fn turn(&self, input: &Path, progress: &dyn Progress) -> Result<Turn> {
+        let bytes = match fs::metadata(input) {
+            // An index names what is large, and so does the metadata of a folder.
+            Ok(found) if found.is_dir() || is_index(input) => u64::MAX,
+            Ok(found) => found.len(),
+            Err(_) => 0,
+        };
+        let turn = self.threads.turn(bytes);
+        match progress.cancelled() {
+            true => Err(Error::cancelled()),
+            false => Ok(turn),
+        }
+    }
+}
+
+fn is_index(input: &Path) -> bool {
+    let name = input.as_os_str().as_encoded_bytes();
+    name.ends_with(b".json") || name.ends_with(b".metadata")
 }

@@ -30,6 +30,8 @@ pub trait Progress: Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
+    /// The checkpoint is opened: the first phase, once a conversion has waited for its turn.
+    Reading,
     /// What cannot be read in place is unpacked into a temporary file.
     Unpacking,
     /// The output is written.

@@ -65,6 +65,7 @@ pub fn verify(
         Some(Layout::Shards(index)) => index,
         _ => source.to_path_buf(),
     };
+    let _turn = options.turn(&source, progress)?;
     let checkpoint = options.open(&source, progress)?;
     let mut options = options.clone();
     // Every name is looked for: under its own, or as the alias that the output records.
@@ -80,7 +81,7 @@ pub fn verify(
                 plan: &plan,
                 scratch: &scratch.unwrap_or_else(std::env::temp_dir),
                 on_overflow: options.plan.on_overflow,
-                threads: options.threads,
+                threads: &options.threads,
                 progress,
             },
             &saved,
@@ -145,7 +146,7 @@ pub(crate) fn verify_target(
             plan,
             scratch: target.folder(),
             on_overflow: options.plan.on_overflow,
-            threads: options.threads,
+            threads: &options.threads,
             progress,
         },
         &saved,
@@ -176,13 +177,13 @@ mod tests {
         let plan = Plan::new(&checkpoint, &options.plan).unwrap().file;
         let output = Output::new(&plan).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let target = Target::create(&folder.path().join("out.safetensors")).unwrap();
+        let target = Target::create(&folder.path().join("out.safetensors"), false).unwrap();
         write(
             &checkpoint,
             &output,
             &target,
             options.plan.on_overflow,
-            1,
+            &options.threads,
             &(),
         )
         .unwrap();

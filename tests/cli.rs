@@ -140,13 +140,17 @@ fn an_existing_target_stays_unless_overwrite_is_given() {
     fails(ckpt2st().arg(&model), 1, "--overwrite");
     assert_eq!(fs::read(&target).unwrap(), b"old");
 
+    // What is complete is kept whatever it holds.
+    let other = fs::read(fixtures().join("tied.safetensors")).unwrap();
+    fs::write(&target, &other).unwrap();
     let skipped = ckpt2st()
         .arg(&model)
         .arg("--skip-existing")
         .output()
         .unwrap();
     assert!(skipped.status.success());
-    assert_eq!(fs::read(&target).unwrap(), b"old");
+    assert!(stderr(&skipped).contains("skipped"), "{}", stderr(&skipped));
+    assert_eq!(fs::read(&target).unwrap(), other);
 
     assert!(
         ckpt2st()

@@ -3,10 +3,13 @@
 mod common;
 
 use std::fs;
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ckpt2st::{ConvertOptions, Destination, Error, ErrorKind, FloatType, Progress, Root, convert};
+use ckpt2st::{
+    ConvertOptions, Destination, Error, ErrorKind, FloatType, Progress, Root, Threads, convert,
+};
 use common::checkpoint::{Tensor, archive};
 use safetensors::SafeTensors;
 use zip::CompressionMethod;
@@ -106,7 +109,7 @@ fn views_larger_than_a_block_are_gathered_element_for_element() {
     );
     for threads in [1, 3] {
         let mut options = options();
-        options.threads = threads;
+        options.threads = Threads::new(NonZero::new(threads).unwrap());
         let output = run(&input, &options).unwrap();
         let output = SafeTensors::deserialize(&output).unwrap();
         for tensor in &tensors {

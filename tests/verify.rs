@@ -5,11 +5,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use ckpt2st::{
-    ConvertOptions, Destination, DifferenceKind, Ema, ErrorKind, FloatType, Root, Verification,
-    convert, verify,
+    ConvertOptions, Destination, DifferenceKind, Ema, ErrorKind, FloatType, Root, Threads,
+    Verification, convert, verify,
 };
 use common::checkpoint::{Tensor, archive};
 use common::fixtures;
@@ -274,7 +275,7 @@ fn a_difference_is_the_same_whatever_the_number_of_threads() {
     .unwrap();
     for threads in [1, 2, 16] {
         let mut options = ConvertOptions::default();
-        options.threads = threads;
+        options.threads = Threads::new(NonZero::new(threads).unwrap());
         let found = verify(&source, &path, &options, &()).unwrap();
         let DifferenceKind::Values {
             index, differing, ..

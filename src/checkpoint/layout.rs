@@ -41,16 +41,41 @@ impl Layout {
         look().map_err(|error| error.in_file(path))
     }
 
-    /// Whether `index` is an index of shards, and every one that it names lies beside it.
-    pub fn is_whole(index: &Path) -> bool {
-        let found = FileSource::open(index).and_then(|source| read_index(&source));
-        let folder = index.parent().unwrap_or(Path::new(""));
-        match found {
-            Ok(Some(found)) => found
-                .files()
-                .into_iter()
-                .all(|file| folder.join(file).is_file()),
-            _ => false,
+    /// The files of the checkpoint at `path`, whose layout this is.
+    ///
+    /// # Errors
+    /// I/O errors, and those of a broken index.
+    pub fn files(&self, path: &Path) -> Result<Vec<PathBuf>> {
+        let in_folder = |folder: &Path, end: &str| {
+            let failed = |e: io::Error| Error::io("cannot read the folder", e).in_file(folder);
+            let mut files = Vec::new();
+            for entry in fs::read_dir(folder).map_err(failed)? {
+                let file = entry.map_err(failed)?.path();
+                if file
+                    .as_os_str()
+                    .as_encoded_bytes()
+                    .ends_with(end.as_bytes())
+                {
+                    files.push(file);
+                }
+            }
+            Ok(files)
+        };
+        let folder = self.folder().unwrap_or(Path::new("."));
+        match self {
+            Layout::File => Ok(vec![path.to_path_buf()]),
+            Layout::Shards(index) => {
+                let found = read_index(&FileSource::open(index)?)?;
+                let shards = found.iter().flat_map(Index::files);
+                let shards = shards.map(|shard| folder.join(shard));
+                Ok(shards.chain([index.clone()]).collect())
+            }
+            Layout::Distributed(metadata) => {
+                let mut files = in_folder(folder, ".distcp")?;
+                files.push(metadata.clone());
+                Ok(files)
+            }
+            Layout::DeepSpeed(_) => in_folder(folder, "_states.pt"),
         }
     }
 

@@ -16,9 +16,9 @@ use super::tree::Tree;
 use super::zero;
 use crate::container::{Guard, Record};
 use crate::dtype::ByteOrder;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
-use crate::progress::Progress;
+use crate::progress::{Phase, Progress};
 use crate::read_at::ReadAt;
 use crate::torch::{Finding, GlobalUse, Storage, StorageId, TensorInfo};
 
@@ -94,7 +94,8 @@ impl Checkpoint {
     /// [`Corrupt`](crate::ErrorKind::Corrupt), [`Limit`](crate::ErrorKind::Limit), or
     /// [`Unsupported`](crate::ErrorKind::Unsupported) by what the file holds;
     /// [`Dangerous`](crate::ErrorKind::Dangerous) for a pickle that would run code, unless allowed;
-    /// [`Usage`](crate::ErrorKind::Usage) when the chosen root does not exist or holds no tensors.
+    /// [`NoWeights`](crate::ErrorKind::NoWeights) when nothing of it is to be converted;
+    /// [`Usage`](crate::ErrorKind::Usage) when the chosen root does not exist.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
         Checkpoint::open_with(path, options, &())
     }
@@ -108,6 +109,7 @@ impl Checkpoint {
         options: &OpenOptions,
         progress: &dyn Progress,
     ) -> Result<Checkpoint> {
+        progress.phase(Phase::Reading);
         Checkpoint::survey(path, options, progress)
             .and_then(Checkpoint::with_tensors)
             .map_err(|error| error.in_file(path))
@@ -230,13 +232,14 @@ impl Checkpoint {
             .filter(|part| part.tensors > 0)
             .map(|part| part.key.as_str())
             .collect();
-        Err(Error::usage(match with_tensors.as_slice() {
+        let what = match with_tensors.as_slice() {
             [] => "the file holds no tensors".to_owned(),
             keys => format!(
                 "all tensors are training state ({}); choose one with --root, or use --all",
                 keys.join(", ")
             ),
-        }))
+        };
+        Err(Error::new(ErrorKind::NoWeights, what))
     }
 
     /// The byte order of a storage's elements.

@@ -102,9 +102,18 @@ pub struct ConvertArgs {
     #[arg(long, conflicts_with = "skip_existing")]
     pub overwrite: bool,
 
-    /// Pass over inputs whose output exists, e.g. -r checkpoints/ --skip-existing
+    /// Go on where an earlier run ended: pass over inputs whose output is complete and no older, and make others
+    /// again, e.g. -r checkpoints/ --skip-existing
     #[arg(long)]
     pub skip_existing: bool,
+
+    /// Begin no further input after the first failure, e.g. -r checkpoints/ --fail-fast
+    #[arg(long)]
+    pub fail_fast: bool,
+
+    /// Write a JSON object for each input into a file as soon as it is done (docs/json.md), e.g. --report done.jsonl
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub report: Option<PathBuf>,
 
     /// Cut the output into files of at most this size and write an index, by Hugging Face's rules, e.g. 5GB or 500MiB
     #[arg(long, value_name = "SIZE")]
@@ -138,7 +147,7 @@ pub struct ConvertArgs {
     pub no_sync: bool,
 
     #[command(flatten)]
-    pub report: ReportArgs,
+    pub telling: ReportArgs,
 
     /// Print errors only, e.g. -r checkpoints/ -q
     #[arg(short, long, conflicts_with = "verbose")]

@@ -92,7 +92,8 @@ pub fn plain(view: &View) -> Option<String> {
 /// What a file is at, where that is not writing.
 fn doing(phase: Option<Phase>) -> Option<&'static str> {
     match phase {
-        None => Some("reading"),
+        None => Some("waiting"),
+        Some(Phase::Reading) => Some("reading"),
         Some(Phase::Unpacking) => Some("unpacking"),
         Some(Phase::Hashing) => Some("hashing"),
         Some(Phase::Verifying) => Some("verifying"),
@@ -243,7 +244,10 @@ mod tests {
                 "a.ckpt: 1.00 GiB of 4.00 GiB, 1.00 GiB/s, about 3 seconds left",
             ),
             (of_one(syncing()), "a.ckpt: flushing to the disk"),
-            (of_one(row("a.ckpt", None, 0, 0)), "a.ckpt: reading"),
+            (
+                of_one(row("a.ckpt", Some(Phase::Reading), 0, 0)),
+                "a.ckpt: reading",
+            ),
             (
                 of_one(row("a.ckpt", Some(Phase::Hashing), GIB, GIB)),
                 "a.ckpt: hashing, 1.00 GiB of 1.00 GiB, 1.00 GiB/s",
@@ -259,7 +263,12 @@ mod tests {
         let view = of_several(vec![
             row("a/model.ckpt", Some(Phase::Writing), GIB, 2 * GIB),
             row("b/model.ckpt", Some(Phase::Syncing), 0, 0),
-            row("long/name-of-a-model-00001-of-00010.bin", None, 0, 0),
+            row(
+                "long/name-of-a-model-00001-of-00010.bin",
+                Some(Phase::Reading),
+                0,
+                0,
+            ),
         ]);
         let at = |columns| frame(&view, columns, 24).unwrap();
         assert_eq!(
@@ -299,7 +308,7 @@ mod tests {
 
     #[test]
     fn low_terminals_keep_the_overall_bar() {
-        let rows = (0..10).map(|n| row(&format!("{n}.ckpt"), None, 0, 0));
+        let rows = (0..10).map(|n| row(&format!("{n}.ckpt"), Some(Phase::Reading), 0, 0));
         let frame = frame(&of_several(rows.collect()), 80, 5).unwrap();
         assert_eq!(frame.lines().count(), 4);
         assert!(frame.lines().last().unwrap().starts_with("120/1000 files"));
@@ -307,7 +316,7 @@ mod tests {
 
     #[test]
     fn short_files_have_no_line() {
-        let mut short = row("a.ckpt", None, 0, 0);
+        let mut short = row("a.ckpt", Some(Phase::Reading), 0, 0);
         short.age = Duration::from_millis(20);
         assert_eq!(frame(&of_one(short), 80, 24), None);
     }

@@ -78,7 +78,7 @@ impl Board {
     pub fn begin(&self, input: &Path, bytes: u64) -> FileBar<'_> {
         let now = Instant::now();
         let mut totals = lock(&self.shared.totals);
-        let work = Work::new(label(input, totals.is_single()), bytes, now);
+        let work = Work::new(label(input, totals.is_single()), bytes);
         let work = Arc::new(work);
         totals.begin(Arc::clone(&work), now);
         FileBar { board: self, work }
@@ -185,6 +185,13 @@ pub struct FileBar<'b> {
     work: Arc<Work>,
 }
 
+impl FileBar<'_> {
+    /// For how long it has been worked on.
+    pub fn elapsed(&self) -> Duration {
+        self.work.age(Instant::now()).unwrap_or_default()
+    }
+}
+
 impl Drop for FileBar<'_> {
     fn drop(&mut self) {
         lock(&self.board.shared.totals).end(&self.work, Instant::now());
@@ -193,7 +200,7 @@ impl Drop for FileBar<'_> {
 
 impl Progress for FileBar<'_> {
     fn phase(&self, phase: Phase) {
-        self.work.phase(phase);
+        self.work.phase(phase, Instant::now());
     }
 
     fn start(&self, bytes: u64) {

@@ -4,15 +4,15 @@ use ckpt2st::{Preview, PreviewTensor, Why};
 use indicatif::HumanBytes;
 
 use super::job::Job;
-use super::{report, stdout};
+use super::report;
 
 /// Longer names stand out of their column: one of them must not make all lines long.
 const WIDEST: usize = 90;
 /// The columns behind the name.
 const COLUMNS: usize = 4;
 
-/// Prints the plan.
-pub fn print(job: &Job, preview: &Preview, verbose: bool) {
+/// The plan.
+pub fn lines(job: &Job, preview: &Preview, verbose: bool) -> Vec<String> {
     let summary = &preview.summary;
     let mut lines = vec![report::title(job, summary)];
     lines.extend(report::about(summary, verbose));
@@ -36,7 +36,7 @@ pub fn print(job: &Job, preview: &Preview, verbose: bool) {
         lines.push(format!("would write the config to {}", sidecar.display()));
     }
     lines.push(format!("would write {}", report::volume(summary)));
-    stdout::lines(&lines);
+    lines
 }
 
 /// A row for each tensor, and a heading for each of several files.

@@ -10,7 +10,7 @@ use ckpt2st::{ConvertOptions, Cut, Destination, Error, ErrorKind, Layout, Result
 use super::args::ConvertArgs;
 use super::clash::{Places, refuse_inputs_as_outputs, refuse_shared_outputs};
 use super::find::{Finds, Found, Origin, SUFFIXES, ends_with_ignore_case};
-use super::{list, options, progress};
+use super::{list, options, signals};
 
 /// One checkpoint and its output.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +31,10 @@ pub struct Run {
     pub notes: Vec<String>,
     pub options: ConvertOptions,
     pub skip_existing: bool,
+    /// Begin nothing more after a failure.
+    pub fail_fast: bool,
+    /// A file for a record of each input.
+    pub report: Option<PathBuf>,
     /// Show the plans only.
     pub dry_run: bool,
     /// Tell results as JSON on stdout.
@@ -81,8 +85,10 @@ impl Run {
             notes,
             options,
             skip_existing: args.skip_existing,
+            fail_fast: args.fail_fast,
+            report: args.report.clone(),
             dry_run: args.dry_run,
-            json: args.report.json,
+            json: args.telling.json,
             quiet: args.quiet,
             verbose: args.verbose,
         })
@@ -103,7 +109,7 @@ fn find(args: &ConvertArgs) -> Result<Finds> {
             finds.find(&input, Origin::List)?;
         }
     }
-    if progress::is_interrupted() {
+    if signals::is_interrupted() {
         finds.found.clear();
         finds.failed = vec![Error::new(ErrorKind::Cancelled, "interrupted")];
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::args::VerifyArgs;
 use super::job::Job;
+use super::outcome::{Outcome, Reason, Skipped};
 use super::stdout;
 
 /// What became of one input.
@@ -16,6 +17,8 @@ use super::stdout;
 pub struct Record<'r> {
     input: Option<Cow<'r, str>>,
     status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
     output: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<f64>,
@@ -34,7 +37,16 @@ struct Failure {
 }
 
 impl<'r> Record<'r> {
-    pub fn converted(job: &'r Job, summary: &'r Summary, time: Duration) -> Record<'r> {
+    pub fn of(job: &'r Job, outcome: &'r Outcome) -> Record<'r> {
+        match outcome {
+            Outcome::Converted(summary, time) => Record::converted(job, summary, *time),
+            Outcome::Planned(preview) => Record::planned(job, preview),
+            Outcome::Skipped(skipped) => Record::skipped(job, skipped),
+            Outcome::Failed(error) => Record::failed(Some(&job.input), error),
+        }
+    }
+
+    fn converted(job: &'r Job, summary: &'r Summary, time: Duration) -> Record<'r> {
         Record {
             input: Some(job.input.to_string_lossy()),
             status: "converted",
@@ -45,7 +57,7 @@ impl<'r> Record<'r> {
         }
     }
 
-    pub fn planned(job: &'r Job, preview: &'r Preview) -> Record<'r> {
+    fn planned(job: &'r Job, preview: &'r Preview) -> Record<'r> {
         Record {
             input: Some(job.input.to_string_lossy()),
             status: "planned",
@@ -55,11 +67,12 @@ impl<'r> Record<'r> {
         }
     }
 
-    pub fn skipped(input: &'r Path, output: &Path) -> Record<'r> {
+    fn skipped(job: &'r Job, skipped: &Skipped) -> Record<'r> {
         Record {
-            input: Some(input.to_string_lossy()),
+            input: Some(job.input.to_string_lossy()),
             status: "skipped",
-            output: Some(text(output)),
+            reason: Some(skipped.reason),
+            output: (skipped.reason != Reason::NoWeights).then(|| text(&skipped.output)),
             ..Record::default()
         }
     }
@@ -122,10 +135,15 @@ impl<'r> Inspected<'r> {
 
 /// Prints a value as one line.
 pub fn print(value: &impl Serialize) {
-    if let Ok(mut line) = serde_json::to_vec(value) {
-        line.push(b'\n');
-        stdout::write(&line);
-    }
+    stdout::write(&line(value));
+}
+
+/// A value as one line.
+pub fn line(value: &impl Serialize) -> Vec<u8> {
+    // What is told here has only texts for keys, so it is always JSON.
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    line
 }
 
 /// Names that are no Unicode text are told as far as they are.

@@ -12,11 +12,17 @@ mod inspect;
 mod job;
 mod json;
 mod list;
+mod open_files;
 mod options;
+mod outcome;
 mod progress;
+mod records;
 mod report;
+mod results;
 mod signals;
+mod space;
 mod stdout;
+mod tally;
 mod tree;
 mod verify;
 mod walk;
@@ -41,25 +47,6 @@ pub mod exit {
     }
 }
 
-/// A distributed checkpoint has a file for each process that wrote it, a thousand and more, and a shell's usual
-/// limit is 1024 open files. A program may raise it as far as the system lets it.
-#[cfg(unix)]
-fn allow_many_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // Where that is refused, the files beyond the limit will be told of one by one.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            ..limit
-        },
-    );
-}
-
-#[cfg(not(unix))]
-fn allow_many_files() {}
-
 /// Runs the command line and returns the exit code.
 pub fn run() -> u8 {
     let parsed = args::Cli::command().try_get_matches().and_then(|matches| {
@@ -81,9 +68,9 @@ pub fn run() -> u8 {
         }
     };
     signals::catch();
-    allow_many_files();
+    open_files::allow_many();
     let done = match &cli.verb {
-        None => job::Run::new(&cli.convert, &typed).map(|run| batch::run(&run)),
+        None => job::Run::new(&cli.convert, &typed).and_then(|run| batch::run(&run)),
         Some(args::Verb::Inspect(args)) => Ok(inspect::run(args)),
         Some(args::Verb::Verify(args)) => verify::run(args, &typed),
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ckpt2st::{
     ConvertOptions, Ema, Error, ErrorKind, FloatType, MetadataOptions, OnOverflow, OpenOptions,
-    PlanOptions, Result, Root, Ties,
+    PlanOptions, Result, Root, Threads, Ties,
 };
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
@@ -27,12 +27,12 @@ pub fn convert(args: &ConvertArgs, typed: &[String]) -> Result<ConvertOptions> {
     options.overwrite = args.overwrite;
     options.verify = args.verify;
     options.sync = !args.no_sync;
-    options.threads = threads(&args.report, options.threads);
+    options.threads = threads(&args.telling);
     Ok(options)
 }
 
-pub fn threads(args: &ReportArgs, default: usize) -> usize {
-    args.threads.map_or(default, |threads| threads.get())
+pub fn threads(args: &ReportArgs) -> Threads {
+    args.threads.map_or_else(Threads::default, Threads::new)
 }
 
 pub fn root(args: &RootArgs) -> Root {

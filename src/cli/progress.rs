@@ -1,6 +1,6 @@
 //! How far a run is: the share of its bytes that is done, and how fast that went.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use ckpt2st::Phase;
@@ -22,14 +22,15 @@ pub struct Work {
     name: String,
     /// Its size as an input in bytes.
     bytes: u64,
-    begun: Instant,
+    /// When its turn had come.
+    begun: OnceLock<Instant>,
     pass: Mutex<Pass>,
 }
 
 /// What a file is at.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pass {
-    /// Before the first one the checkpoint is opened.
+    /// Before the first one it waits for its turn.
     phase: Option<Phase>,
     /// Bytes that the phase has done.
     done: u64,
@@ -40,16 +41,17 @@ struct Pass {
 }
 
 impl Work {
-    pub fn new(name: String, bytes: u64, now: Instant) -> Work {
+    pub fn new(name: String, bytes: u64) -> Work {
         Work {
             name,
             bytes,
-            begun: now,
+            begun: OnceLock::new(),
             pass: Mutex::default(),
         }
     }
 
-    pub fn phase(&self, phase: Phase) {
+    pub fn phase(&self, phase: Phase, now: Instant) {
+        self.begun.get_or_init(|| now);
         let mut pass = lock(&self.pass);
         *pass = Pass {
             converted: self.converted(&pass),
@@ -66,6 +68,12 @@ impl Work {
     pub fn advance(&self, bytes: u64) {
         let mut pass = lock(&self.pass);
         pass.done = pass.done.saturating_add(bytes);
+    }
+
+    /// For how long it has been worked on, once it is.
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        let begun = *self.begun.get()?;
+        Some(now.saturating_duration_since(begun))
     }
 
     /// How many bytes of the input are converted. Only writing counts: whether passes follow is not known before
@@ -151,12 +159,15 @@ impl Totals {
         for work in &self.in_work {
             let pass = *lock(&work.pass);
             converted = converted.saturating_add(work.converted(&pass));
+            let Some(age) = work.age(now) else {
+                continue;
+            };
             rows.push(Row {
                 name: work.name.clone(),
                 phase: pass.phase,
                 done: pass.done.min(pass.total),
                 total: pass.total,
-                age: now.saturating_duration_since(work.begun),
+                age,
             });
         }
         let seen = match rows.first() {
@@ -185,7 +196,7 @@ pub struct View {
     pub total: u64,
     /// Bytes per second, once that can be told.
     pub rate: Option<f64>,
-    /// The files in work, the oldest first.
+    /// The files in work, those first that were begun first.
     pub rows: Vec<Row>,
 }
 
@@ -272,7 +283,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn begin(totals: &mut Totals, bytes: u64, now: Instant) -> Arc<Work> {
-        let work = Arc::new(Work::new("model.ckpt".to_owned(), bytes, now));
+        let work = Arc::new(Work::new("model.ckpt".to_owned(), bytes));
         totals.begin(Arc::clone(&work), now);
         work
     }
@@ -286,15 +297,15 @@ mod tests {
             step(&work);
             totals.look(now).done
         };
-        assert_eq!(done(&|work| work.phase(Phase::Unpacking)), 0);
-        assert_eq!(done(&|work| work.phase(Phase::Writing)), 0);
+        assert_eq!(done(&|work| work.phase(Phase::Unpacking, now)), 0);
+        assert_eq!(done(&|work| work.phase(Phase::Writing, now)), 0);
         assert_eq!(done(&|work| work.start(500)), 0);
         assert_eq!(done(&|work| work.advance(125)), 250);
         assert_eq!(done(&|work| work.advance(375)), 1000);
         assert_eq!(done(&|work| work.advance(1)), 1000);
-        assert_eq!(done(&|work| work.phase(Phase::Verifying)), 1000);
+        assert_eq!(done(&|work| work.phase(Phase::Verifying, now)), 1000);
         assert_eq!(done(&|work| work.start(500)), 1000);
-        assert_eq!(done(&|work| work.phase(Phase::Syncing)), 1000);
+        assert_eq!(done(&|work| work.phase(Phase::Syncing, now)), 1000);
         totals.end(&work, now);
         assert_eq!(totals.look(now).done, 1000);
         assert_eq!(totals.look(now).files, Some((1, 2)));
@@ -311,7 +322,7 @@ mod tests {
         let failed = begin(&mut totals, GIB, now);
         totals.end(&failed, now);
         let work = begin(&mut totals, GIB, now);
-        work.phase(Phase::Writing);
+        work.phase(Phase::Writing, now);
         work.start(GIB);
         work.advance(GIB / 4);
         let view = totals.look(now + Duration::from_secs(2));
@@ -326,7 +337,7 @@ mod tests {
         let mut totals = Totals::new(1, GIB);
         let work = begin(&mut totals, GIB, now);
         for (phase, seconds) in [(Phase::Writing, 4), (Phase::Hashing, 2)] {
-            work.phase(phase);
+            work.phase(phase, now);
             work.start(GIB);
             totals.start_pass(now);
             assert_eq!(totals.look(now).rate, None);

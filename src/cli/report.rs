@@ -10,16 +10,6 @@ use indicatif::HumanBytes;
 
 use super::job::Job;
 
-/// What a run of several files did.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub converted: usize,
-    pub skipped: usize,
-    pub failed: usize,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-}
-
 /// How many names a line lists.
 fn few(verbose: bool) -> usize {
     // Six, when nobody asked for all.
@@ -62,8 +52,8 @@ pub fn shorten(text: &str, max: usize) -> String {
     }
 }
 
-/// Prints what one conversion did.
-pub fn converted(job: &Job, summary: &Summary, time: Duration, verbose: bool) {
+/// What one conversion did.
+pub fn converted(job: &Job, summary: &Summary, time: Duration, verbose: bool) -> Vec<String> {
     let mut lines = vec![title(job, summary)];
     lines.extend(about(summary, verbose));
     lines.extend(casts(summary, verbose));
@@ -81,7 +71,27 @@ pub fn converted(job: &Job, summary: &Summary, time: Duration, verbose: bool) {
     }
     let took = format!("in {:.1} s", time.as_secs_f64());
     lines.push(line("written", &format!("{} {took}", volume(summary))));
-    lines.iter().for_each(|line| note(line));
+    lines
+}
+
+/// What one conversion of many did: a line, and what somebody should know of.
+pub fn brief(job: &Job, summary: &Summary, time: Duration) -> Vec<String> {
+    let took = format!("in {:.1} s", time.as_secs_f64());
+    let mut lines = vec![format!(
+        "{}: {} {took}",
+        title(job, summary),
+        volume(summary)
+    )];
+    let casts = summary.casts.iter().map(|cast| &cast.stats);
+    let (infinite, clamped) = casts.fold((0, 0), |(infinite, clamped), stats| {
+        (infinite + stats.infinite, clamped + stats.clamped)
+    });
+    if infinite + clamped > 0 {
+        let what = format!("{infinite} values became infinite, {clamped} were clamped");
+        lines.push(line("cast", &what));
+    }
+    lines.extend(summary.warnings.iter().map(|text| line("warning", text)));
+    lines
 }
 
 /// The input and the output.
@@ -319,18 +329,6 @@ fn list(items: impl Iterator<Item = String>, few: usize) -> String {
 /// A number and what it counts.
 pub fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
-}
-
-/// Prints what a run of several files did.
-pub fn tally(tally: &Tally) {
-    note(&format!(
-        "{} converted, {} skipped, {} failed; {} read, {} written",
-        tally.converted,
-        tally.skipped,
-        tally.failed,
-        HumanBytes(tally.bytes_in),
-        HumanBytes(tally.bytes_out)
-    ));
 }
 
 #[cfg(test)]

@@ -12,12 +12,17 @@ static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints lines for a person.
 pub fn lines(lines: impl IntoIterator<Item = impl AsRef<str>>) {
+    write(&text(lines));
+}
+
+/// Lines for a person, escaped.
+pub fn text(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Vec<u8> {
     let mut text = String::new();
     for line in lines {
         text.push_str(&sanitise(line.as_ref()));
         text.push('\n');
     }
-    write(text.as_bytes());
+    text.into_bytes()
 }
 
 /// Writes bytes as they are.

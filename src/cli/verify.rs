@@ -16,7 +16,7 @@ pub fn run(args: &VerifyArgs, typed: &[String]) -> Result<u8> {
     options.open = options::open(&args.weights);
     options.plan = options::plan(&args.weights)?;
     options.plan.metadata = options::metadata(&args.metadata, typed)?;
-    options.threads = options::threads(&args.report, options.threads);
+    options.threads = options::threads(&args.report);
     if let Some(size) = &args.max_shard_size {
         options::size(size)?;
     }

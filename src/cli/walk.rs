@@ -8,7 +8,7 @@ use std::vec;
 
 use ckpt2st::{Error, ErrorKind, Result};
 
-use super::progress;
+use super::signals;
 
 /// Whether an entry of a folder is passed over.
 pub type Skip = Box<dyn Fn(&Path) -> bool>;
@@ -64,7 +64,7 @@ impl Iterator for Walk {
 
     fn next(&mut self) -> Option<Item> {
         // A large tree on a slow disk takes its time.
-        while !progress::is_interrupted() {
+        while !signals::is_interrupted() {
             let depth = self.levels.len();
             let level = self.levels.last_mut()?;
             let Some((name, kind)) = level.entries.next() else {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::error::{Error, Result};
+use super::claim::claim;
+use crate::error::{Error, ErrorKind, Result};
 use crate::read_at::FileSource;
 
 /// A file in the making: a temporary file beside its final name. Dropped without [`commit`], it is removed.
@@ -18,22 +19,22 @@ pub struct Target {
 }
 
 impl Target {
-    /// Creates the temporary file in the folder of `path`, which is made if need be.
+    /// Creates the temporary file in the folder of `path`, which is made if need be. Until it is dropped or committed,
+    /// no other run writes this target.
     ///
     /// # Errors
-    /// [`Io`](crate::ErrorKind::Io) when the folder cannot be made or written.
-    pub fn create(path: &Path) -> Result<Target> {
+    /// [`Exists`](crate::ErrorKind::Exists) when there is something at `path` and `overwrite` is not set;
+    /// [`Busy`](crate::ErrorKind::Busy) when another run writes it; [`Io`](crate::ErrorKind::Io) when the folder cannot
+    /// be made or written.
+    pub fn create(path: &Path, overwrite: bool) -> Result<Target> {
         let folder = folder_of(path);
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::io("cannot create the target folder", e).in_file(folder))?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".ckpt2st-").suffix(".tmp");
-        // The umask takes its part off, as for any other new file.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let temp = builder.tempfile_in(folder).map_err(|e| {
-            Error::io("cannot create a file in the target folder", strip(e)).in_file(folder)
-        })?;
+        let temp = claim(path)?;
+        // Another run may have finished it just now.
+        if !overwrite && path.symlink_metadata().is_ok() {
+            return Err(exists(path));
+        }
         Ok(Target {
             temp,
             path: path.to_path_buf(),
@@ -110,7 +111,7 @@ impl Target {
 /// there. With `sync`, the names survive a power failure from here on.
 ///
 /// # Errors
-/// [`Usage`](crate::ErrorKind::Usage) when something of one of the names has appeared and `overwrite` is not set;
+/// [`Exists`](crate::ErrorKind::Exists) when something of one of the names has appeared and `overwrite` is not set;
 /// [`Io`](crate::ErrorKind::Io). Then the temporary files are gone, and so are files that have got their names
 /// already.
 pub fn commit(
@@ -152,8 +153,8 @@ pub fn commit(
 
 /// The error for a target that is there already.
 pub(crate) fn exists(path: &Path) -> Error {
-    Error::usage("the target exists; use --overwrite to replace it or --skip-existing to keep it")
-        .in_file(path)
+    let what = "the target exists; use --overwrite to replace it or --skip-existing to keep it";
+    Error::new(ErrorKind::Exists, what).in_file(path)
 }
 
 /// The folder of a file that may be named without one.
@@ -162,24 +163,6 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
-}
-
-/// The plain error: tempfile adds the temporary file's name, which tells a user nothing.
-fn strip(error: io::Error) -> io::Error {
-    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(found) = inner {
-        if let Some(code) = found
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::raw_os_error)
-        {
-            return io::Error::from_raw_os_error(code);
-        }
-        inner = match found.downcast_ref::<io::Error>() {
-            Some(wrapper) => wrapper.get_ref().map(|error| error as _),
-            None => found.source(),
-        };
-    }
-    error.kind().into()
 }
 
 #[cfg(target_os = "linux")]

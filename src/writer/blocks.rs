@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::check::Checks;
 use super::fill::{Filler, Scratch};
@@ -17,6 +17,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::plan::{OnOverflow, Planned, PlannedFile};
 use crate::progress::Progress;
+use crate::threads::Threads;
 use crate::torch::TensorInfo;
 
 /// Bytes of a block. Measured: 128 to 256 KiB is fastest, larger blocks fall out of the L2 cache.
@@ -44,7 +45,7 @@ pub struct Pass<'a> {
     /// The folder for an unnamed temporary file, into which deflated storages are inflated.
     pub scratch: &'a Path,
     pub on_overflow: OnOverflow,
-    pub threads: usize,
+    pub threads: &'a Threads,
     /// Told of the data's bytes, block by block.
     pub progress: &'a dyn Progress,
 }
@@ -162,32 +163,46 @@ struct Buffers {
 }
 
 impl Job<'_> {
-    fn run(&self, work: &[Work], threads: usize) -> Result<()> {
+    /// Works on the calling thread, and on others while there are any without work.
+    fn run(&self, work: &[Work], threads: &Threads) -> Result<()> {
         let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
         let failure = Mutex::new(None);
-        let worker = || {
+        // Whether there was work left to begin.
+        let step = |buffers: &mut Buffers| {
+            let Some(item) = work.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                return false;
+            };
+            let result = match self.progress.cancelled() {
+                true => Err(Error::cancelled()),
+                false => self.carry_out(item, buffers),
+            };
+            if let Err(error) = result {
+                next.store(work.len(), Ordering::Relaxed);
+                let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
+                failure.get_or_insert(error);
+            }
+            true
+        };
+        let step = &step;
+        let mut wanted = threads.want(self.plan.data_bytes);
+        std::thread::scope(|scope| {
             let mut buffers = Buffers::default();
-            while !stop.load(Ordering::Relaxed) {
-                let Some(item) = work.get(next.fetch_add(1, Ordering::Relaxed)) else {
+            loop {
+                while next.load(Ordering::Relaxed) + 1 < work.len()
+                    && let Some(thread) = threads.take(wanted.as_ref())
+                {
+                    scope.spawn(move || {
+                        let mut buffers = Buffers::default();
+                        while step(&mut buffers) {}
+                        drop(thread);
+                    });
+                }
+                if !step(&mut buffers) {
                     break;
-                };
-                let result = match self.progress.cancelled() {
-                    true => Err(Error::cancelled()),
-                    false => self.carry_out(item, &mut buffers),
-                };
-                if let Err(error) = result {
-                    stop.store(true, Ordering::Relaxed);
-                    let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
-                    failure.get_or_insert(error);
                 }
             }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads.min(work.len()) {
-                scope.spawn(worker);
-            }
-            worker();
+            // The others finish their last blocks; whoever is done may begin something else.
+            wanted = None;
         });
         match failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
             Some(error) => Err(error),

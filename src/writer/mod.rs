@@ -3,6 +3,7 @@
 mod atomic;
 mod blocks;
 mod check;
+mod claim;
 mod fill;
 mod gather;
 mod hash;
@@ -16,6 +17,7 @@ mod write;
 pub use atomic::{Target, commit};
 pub(crate) use atomic::{exists, folder_of};
 pub use blocks::{Pass, Sink, covered};
+pub use claim::remove_leftovers;
 pub use hash::sha256;
 pub use kernel::{CastStats, element_text};
 pub use write::{CastReport, Output, write};

@@ -11,6 +11,7 @@ use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::plan::{OnOverflow, PlannedFile};
 use crate::progress::Progress;
+use crate::threads::Threads;
 
 /// What the cast of a tensor did to its values.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,14 +52,14 @@ impl<'p> Output<'p> {
     }
 }
 
-/// Writes header and data of `output` to `target` with `threads` workers. Returns what each cast did, in the output's
+/// Writes header and data of `output` to `target` with `threads`. Returns what each cast did, in the output's
 /// order. Neither the bytes nor the reports depend on the number of threads.
 pub fn write(
     checkpoint: &Checkpoint,
     output: &Output,
     target: &Target,
     on_overflow: OnOverflow,
-    threads: usize,
+    threads: &Threads,
     progress: &dyn Progress,
 ) -> Result<Vec<CastReport>> {
     let Output { plan, header } = output;

@@ -1,0 +1,132 @@
+//! [`Existing`]: what is there already of an output, and whether it will do.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::checkpoint::Layout;
+use crate::destination::Destination;
+use crate::error::{Error, Result};
+use crate::saved::Saved;
+
+/// What is there already of an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Existing {
+    /// Nothing.
+    Nothing,
+    /// A complete output, which is no older than its source. The path stands for it: the only file, or the index.
+    Complete(PathBuf),
+    /// Something that has to be made again.
+    Outdated {
+        /// The only file, or the index.
+        path: PathBuf,
+        /// What is wrong with it; completes a sentence that starts with its name.
+        why: String,
+    },
+}
+
+impl Existing {
+    /// Looks at what is there of the output of `input`. A file is complete when its header says its length; with an
+    /// index, every file that it names has to be. Which options it was made with is not looked at.
+    pub fn of(output: &Destination, input: &Path) -> Existing {
+        let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
+        let files = [Some(output.last_file()), output.single_file()];
+        let Some(path) = files.into_iter().flatten().find(is_there) else {
+            return Existing::Nothing;
+        };
+        match is_current(&path, input) {
+            Ok(true) => Existing::Complete(path),
+            Ok(false) => Existing::Outdated {
+                path,
+                why: "is older than its source".to_owned(),
+            },
+            Err(error) => Existing::Outdated {
+                why: format!("is not complete ({})", error.message()),
+                path,
+            },
+        }
+    }
+}
+
+/// Whether the output that `path` stands for is no older than `input`.
+///
+/// # Errors
+/// Why it is not complete.
+fn is_current(path: &Path, input: &Path) -> Result<bool> {
+    let saved = Saved::open(path)?;
+    if !saved.oddities.is_empty() {
+        return Err(Error::corrupt("its index and its files do not agree"));
+    }
+    let mut oldest = modified(path)?;
+    for file in &saved.files {
+        oldest = oldest.min(modified(&file.path)?);
+    }
+    let files = match Layout::of(input)? {
+        Some(layout) => layout.files(input)?,
+        None => vec![input.to_path_buf()],
+    };
+    // Equal times are those of files that were unpacked or copied together, or made in one tick of the clock.
+    files.iter().try_fold(true, |current, file| {
+        Ok(current && modified(file)? <= oldest)
+    })
+}
+
+fn modified(path: &Path) -> Result<SystemTime> {
+    let found = fs::metadata(path).and_then(|found| found.modified());
+    found.map_err(|e: io::Error| Error::io("cannot look at the file", e).in_file(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_output_is_kept_when_it_is_complete_and_no_older_than_its_source() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let folder = tempfile::tempdir().unwrap();
+        let (input, path) = (
+            folder.path().join("m.pt"),
+            folder.path().join("m.safetensors"),
+        );
+        let output = Destination::File(path.clone());
+        fs::copy(fixtures.join("zip.pt"), &input).unwrap();
+        assert_eq!(Existing::of(&output, &input), Existing::Nothing);
+
+        fs::copy(fixtures.join("zip.safetensors"), &path).unwrap();
+        assert_eq!(
+            Existing::of(&output, &input),
+            Existing::Complete(path.clone())
+        );
+
+        let set = |path: &Path, time| {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        set(&path, time);
+        let outdated = |mention: &str| match Existing::of(&output, &input) {
+            Existing::Outdated { why, .. } => assert!(why.contains(mention), "{why}"),
+            other => panic!("{other:?}"),
+        };
+        outdated("older");
+        set(&input, time);
+        assert_eq!(
+            Existing::of(&output, &input),
+            Existing::Complete(path.clone())
+        );
+
+        let whole = fs::read(&path).unwrap();
+        for broken in [
+            &whole[..whole.len() - 1],
+            b"",
+            &[whole.as_slice(), b"x"].concat(),
+        ] {
+            fs::write(&path, broken).unwrap();
+            outdated("not complete");
+        }
+    }
+}
