@@ -91,7 +91,11 @@ fn remove_leftovers(run: &Run) {
 impl Batch<'_> {
     fn work(&self) {
         let threads = self.run.options.threads.count();
-        let waiting = match self.run.dry_run || !self.run.options.sync {
+        let Run {
+            dry_run, fail_fast, ..
+        } = *self.run;
+        // After a failure, what has begun is not stopped: so no more begin than can work.
+        let waiting = match dry_run || fail_fast || !self.run.options.sync {
             true => 0,
             false => SYNCING,
         };

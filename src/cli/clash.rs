@@ -75,6 +75,32 @@ pub fn refuse_shared_outputs(
     )))
 }
 
+/// Refuses a report that is an input or an output.
+///
+/// # Errors
+/// [`ErrorKind::Usage`].
+pub fn refuse_report(report: &Path, jobs: &[Job], places: &mut Places) -> Result<()> {
+    let report_place = places.of(report);
+    for job in jobs {
+        let files = [
+            Some(job.input.clone()),
+            Some(job.output.last_file()),
+            job.output.single_file(),
+        ];
+        if files
+            .iter()
+            .flatten()
+            .any(|file| places.of(file) == report_place)
+        {
+            return Err(usage(format!(
+                "--report: {} is an input or an output; choose another name",
+                report.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Names that differ only in case are usually one file on these systems.
 fn without_case(place: PathBuf) -> PathBuf {
     match place.to_str() {

@@ -139,14 +139,10 @@ impl Finds {
             true => "",
             false => "; -r looks into folders inside it too",
         };
-        self.failed.push(Error::new(
-            ErrorKind::Usage,
-            format!(
-                "the folder {} holds no checkpoints ({}){hint}",
-                folder.display(),
-                SUFFIXES.join(" ")
-            ),
-        ));
+        let suffixes = SUFFIXES.join(" ");
+        let what = format!("the folder holds no checkpoints ({suffixes}){hint}");
+        self.failed
+            .push(Error::new(ErrorKind::Usage, what).in_file(folder));
     }
 
     /// Takes what lies in a folder that is a checkpoint and is no part of it, or says that it is passed over.
@@ -237,13 +233,11 @@ impl Finds {
                 true => ", only folders that are no checkpoints themselves; /** looks into them",
                 false => "",
             };
-            self.failed.push(Error::new(
-                ErrorKind::Usage,
-                format!(
-                    "there is nothing called {}, and as a pattern it matches no checkpoint{hint}",
-                    input.display()
-                ),
-            ));
+            let what = format!(
+                "there is nothing of this name, and as a pattern it matches no checkpoint{hint}"
+            );
+            self.failed
+                .push(Error::new(ErrorKind::Usage, what).in_file(input));
         }
     }
 

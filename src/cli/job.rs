@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ckpt2st::{ConvertOptions, Cut, Destination, Error, ErrorKind, Layout, Result, ShardNames};
 
 use super::args::ConvertArgs;
-use super::clash::{Places, refuse_inputs_as_outputs, refuse_shared_outputs};
+use super::clash::{Places, refuse_inputs_as_outputs, refuse_report, refuse_shared_outputs};
 use super::find::{Finds, Found, Origin, SUFFIXES, ends_with_ignore_case};
 use super::{list, options, signals};
 
@@ -72,7 +72,7 @@ impl Run {
                 Err(error) => failed.push(error),
             }
         }
-        let jobs = settle(jobs, output)?;
+        let jobs = settle(jobs, output, args.report.as_deref())?;
         if args.sidecar.is_some() && jobs.len() + failed.len() > 1 {
             return Err(usage(
                 "--sidecar is one file, but there are several inputs; convert them one by one, or use --keep-config"
@@ -134,7 +134,7 @@ fn refuse_one_output(args: &ConvertArgs, one_file: bool) -> Result<()> {
 }
 
 /// Makes one job of those for one input, and refuses outputs that would be in each other's way.
-fn settle(all: Vec<Job>, output: Option<&Path>) -> Result<Vec<Job>> {
+fn settle(all: Vec<Job>, output: Option<&Path>, report: Option<&Path>) -> Result<Vec<Job>> {
     let mut places = Places::default();
     let mut jobs: Vec<Job> = Vec::with_capacity(all.len());
     let mut inputs = HashMap::with_capacity(all.len());
@@ -153,6 +153,9 @@ fn settle(all: Vec<Job>, output: Option<&Path>) -> Result<Vec<Job>> {
     }
     refuse_shared_outputs(&jobs, output, &mut places)?;
     refuse_inputs_as_outputs(&jobs, &inputs, &mut places)?;
+    if let Some(report) = report {
+        refuse_report(report, &jobs, &mut places)?;
+    }
     Ok(jobs)
 }
 

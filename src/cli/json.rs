@@ -1,15 +1,18 @@
 //! Results for programs: one JSON object for each input on stdout (docs/json.md).
 
 use std::borrow::Cow;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use ckpt2st::{Error, ErrorKind, Inspection, Preview, Summary, Verification};
 use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
 
 use super::args::VerifyArgs;
 use super::job::Job;
 use super::outcome::{Outcome, Reason, Skipped};
+use super::report::is_unsafe;
 use super::stdout;
 
 /// What became of one input.
@@ -140,10 +143,32 @@ pub fn print(value: &impl Serialize) {
 
 /// A value as one line.
 pub fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut line, ForTerminals);
     // What is told here has only texts for keys, so it is always JSON.
-    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    let _ = value.serialize(&mut serializer);
     line.push(b'\n');
     line
+}
+
+/// JSON on one line in which every character is escaped that could do something to a terminal, not only those that
+/// JSON wants to be.
+struct ForTerminals;
+
+impl Formatter for ForTerminals {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        let mut rest = fragment;
+        while let Some((at, unsafe_one)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+            writer.write_all(&rest.as_bytes()[..at])?;
+            // All of them have four digits at most.
+            write!(writer, "\\u{:04x}", u32::from(unsafe_one))?;
+            rest = &rest[at + unsafe_one.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
 }
 
 /// Names that are no Unicode text are told as far as they are.

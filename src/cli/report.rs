@@ -29,10 +29,6 @@ pub fn note(line: &str) {
 /// Makes control characters visible, line breaks and text-direction marks included: file-supplied names
 /// could otherwise move the cursor or forge lines.
 pub fn sanitise(text: &str) -> String {
-    let is_unsafe = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     text.chars()
         .fold(String::with_capacity(text.len()), |mut out, c| {
             if is_unsafe(c) {
@@ -42,6 +38,12 @@ pub fn sanitise(text: &str) -> String {
             }
             out
         })
+}
+
+/// Whether a character can do something to a terminal besides being shown.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// At most `max` characters of `text`, its end replaced where it is longer.

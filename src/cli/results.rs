@@ -33,6 +33,8 @@ struct State {
     tally: Tally,
     records: Records,
     code: u8,
+    /// Whether any was stopped in work.
+    cancelled: bool,
     /// The first inputs that failed, and how.
     failed: Vec<String>,
 }
@@ -40,6 +42,7 @@ struct State {
 impl State {
     fn note_failure(&mut self, error: &Error) {
         self.code = self.code.max(exit::of(error.kind()));
+        self.cancelled |= error.kind() == ErrorKind::Cancelled;
         if self.failed.len() < NAMED
             && let Some(path) = error.path()
         {
@@ -163,7 +166,7 @@ impl<'r> Results<'r> {
         let mut state = self.state.into_inner().unwrap_or_else(|e| e.into_inner());
         state.records.flush();
         let inputs = self.run.failed.len() + self.run.jobs.len();
-        if signals::is_interrupted() && (state.code != exit::DONE || state.tally.left(inputs) > 0) {
+        if signals::is_interrupted() && (state.cancelled || state.tally.left(inputs) > 0) {
             state.code = exit::INTERRUPTED;
             self.board
                 .say(["ckpt2st: interrupted, nothing was written of what was in work"]);

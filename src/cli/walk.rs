@@ -46,8 +46,8 @@ impl Walk {
     /// [`ErrorKind::Io`] when the folder cannot be read.
     pub fn enter(&mut self, folder: &Path, below: &Path, skip: Option<Skip>) -> Result<()> {
         let entries = entries(folder).map_err(|e| {
-            let what = format!("cannot read the folder {}: {e}", folder.display());
-            Error::new(ErrorKind::Io, what)
+            let what = format!("cannot read the folder: {e}");
+            Error::new(ErrorKind::Io, what).in_file(folder)
         })?;
         self.levels.push(Level {
             entries: entries.into_iter(),

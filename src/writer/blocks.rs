@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::Builder;
 
 use super::check::Checks;
 use super::fill::{Filler, Scratch};
@@ -191,11 +192,15 @@ impl Job<'_> {
                 while next.load(Ordering::Relaxed) + 1 < work.len()
                     && let Some(thread) = threads.take(wanted.as_ref())
                 {
-                    scope.spawn(move || {
+                    let help = move || {
                         let mut buffers = Buffers::default();
                         while step(&mut buffers) {}
                         drop(thread);
-                    });
+                    };
+                    // Where the system has no more threads, those that there are have to do.
+                    if Builder::new().spawn_scoped(scope, help).is_err() {
+                        break;
+                    }
                 }
                 if !step(&mut buffers) {
                     break;

@@ -1,8 +1,10 @@
 //! Temporary files that say whose they are: one name for each target, and a lock while somebody writes.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
@@ -12,8 +14,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 const PREFIX: &str = ".ckpt2st-";
 const SUFFIX: &str = ".tmp";
-/// How often a file is made anew that somebody takes for a dead run's before it is locked.
-const ATTEMPTS: usize = 100;
+/// How often a target that seems to be taken is looked at again, and after how long: whoever looks whether a file is a
+/// dead run's locks it for a moment, too.
+const ATTEMPTS: usize = 10;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Makes the temporary file for a target and locks it. What a dead run has left under its name goes.
 ///
@@ -27,19 +31,18 @@ pub fn claim(target: &Path) -> Result<NamedTempFile> {
         // Never an existing file: its content may be linked to from elsewhere.
         let mut options = OpenOptions::new();
         match options.read(true).write(true).create_new(true).open(&path) {
-            Ok(file) => match file.try_lock() {
-                // Whoever has it takes it for a dead run's and is about to remove it.
-                Err(TryLockError::WouldBlock) => {}
-                Ok(()) if !is_at(&file, &path) => {}
-                // A file system without locks: that the file was not there has to do.
-                Ok(()) | Err(TryLockError::Error(_)) => {
+            Ok(file) => {
+                // Where there are no locks, that the file was not there has to do.
+                let locked = file.lock();
+                // Somebody may have taken it for a dead run's before it was locked.
+                if locked.is_err() || is_at(&file, &path) {
                     let path = TempPath::try_from_path(path).map_err(failed)?;
                     return Ok(NamedTempFile::from_parts(file, path));
                 }
-            },
+            }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 if !remove_dead(&path).map_err(failed)? {
-                    break;
+                    thread::sleep(PAUSE);
                 }
             }
             Err(e) => return Err(failed(e)),
@@ -57,6 +60,10 @@ pub fn claim(target: &Path) -> Result<NamedTempFile> {
 /// Files of runs that are alive stay, and so does everything that has another name. What cannot be looked at stays
 /// too: it is in nobody's way.
 pub fn remove_leftovers(folder: &Path) -> usize {
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let leftovers = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
     leftovers
