@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file is a crate of its own and uses a part of this
 
 pub mod checkpoint;
+pub mod faults;
 pub mod manifest;
 pub mod stored;
 pub mod tree;

@@ -1,0 +1,11 @@
+//! What a run leaves when it is killed, when disks are full, files change below it, and streams are closed.
+#![cfg(target_os = "linux")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod disks;
+mod durable;
+mod interrupted;
+mod special;
+mod streams;
