@@ -21,7 +21,10 @@ pub struct Threads {
 struct Shared {
     count: usize,
     state: Mutex<State>,
-    changed: Condvar,
+    /// Told when a small checkpoint may find a thread, and a large one. Two, so that each free thread wakes one of
+    /// either and not all.
+    small: Condvar,
+    large: Condvar,
 }
 
 #[derive(Debug)]
@@ -56,7 +59,8 @@ impl Threads {
                     wanted_by: 0,
                     waiting: 0,
                 }),
-                changed: Condvar::new(),
+                small: Condvar::new(),
+                large: Condvar::new(),
             }),
         }
     }
@@ -71,8 +75,12 @@ impl Threads {
         let is_large = bytes >= LARGE;
         let mut state = self.lock();
         state.waiting += usize::from(!is_large);
+        let turn = match is_large {
+            true => &self.shared.large,
+            false => &self.shared.small,
+        };
         while state.free == 0 || is_large && state.large || !is_large && state.wanted_by > 0 {
-            state = self.wait(state);
+            state = turn.wait(state).unwrap_or_else(|e| e.into_inner());
         }
         state.waiting -= usize::from(!is_large);
         state.free -= 1;
@@ -106,16 +114,6 @@ impl Threads {
         // Every change of the state is one assignment, so it is sound after a panic too.
         self.shared.state.lock().unwrap_or_else(|e| e.into_inner())
     }
-
-    fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        let woken = self.shared.changed.wait(state);
-        woken.unwrap_or_else(|e| e.into_inner())
-    }
-
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
-        self.shared.changed.notify_all();
-    }
 }
 
 /// The right to work on a checkpoint with the calling thread; dropped, the thread is free.
@@ -138,7 +136,9 @@ pub struct Taken(Threads);
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.change(|state| state.free += 1);
+        self.0.lock().free += 1;
+        self.0.shared.small.notify_one();
+        self.0.shared.large.notify_one();
     }
 }
 
@@ -147,7 +147,8 @@ struct Large(Threads);
 
 impl Drop for Large {
     fn drop(&mut self) {
-        self.0.change(|state| state.large = false);
+        self.0.lock().large = false;
+        self.0.shared.large.notify_one();
     }
 }
 
@@ -157,7 +158,8 @@ pub struct Wanted(Threads);
 
 impl Drop for Wanted {
     fn drop(&mut self) {
-        self.0.change(|state| state.wanted_by -= 1);
+        self.0.lock().wanted_by -= 1;
+        self.0.shared.small.notify_all();
     }
 }
 

@@ -52,8 +52,10 @@ fn a_pattern_is_expanded_where_no_shell_did() {
 fn matches_of_a_pattern_come_in_the_order_of_their_names() {
     let folder = tree(&["b.pt", "a/z.pt", "a.pt", "c/a.pt"]);
     let folder = folder.path();
-    let stderr = converts(folder, &["**/*.pt", "-o", "out"]);
-    let inputs = stderr.lines().filter_map(|line| line.split_once(" -> "));
+    // Lines come as files are done, plans in order.
+    let output = run(folder, &["**/*.pt", "-o", "out", "--dry-run"]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let inputs = stdout.lines().filter_map(|line| line.split_once(" -> "));
     let inputs: Vec<&str> = inputs.map(|(input, _)| input).collect();
     assert_eq!(inputs, ["a/z.pt", "a.pt", "b.pt", "c/a.pt"]);
 }

@@ -16,6 +16,8 @@ use crate::read_at::FileSource;
 pub struct Target {
     temp: NamedTempFile,
     path: PathBuf,
+    /// The folders that were made for it.
+    made: Vec<PathBuf>,
 }
 
 impl Target {
@@ -28,6 +30,8 @@ impl Target {
     /// be made or written.
     pub fn create(path: &Path, overwrite: bool) -> Result<Target> {
         let folder = folder_of(path);
+        let missing = folder.ancestors().take_while(|folder| !folder.exists());
+        let made = missing.map(Path::to_path_buf).collect();
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::io("cannot create the target folder", e).in_file(folder))?;
         let temp = claim(path)?;
@@ -38,6 +42,7 @@ impl Target {
         Ok(Target {
             temp,
             path: path.to_path_buf(),
+            made,
         })
     }
 
@@ -94,7 +99,7 @@ impl Target {
 
     /// Gives the file its name.
     fn name(self, overwrite: bool) -> Result<PathBuf> {
-        let Target { temp, path } = self;
+        let Target { temp, path, .. } = self;
         let named = match overwrite {
             true => temp.persist(&path),
             false => temp.persist_noclobber(&path),
@@ -131,7 +136,9 @@ pub fn commit(
         }
     }
     let mut named: Vec<PathBuf> = Vec::new();
-    for target in targets.into_iter().chain(last) {
+    let mut made: Vec<PathBuf> = Vec::new();
+    for mut target in targets.into_iter().chain(last) {
+        made.append(&mut target.made);
         match target.name(overwrite) {
             Ok(path) => named.push(path),
             Err(error) => {
@@ -143,7 +150,9 @@ pub fn commit(
             }
         }
     }
-    let folders: BTreeSet<&Path> = named.iter().map(|path| folder_of(path)).collect();
+    // A folder that was made has a name that has to survive, too.
+    let new = named.iter().chain(&made).map(|path| folder_of(path));
+    let folders: BTreeSet<&Path> = new.collect();
     for folder in folders.into_iter().filter(|_| sync) {
         sync_folder(folder)
             .map_err(|e| Error::io("cannot make the output durable", e).in_file(folder))?;
