@@ -16,6 +16,7 @@ use super::{list, options, signals};
 #[derive(Debug, PartialEq, Eq)]
 pub struct Job {
     pub input: PathBuf,
+    pub layout: Layout,
     pub output: Destination,
     /// Whether the input was asked for by its name, and not found in a folder.
     pub named: bool,
@@ -186,12 +187,13 @@ fn into_job(found: Found, output: Option<&Path>, one_file: bool, max: Option<u64
             to_shards(file, max)?
         }
     };
-    let input = match found.layout {
-        Layout::Shards(index) => index,
+    let input = match &found.layout {
+        Layout::Shards(index) => index.clone(),
         _ => found.path,
     };
     Ok(Job {
         input,
+        layout: found.layout,
         output: destination,
         named: found.is_named,
     })

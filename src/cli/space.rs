@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ckpt2st::{Existing, Layout, Phase, Progress, preview};
+use ckpt2st::{Existing, Phase, Progress, preview};
 use indicatif::HumanBytes;
 
 use super::board::Board;
@@ -17,10 +17,7 @@ const GROWTH: u64 = 8;
 
 /// The size of a job's input in bytes, as far as it can be told without reading it.
 pub fn bytes_of(job: &Job) -> u64 {
-    let files = match Layout::of(&job.input) {
-        Ok(Some(layout)) => layout.files(&job.input).unwrap_or_default(),
-        _ => Vec::new(),
-    };
+    let files = job.layout.files(&job.input).unwrap_or_default();
     let sizes = files
         .iter()
         .filter_map(|file| Some(file.metadata().ok()?.len()));
