@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::options::ConvertOptions;
 use crate::plan::{OnOverflow, Plan};
 use crate::progress::{Phase, Progress};
+use crate::snapshot::Snapshot;
 use crate::summary::{Preview, PreviewTensor, Summary};
 use crate::threads::Turn;
 use crate::verify::verify_target;
@@ -47,6 +48,7 @@ pub fn convert(
         options.open.scratch = output.existing_folder();
     }
     let checkpoint = options.open(input, progress)?;
+    let sources = Snapshot::of(&checkpoint.paths)?;
     let mut write = || {
         let mut plan = Plan::new(&checkpoint, &options.plan)?;
         let mut summary = Summary::new(&checkpoint, &mut plan, &options);
@@ -61,7 +63,7 @@ pub fn convert(
     let (summary, written) = write().map_err(|error: Error| error.in_file(input))?;
     drop((checkpoint, turn));
     written
-        .commit(&options, progress)
+        .commit(&options, &sources, progress)
         .map_err(|error| error.in_file(input))?;
     Ok(summary)
 }
@@ -203,15 +205,24 @@ impl<'c> Files<'c> {
 
 impl Written {
     /// Makes the files durable and gives them their names.
-    fn commit(self, options: &ConvertOptions, progress: &dyn Progress) -> Result<()> {
+    fn commit(
+        self,
+        options: &ConvertOptions,
+        sources: &Snapshot,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let files = || self.files.iter().chain(&self.index);
+        if let Some(newest) = sources.newest() {
+            files().for_each(|target| target.not_older_than(newest));
+        }
         if options.sync {
             progress.phase(Phase::Syncing);
-            let files = self.files.iter().chain(&self.index);
-            files.into_iter().try_for_each(Target::sync)?;
+            files().try_for_each(Target::sync)?;
         }
         if progress.cancelled() {
             return Err(Error::cancelled());
         }
+        sources.check()?;
         writer::commit(self.files, self.index, options.overwrite, options.sync)
     }
 }

@@ -1,5 +1,6 @@
 //! [`Existing`]: what is there already of an output, and whether it will do.
 
+use std::error::Error as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::checkpoint::Layout;
 use crate::destination::Destination;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::saved::Saved;
 
 /// What is there already of an output.
@@ -29,52 +30,71 @@ pub enum Existing {
 impl Existing {
     /// Looks at what is there of the output of `input`. A file is complete when its header says its length; with an
     /// index, every file that it names has to be. Which options it was made with is not looked at.
-    pub fn of(output: &Destination, input: &Path) -> Existing {
+    ///
+    /// # Errors
+    /// [`Io`](ErrorKind::Io) when a file of either cannot be looked at, and those of [`Layout::of`].
+    pub fn of(output: &Destination, input: &Path) -> Result<Existing> {
         let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
         let files = [Some(output.last_file()), output.single_file()];
         let Some(path) = files.into_iter().flatten().find(is_there) else {
-            return Existing::Nothing;
+            return Ok(Existing::Nothing);
         };
-        match is_current(&path, input) {
-            Ok(true) => Existing::Complete(path),
-            Ok(false) => Existing::Outdated {
-                path,
-                why: "is older than its source".to_owned(),
-            },
-            Err(error) => Existing::Outdated {
-                why: format!("is not complete ({})", error.message()),
-                path,
-            },
+        let outdated = |why| Existing::Outdated {
+            path: path.clone(),
+            why,
+        };
+        let made = match made(&path) {
+            Ok(made) => made,
+            // What cannot be read may be complete.
+            Err(error) if error.kind() == ErrorKind::Io && !is_missing(&error) => {
+                return Err(error.in_file(&path));
+            }
+            Err(error) => {
+                let why = format!("is not complete ({})", error.message());
+                return Ok(outdated(why));
+            }
+        };
+        let sources = match Layout::of(input)? {
+            Some(layout) => layout.files(input)?,
+            None => vec![input.to_path_buf()],
+        };
+        for source in &sources {
+            // Equal times are those of files that were unpacked or copied together, or made in one tick of the clock.
+            if modified(source)? > made {
+                return Ok(outdated("is older than its source".to_owned()));
+            }
         }
+        Ok(Existing::Complete(path))
     }
 }
 
-/// Whether the output that `path` stands for is no older than `input`.
+/// When the output that `path` stands for was made: the time of its oldest file.
 ///
 /// # Errors
 /// Why it is not complete.
-fn is_current(path: &Path, input: &Path) -> Result<bool> {
+fn made(path: &Path) -> Result<SystemTime> {
     let saved = Saved::open(path)?;
     if !saved.oddities.is_empty() {
         return Err(Error::corrupt("its index and its files do not agree"));
     }
-    let mut oldest = modified(path)?;
-    for file in &saved.files {
-        oldest = oldest.min(modified(&file.path)?);
-    }
-    let files = match Layout::of(input)? {
-        Some(layout) => layout.files(input)?,
-        None => vec![input.to_path_buf()],
-    };
-    // Equal times are those of files that were unpacked or copied together, or made in one tick of the clock.
-    files.iter().try_fold(true, |current, file| {
-        Ok(current && modified(file)? <= oldest)
-    })
+    let files = saved.files.iter().map(|file| modified(&file.path));
+    files.fold(modified(path), |oldest, file| Ok(oldest?.min(file?)))
 }
 
 fn modified(path: &Path) -> Result<SystemTime> {
     let found = fs::metadata(path).and_then(|found| found.modified());
-    found.map_err(|e: io::Error| Error::io("cannot look at the file", e).in_file(path))
+    found.map_err(|e| Error::io("cannot look at the file", e).in_file(path))
+}
+
+fn is_missing(error: &Error) -> bool {
+    let source = error.source();
+    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| {
+        matches!(
+            source.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+        )
+    })
 }
 
 #[cfg(test)]
@@ -94,13 +114,11 @@ mod tests {
         );
         let output = Destination::File(path.clone());
         fs::copy(fixtures.join("zip.pt"), &input).unwrap();
-        assert_eq!(Existing::of(&output, &input), Existing::Nothing);
+        let look = || Existing::of(&output, &input).unwrap();
+        assert_eq!(look(), Existing::Nothing);
 
         fs::copy(fixtures.join("zip.safetensors"), &path).unwrap();
-        assert_eq!(
-            Existing::of(&output, &input),
-            Existing::Complete(path.clone())
-        );
+        assert_eq!(look(), Existing::Complete(path.clone()));
 
         let set = |path: &Path, time| {
             let file = File::options().write(true).open(path).unwrap();
@@ -108,16 +126,13 @@ mod tests {
         };
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         set(&path, time);
-        let outdated = |mention: &str| match Existing::of(&output, &input) {
+        let outdated = |mention: &str| match look() {
             Existing::Outdated { why, .. } => assert!(why.contains(mention), "{why}"),
             other => panic!("{other:?}"),
         };
         outdated("older");
         set(&input, time);
-        assert_eq!(
-            Existing::of(&output, &input),
-            Existing::Complete(path.clone())
-        );
+        assert_eq!(look(), Existing::Complete(path.clone()));
 
         let whole = fs::read(&path).unwrap();
         for broken in [

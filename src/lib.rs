@@ -57,6 +57,7 @@ mod plan;
 mod progress;
 mod read_at;
 mod saved;
+mod snapshot;
 mod summary;
 mod threads;
 mod torch;

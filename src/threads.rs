@@ -21,8 +21,7 @@ pub struct Threads {
 struct Shared {
     count: usize,
     state: Mutex<State>,
-    /// Told when a small checkpoint may find a thread, and a large one. Two, so that each free thread wakes one of
-    /// either and not all.
+    /// Told when a small checkpoint may find a thread, and a large one: a free thread wakes one small one, not all.
     small: Condvar,
     large: Condvar,
 }
@@ -31,8 +30,9 @@ struct Shared {
 struct State {
     /// Threads without work.
     free: usize,
-    /// Whether a large checkpoint has its turn.
-    large: bool,
+    /// Large checkpoints that have come, and those of them whose turn is over: they go in this order.
+    large: u64,
+    large_over: u64,
     /// Loops that want every thread they can get.
     wanted_by: usize,
     /// Small checkpoints that wait for a thread.
@@ -55,7 +55,8 @@ impl Threads {
                 count,
                 state: Mutex::new(State {
                     free: count,
-                    large: false,
+                    large: 0,
+                    large_over: 0,
                     wanted_by: 0,
                     waiting: 0,
                 }),
@@ -74,17 +75,20 @@ impl Threads {
     pub(crate) fn turn(&self, bytes: u64) -> Turn {
         let is_large = bytes >= LARGE;
         let mut state = self.lock();
-        state.waiting += usize::from(!is_large);
-        let turn = match is_large {
-            true => &self.shared.large,
-            false => &self.shared.small,
-        };
-        while state.free == 0 || is_large && state.large || !is_large && state.wanted_by > 0 {
-            state = turn.wait(state).unwrap_or_else(|e| e.into_inner());
+        if is_large {
+            let number = state.large;
+            state.large += 1;
+            while state.free == 0 || state.large_over < number {
+                state = wait(&self.shared.large, state);
+            }
+        } else {
+            state.waiting += 1;
+            while state.free == 0 || state.wanted_by > 0 {
+                state = wait(&self.shared.small, state);
+            }
+            state.waiting -= 1;
         }
-        state.waiting -= usize::from(!is_large);
         state.free -= 1;
-        state.large |= is_large;
         Turn {
             _thread: Taken(self.clone()),
             large: is_large.then(|| Large(self.clone())),
@@ -116,6 +120,10 @@ impl Threads {
     }
 }
 
+fn wait<'s>(told: &Condvar, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+    told.wait(state).unwrap_or_else(|e| e.into_inner())
+}
+
 /// The right to work on a checkpoint with the calling thread; dropped, the thread is free.
 #[derive(Debug)]
 pub struct Turn {
@@ -138,7 +146,7 @@ impl Drop for Taken {
     fn drop(&mut self) {
         self.0.lock().free += 1;
         self.0.shared.small.notify_one();
-        self.0.shared.large.notify_one();
+        self.0.shared.large.notify_all();
     }
 }
 
@@ -147,8 +155,8 @@ struct Large(Threads);
 
 impl Drop for Large {
     fn drop(&mut self) {
-        self.0.lock().large = false;
-        self.0.shared.large.notify_one();
+        self.0.lock().large_over += 1;
+        self.0.shared.large.notify_all();
     }
 }
 

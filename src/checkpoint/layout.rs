@@ -65,7 +65,7 @@ impl Layout {
         match self {
             Layout::File => Ok(vec![path.to_path_buf()]),
             Layout::Shards(index) => {
-                let found = read_index(&FileSource::open(index)?)?;
+                let found = index_at(index)?;
                 let shards = found.iter().flat_map(Index::files);
                 let shards = shards.map(|shard| folder.join(shard));
                 Ok(shards.chain([index.clone()]).collect())
@@ -102,7 +102,7 @@ impl Layout {
     pub fn members(&self) -> Result<impl Fn(&Path) -> bool + use<>> {
         let mut shards = HashSet::new();
         if let Layout::Shards(index) = self
-            && let Some(found) = read_index(&FileSource::open(index)?)?
+            && let Some(found) = index_at(index)?
         {
             shards.extend(found.files().into_iter().map(str::to_owned));
         }
@@ -118,6 +118,11 @@ impl Layout {
                 })
         })
     }
+}
+
+fn index_at(path: &Path) -> Result<Option<Index>> {
+    let found = FileSource::open(path).and_then(|source| read_index(&source));
+    found.map_err(|error| error.in_file(path))
 }
 
 fn of_file(path: &Path) -> Result<Layout> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ckpt2st::{Destination, Error, ErrorKind, Existing, Result, convert, preview};
@@ -44,6 +45,7 @@ pub fn run(run: &Run) -> Result<u8> {
         results: &results,
         refused,
         next: AtomicUsize::new(0),
+        alone: RwLock::new(()),
     };
     batch.work();
     Ok(results.finish())
@@ -59,6 +61,8 @@ struct Batch<'r> {
     refused: Vec<bool>,
     /// The next job to begin.
     next: AtomicUsize,
+    /// Held for reading by all jobs in work.
+    alone: RwLock<()>,
 }
 
 /// Tells of outputs that cannot be made, as far as it is known before any work. Gives whose they are.
@@ -128,8 +132,22 @@ impl Batch<'_> {
         }
     }
 
-    /// Not even a fault in this program takes the other conversions along.
     fn carry_out(&self, job: &Job, bytes: u64) -> Outcome {
+        let beside = self.alone.read();
+        let outcome = self.try_out(job, bytes);
+        drop(beside);
+        match &outcome {
+            // A checkpoint of many files may find room for them when it is the only one in work.
+            Outcome::Failed(error) if open_files::is_lack_of(error) => {
+                let _alone = self.alone.write();
+                self.try_out(job, bytes)
+            }
+            _ => outcome,
+        }
+    }
+
+    /// Not even a fault in this program takes the other conversions along.
+    fn try_out(&self, job: &Job, bytes: u64) -> Outcome {
         let done = catch_unwind(AssertUnwindSafe(|| match self.run.dry_run {
             true => self.preview(job, bytes),
             false => self.convert(job, bytes),
@@ -151,7 +169,7 @@ impl Batch<'_> {
         let mut options = self.run.options.clone();
         let mut again = None;
         if self.run.skip_existing {
-            match Existing::of(&job.output, &job.input) {
+            match Existing::of(&job.output, &job.input)? {
                 // A killed run may have named some of the shards.
                 Existing::Nothing => {
                     options.overwrite = matches!(job.output, Destination::Shards { .. });
@@ -176,10 +194,13 @@ impl Batch<'_> {
         };
         let output = job.output.last_file();
         match error.kind() {
-            ErrorKind::Busy => Ok(Outcome::Skipped(Skipped::busy(output))),
+            ErrorKind::Busy => Ok(Outcome::Skipped(Skipped::busy(output, error.message()))),
             // There was nothing when this run began.
-            ErrorKind::Exists => match Existing::of(&job.output, &job.input) {
-                Existing::Complete(output) => Ok(Outcome::Skipped(Skipped::busy(output))),
+            ErrorKind::Exists => match Existing::of(&job.output, &job.input)? {
+                Existing::Complete(output) => {
+                    let why = "another run has written it meanwhile";
+                    Ok(Outcome::Skipped(Skipped::busy(output, why)))
+                }
                 _ => Err(error),
             },
             ErrorKind::NoWeights if !job.named => {

@@ -79,26 +79,31 @@ pub fn refuse_shared_outputs(
 ///
 /// # Errors
 /// [`ErrorKind::Usage`].
-pub fn refuse_report(report: &Path, jobs: &[Job], places: &mut Places) -> Result<()> {
-    let report_place = places.of(report);
+pub fn refuse_report(
+    report: &Path,
+    jobs: &[Job],
+    sidecar: Option<&Path>,
+    places: &mut Places,
+) -> Result<()> {
+    let place = places.of(report);
+    let name = report.file_name().unwrap_or_default().to_string_lossy();
+    let mut is_taken = sidecar.is_some_and(|sidecar| places.of(sidecar) == place);
     for job in jobs {
-        let files = [
-            Some(job.input.clone()),
-            Some(job.output.last_file()),
-            job.output.single_file(),
-        ];
-        if files
-            .iter()
-            .flatten()
-            .any(|file| places.of(file) == report_place)
-        {
-            return Err(usage(format!(
-                "--report: {} is an input or an output; choose another name",
-                report.display()
-            )));
+        let single = job.output.single_file();
+        is_taken |= places.of(&job.input) == place
+            || places.of(&job.output.last_file()) == place
+            || single.is_some_and(|single| places.of(&single) == place);
+        if let Destination::Shards { folder, names, .. } = &job.output {
+            is_taken |= names.owns(&name) && places.of(&folder.join(&*name)) == place;
         }
     }
-    Ok(())
+    match is_taken {
+        false => Ok(()),
+        true => Err(usage(format!(
+            "--report: {} is an input or an output; choose another name",
+            report.display()
+        ))),
+    }
 }
 
 /// Names that differ only in case are usually one file on these systems.

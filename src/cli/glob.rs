@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use ckpt2st::{Error, ErrorKind, Result};
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::walk::Item;
 
@@ -20,13 +20,13 @@ pub struct Pattern {
     /// Whether it ends in a separator, and files do not match.
     only_folders: bool,
     /// All behind the base.
-    whole: GlobMatcher,
+    whole: GlobSet,
     /// One for each component behind the base, as far as they match names one by one.
-    levels: Vec<GlobMatcher>,
+    levels: Vec<GlobSet>,
     /// How many components a match has behind the base at most.
     depth: usize,
     /// The components that begin with a dot: as in a shell, no wildcard matches that dot.
-    hidden: Vec<GlobMatcher>,
+    hidden: Vec<GlobSet>,
 }
 
 impl Pattern {
@@ -47,6 +47,9 @@ impl Pattern {
             );
             Error::new(ErrorKind::Usage, what)
         };
+        if is_deeply_nested(input) {
+            return Err(bad("its braces are nested too deeply".to_owned()));
+        }
         let is_literal = |component: &Component| !has_wildcard(*component);
         let base: PathBuf = input.components().take_while(is_literal).collect();
         let rest: Option<Vec<&str>> = input
@@ -104,6 +107,21 @@ impl Pattern {
     }
 }
 
+/// Whether alternatives stand in alternatives of alternatives: what reads them calls itself for each.
+fn is_deeply_nested(pattern: &Path) -> bool {
+    const MANY: usize = 32;
+    let braces = pattern.as_os_str().as_encoded_bytes().iter();
+    let depths = braces.scan(0usize, |depth, byte| {
+        match byte {
+            b'{' => *depth += 1,
+            b'}' => *depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        Some(*depth)
+    });
+    depths.max().unwrap_or(0) > MANY
+}
+
 fn has_wildcard(component: Component<'_>) -> bool {
     let Component::Normal(name) = component else {
         return false;
@@ -112,13 +130,14 @@ fn has_wildcard(component: Component<'_>) -> bool {
     bytes.any(|byte| WILDCARDS.contains(&char::from(*byte)))
 }
 
-fn matcher(pattern: &str) -> std::result::Result<GlobMatcher, globset::Error> {
+fn matcher(pattern: &str) -> std::result::Result<GlobSet, globset::Error> {
     let glob = GlobBuilder::new(pattern)
         .literal_separator(true)
         .empty_alternates(true)
         .case_insensitive(cfg!(windows))
         .build()?;
-    Ok(glob.compile_matcher())
+    // A set tells of what a single matcher would panic at.
+    GlobSetBuilder::new().add(glob).build()
 }
 
 /// Whether every brace that is opened in a component is closed in it.

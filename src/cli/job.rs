@@ -73,7 +73,7 @@ impl Run {
                 Err(error) => failed.push(error),
             }
         }
-        let jobs = settle(jobs, output, args.report.as_deref())?;
+        let jobs = settle(jobs, args)?;
         if args.sidecar.is_some() && jobs.len() + failed.len() > 1 {
             return Err(usage(
                 "--sidecar is one file, but there are several inputs; convert them one by one, or use --keep-config"
@@ -135,7 +135,7 @@ fn refuse_one_output(args: &ConvertArgs, one_file: bool) -> Result<()> {
 }
 
 /// Makes one job of those for one input, and refuses outputs that would be in each other's way.
-fn settle(all: Vec<Job>, output: Option<&Path>, report: Option<&Path>) -> Result<Vec<Job>> {
+fn settle(all: Vec<Job>, args: &ConvertArgs) -> Result<Vec<Job>> {
     let mut places = Places::default();
     let mut jobs: Vec<Job> = Vec::with_capacity(all.len());
     let mut inputs = HashMap::with_capacity(all.len());
@@ -152,10 +152,10 @@ fn settle(all: Vec<Job>, output: Option<&Path>, report: Option<&Path>) -> Result
             }
         }
     }
-    refuse_shared_outputs(&jobs, output, &mut places)?;
+    refuse_shared_outputs(&jobs, args.output.as_deref(), &mut places)?;
     refuse_inputs_as_outputs(&jobs, &inputs, &mut places)?;
-    if let Some(report) = report {
-        refuse_report(report, &jobs, &mut places)?;
+    if let Some(report) = &args.report {
+        refuse_report(report, &jobs, args.sidecar.as_deref(), &mut places)?;
     }
     Ok(jobs)
 }

@@ -24,6 +24,22 @@ pub fn allow_many() {
 #[cfg(not(unix))]
 pub fn allow_many() {}
 
+/// Whether something failed because too many files were open, in this process or in the system.
+#[cfg(unix)]
+pub fn is_lack_of(error: &ckpt2st::Error) -> bool {
+    use rustix::io::Errno;
+    use std::error::Error;
+    let source = error.source();
+    let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    let code = source.and_then(std::io::Error::raw_os_error);
+    code.is_some_and(|code| [Errno::MFILE, Errno::NFILE].contains(&Errno::from_raw_os_error(code)))
+}
+
+#[cfg(not(unix))]
+pub fn is_lack_of(_error: &ckpt2st::Error) -> bool {
+    false
+}
+
 /// How many conversions may run side by side, at least one.
 pub fn conversions() -> usize {
     (limit().saturating_sub(BESIDES) / EACH).max(1)

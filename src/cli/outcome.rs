@@ -44,10 +44,11 @@ impl Skipped {
         }
     }
 
-    pub fn busy(output: PathBuf) -> Skipped {
+    /// `why` completes a sentence.
+    pub fn busy(output: PathBuf, why: &str) -> Skipped {
         Skipped {
             reason: Reason::Busy,
-            why: "skipped, another run is writing it or has just written it".to_owned(),
+            why: format!("skipped, {why}"),
             output,
         }
     }

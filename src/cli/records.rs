@@ -1,7 +1,7 @@
 //! Results for programs: on stdout in the order of the inputs, and in a report in the order in which they end.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -38,13 +38,17 @@ impl Report {
                 )));
             }
         }
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path);
-        let file =
-            file.map_err(|e| usage(format!("--report: cannot write {}: {e}", path.display())))?;
+        let cannot = |e| usage(format!("--report: cannot write {}: {e}", path.display()));
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).open(path);
+        let file = file.map_err(cannot)?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let what = "is written by another run; choose another name";
+            return Err(usage(format!("--report: {} {what}", path.display())));
+        }
+        if path.is_file() {
+            file.set_len(0).map_err(cannot)?;
+        }
         Ok(Report {
             file,
             path: path.to_path_buf(),

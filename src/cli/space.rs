@@ -101,25 +101,19 @@ fn look(_folder: &Path) -> Option<(u64, u64)> {
     None
 }
 
-/// Bytes that the jobs will write, less what they replace.
+/// Bytes that the jobs will write. An output that is replaced stays until the new one is complete.
 fn needed(run: &Run, disk: &Disk) -> u64 {
     let of_job = |(job, bytes): &(&Job, u64)| {
-        let existing = run
-            .skip_existing
-            .then(|| Existing::of(&job.output, &job.input));
-        if signals::is_interrupted() || matches!(existing, Some(Existing::Complete(_))) {
+        let is_complete = || {
+            let existing = Existing::of(&job.output, &job.input);
+            matches!(existing, Ok(Existing::Complete(_)))
+        };
+        if signals::is_interrupted() || run.skip_existing && is_complete() {
             return 0;
         }
         let look = Look::default();
         match preview(&job.input, &job.output, &run.options, &look) {
-            Ok(preview) => {
-                let replaced = preview.summary.files.iter().map(|file| &file.path);
-                let replaced: u64 = replaced
-                    .filter_map(|path| path.metadata().ok())
-                    .map(|found| found.len())
-                    .sum();
-                preview.summary.bytes_out.saturating_sub(replaced)
-            }
+            Ok(preview) => preview.summary.bytes_out,
             // At least that, where it has to be unpacked first.
             Err(_) if look.unpacks.load(Ordering::Relaxed) => *bytes,
             Err(_) => 0,

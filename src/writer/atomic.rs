@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tempfile::NamedTempFile;
 
@@ -88,6 +89,16 @@ impl Target {
             .map_err(|e| Error::io("cannot read the output again", e).in_file(&self.path))
     }
 
+    /// Makes the file no older than `time`, for whoever compares it with its source.
+    pub fn not_older_than(&self, time: SystemTime) {
+        let file = self.temp.as_file();
+        let modified = file.metadata().and_then(|found| found.modified());
+        if modified.is_ok_and(|modified| modified < time) {
+            // The content is what counts.
+            let _ = file.set_modified(time);
+        }
+    }
+
     /// Waits until the content survives a power failure.
     ///
     /// # Errors
@@ -104,9 +115,14 @@ impl Target {
             true => temp.persist(&path),
             false => temp.persist_noclobber(&path),
         };
+        let named = match named {
+            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => return Err(exists(&path)),
+            // A file system that can neither rename without replacing nor link: the lock has to do.
+            Err(e) if !overwrite && path.symlink_metadata().is_err() => e.file.persist(&path),
+            named => named,
+        };
         match named {
             Ok(_) => Ok(path),
-            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&path)),
             Err(e) => Err(Error::io("cannot give the output its name", e.error).in_file(&path)),
         }
     }
@@ -178,7 +194,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
     use rustix::io::Errno;
-    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+    match rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, bytes)) {
         Ok(()) => Ok(()),
         // Some file systems cannot reserve; they report a full disk when it is full.
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(bytes),

@@ -1,6 +1,6 @@
 //! Temporary files that say whose they are: one name for each target, and a lock while somebody writes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 use std::thread;
@@ -41,7 +41,15 @@ pub fn claim(target: &Path) -> Result<NamedTempFile> {
                 }
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                if !remove_dead(&path).map_err(failed)? {
+                if is_foreign(&path) {
+                    let what = "is in the way of a temporary file for the output; remove it";
+                    return Err(Error::io(what, e).in_file(&path));
+                }
+                let unknown = |e| {
+                    let what = "cannot tell whether another run is writing the output; if there is none, remove the file";
+                    Error::io(what, e).in_file(&path)
+                };
+                if !remove_dead(&path).map_err(unknown)? {
                     thread::sleep(PAUSE);
                 }
             }
@@ -93,23 +101,28 @@ fn remove_dead(path: &Path) -> io::Result<bool> {
         io::ErrorKind::NotFound => Ok(true),
         _ => Err(e),
     };
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.is_file() => return Ok(false),
-        Ok(_) => {}
-        Err(e) => return gone(e),
+    if is_foreign(path) {
+        return Ok(false);
     }
     let file = match open_as_it_is(path) {
         Ok(file) => file,
         Err(e) => return gone(e),
     };
-    if file.try_lock().is_err() {
-        return Ok(false);
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(false),
+        Err(TryLockError::Error(e)) => return Err(e),
     }
     // Between opening and locking it may have become somebody's output.
     match is_at(&file, path) {
         true => fs::remove_file(path).map(|()| true).or_else(gone),
         false => Ok(true),
     }
+}
+
+/// Whether there is something that no run has made.
+fn is_foreign(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| !found.is_file())
 }
 
 /// Opens a file to lock it; a link or a FIFO that has taken its place is neither followed nor waited for.
