@@ -1,10 +1,11 @@
 //! [`convert`]: one checkpoint → one safetensors file, or several and their index.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
 use crate::destination::{Destination, Outputs, check_output};
 use crate::error::{Error, Result};
+use crate::existing::Existing;
 use crate::options::ConvertOptions;
 use crate::plan::{OnOverflow, Plan};
 use crate::progress::{Phase, Progress};
@@ -30,18 +31,66 @@ use crate::writer::{self, CastReport, Output, Target};
 /// there; [`Busy`](crate::ErrorKind::Busy) when another process is making it; [`Usage`](crate::ErrorKind::Usage) when
 /// one is a file of the input, or would be there twice; [`Unsupported`](crate::ErrorKind::Unsupported) for values
 /// that do not fit into another dtype, if that is to be an error; [`Cancelled`](crate::ErrorKind::Cancelled);
-/// [`Io`](crate::ErrorKind::Io).
+/// [`Io`](crate::ErrorKind::Io), also when the input is changed meanwhile.
 pub fn convert(
     input: &Path,
     output: &Destination,
     options: &ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<Summary> {
+    match run(input, output, options, false, progress)? {
+        Resumed::Converted(summary) => Ok(*summary),
+        Resumed::Complete(path) => Err(writer::exists(&path)),
+    }
+}
+
+/// What became of a conversion that may have been done before.
+#[derive(Debug, Clone)]
+pub enum Resumed {
+    /// It was done now.
+    Converted(Box<Summary>),
+    /// It had been done; the path stands for the output.
+    Complete(PathBuf),
+}
+
+/// Converts `input` as [`convert`] does, unless that has been done: its output is [complete](Existing::Complete), and
+/// no older than any of its files. Any other output of that name is replaced, and the summary's warnings tell of it.
+///
+/// So a loop over many inputs can be stopped at any time and started again, also by several processes at once.
+///
+/// # Errors
+/// Those of [`convert`], but for an output that exists, and those of [`Existing::of`].
+pub fn resume(
+    input: &Path,
+    output: &Destination,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<Resumed> {
+    let mut options = options.clone();
+    options.overwrite = true;
+    run(input, output, &options, true, progress)
+}
+
+fn run(
+    input: &Path,
+    output: &Destination,
+    options: &ConvertOptions,
+    resumes: bool,
+    progress: &dyn Progress,
+) -> Result<Resumed> {
     output.check(input, options.overwrite)?;
     if let Some(sidecar) = &options.sidecar {
         check_output(input, sidecar, options.overwrite)?;
     }
     let mut turn = options.turn(input, progress)?;
+    let existing = || match resumes {
+        true => Existing::of(input, output),
+        false => Ok(Existing::Nothing),
+    };
+    let before = existing()?;
+    if let Existing::Complete(path) = before {
+        return Ok(Resumed::Complete(path));
+    }
     let mut options = options.clone();
     if options.open.scratch.is_none() {
         // What has to be unpacked is unpacked where the output goes: there has to be space for it anyway.
@@ -51,21 +100,32 @@ pub fn convert(
     let sources = Snapshot::of(&checkpoint.paths)?;
     let mut write = || {
         let mut plan = Plan::new(&checkpoint, &options.plan)?;
-        let mut summary = Summary::new(&checkpoint, &mut plan, &options);
+        let mut summary = Box::new(Summary::new(&checkpoint, &mut plan, &options));
         let outputs = output.cut(plan, &checkpoint)?;
         outputs.check(&checkpoint.paths, &options)?;
         let files = outputs.encode()?;
         summary.note_files(&files, &outputs, output);
         let files = Files::create(&checkpoint, files, &outputs, &options)?;
+        // Nobody else makes it from here on, but somebody may just have done so.
+        if let Existing::Complete(path) = existing()? {
+            return Ok(Err(path));
+        }
+        if resumes {
+            summary.note_replaced(&before);
+        }
         let written = files.write(&options, &mut turn, progress, &mut summary)?;
-        Ok((summary, written))
+        Ok(Ok((summary, written)))
     };
-    let (summary, written) = write().map_err(|error: Error| error.in_file(input))?;
+    let written = write().map_err(|error: Error| error.in_file(input))?;
     drop((checkpoint, turn));
+    let (summary, written) = match written {
+        Ok(written) => written,
+        Err(path) => return Ok(Resumed::Complete(path)),
+    };
     written
         .commit(&options, &sources, progress)
         .map_err(|error| error.in_file(input))?;
-    Ok(summary)
+    Ok(Resumed::Converted(summary))
 }
 
 /// Tells what [`convert`] would do, and writes nothing. Reads no tensor data.
@@ -127,8 +187,9 @@ impl<'c> Files<'c> {
         outputs: &Outputs,
         options: &ConvertOptions,
     ) -> Result<Files<'c>> {
+        let naming = options.naming();
         let complete = |path: &Path, content: &[u8]| {
-            let target = Target::create(path, options.overwrite)?;
+            let target = Target::create(path, naming)?;
             target.write_at(content, 0)?;
             Ok(target)
         };
@@ -145,7 +206,7 @@ impl<'c> Files<'c> {
         let sidecar = sidecar.transpose()?;
         let mut files = Vec::new();
         for (path, output) in encoded {
-            let target = Target::create(path, options.overwrite)?;
+            let target = Target::create(path, naming)?;
             target.reserve(output.bytes())?;
             files.push((output, target));
         }
@@ -223,7 +284,7 @@ impl Written {
             return Err(Error::cancelled());
         }
         sources.check()?;
-        writer::commit(self.files, self.index, options.overwrite, options.sync)
+        writer::commit(self.files, self.index, options.naming())
     }
 }
 

@@ -11,6 +11,29 @@ use crate::options::ConvertOptions;
 use crate::plan::{Cut, Plan, PlannedFile, ShardNames};
 use crate::writer::{self, Output};
 
+/// Where a conversion goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// One file.
+    File(PathBuf),
+    /// Several files and their index.
+    Shards {
+        /// The folder for all of them.
+        folder: PathBuf,
+        /// Their names.
+        names: ShardNames,
+        /// Which tensors go into which file.
+        cut: Cut,
+    },
+}
+
+/// The files of an output.
+pub(crate) struct Outputs {
+    pub files: Vec<(PathBuf, PlannedFile)>,
+    /// The index and its content.
+    pub index: Option<(PathBuf, Vec<u8>)>,
+}
+
 impl Outputs {
     /// The safetensors files by their paths, ready to be written.
     pub fn encode(&self) -> Result<Vec<(&Path, Output<'_>)>> {
@@ -42,29 +65,6 @@ impl Outputs {
     }
 }
 
-/// Where a conversion goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    /// One file.
-    File(PathBuf),
-    /// Several files and their index.
-    Shards {
-        /// The folder for all of them.
-        folder: PathBuf,
-        /// Their names.
-        names: ShardNames,
-        /// Which tensors go into which file.
-        cut: Cut,
-    },
-}
-
-/// The files of an output.
-pub(crate) struct Outputs {
-    pub files: Vec<(PathBuf, PlannedFile)>,
-    /// The index and its content.
-    pub index: Option<(PathBuf, Vec<u8>)>,
-}
-
 impl Destination {
     /// The file that is there when all is done, as far as it is known before: for shards their index.
     pub fn last_file(&self) -> PathBuf {
@@ -84,6 +84,14 @@ impl Destination {
             } => Some(folder.join(names.single())),
             _ => None,
         }
+    }
+
+    /// Removes the temporary files that runs have left in the output's folder that were killed. Gives how many there
+    /// were. Files of runs that are alive stay. A conversion does so for its own output; a caller with many outputs in
+    /// one folder may do it once for all.
+    pub fn remove_leftovers(&self) -> usize {
+        let file = self.last_file();
+        writer::remove_leftovers(writer::folder_of(&file))
     }
 
     /// Refuses what cannot be written. [`convert`](crate::convert) does so first of all; a caller with many files

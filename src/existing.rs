@@ -13,6 +13,7 @@ use crate::saved::Saved;
 
 /// What is there already of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Existing {
     /// Nothing.
     Nothing,
@@ -33,7 +34,7 @@ impl Existing {
     ///
     /// # Errors
     /// [`Io`](ErrorKind::Io) when a file of either cannot be looked at, and those of [`Layout::of`].
-    pub fn of(output: &Destination, input: &Path) -> Result<Existing> {
+    pub fn of(input: &Path, output: &Destination) -> Result<Existing> {
         let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
         let files = [Some(output.last_file()), output.single_file()];
         let Some(path) = files.into_iter().flatten().find(is_there) else {
@@ -114,7 +115,7 @@ mod tests {
         );
         let output = Destination::File(path.clone());
         fs::copy(fixtures.join("zip.pt"), &input).unwrap();
-        let look = || Existing::of(&output, &input).unwrap();
+        let look = || Existing::of(&input, &output).unwrap();
         assert_eq!(look(), Existing::Nothing);
 
         fs::copy(fixtures.join("zip.safetensors"), &path).unwrap();

@@ -65,7 +65,7 @@ mod verify;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Entry, Layout, LeftOut, OpenOptions, Root, Twin};
-pub use convert::{convert, preview};
+pub use convert::{Resumed, convert, preview, resume};
 pub use destination::{Destination, same_place};
 pub use dtype::{ByteOrder, Dtype};
 pub use error::{Error, ErrorKind, Result};
@@ -86,4 +86,4 @@ pub use torch::{
     TensorInfo, Verdict,
 };
 pub use verify::{Difference, DifferenceKind, Verification, verify};
-pub use writer::{CastReport, CastStats, remove_leftovers};
+pub use writer::{CastReport, CastStats};

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::plan::PlanOptions;
 use crate::progress::Progress;
 use crate::threads::{Threads, Turn};
+use crate::writer::Naming;
 
 /// How a checkpoint is converted.
 #[derive(Debug, Clone)]
@@ -52,6 +53,14 @@ impl ConvertOptions {
         let mut open = self.open.clone();
         open.config |= self.plan.metadata.config || self.sidecar.is_some();
         Checkpoint::open_with(input, &open, progress)
+    }
+
+    /// How files get their names.
+    pub(crate) fn naming(&self) -> Naming {
+        Naming {
+            overwrite: self.overwrite,
+            sync: self.sync,
+        }
     }
 
     /// Waits until the calling thread may work on `input`.

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::checkpoint::{Checkpoint, LeftOut};
 use crate::destination::{Destination, Outputs};
 use crate::dtype::Dtype;
+use crate::existing::Existing;
 use crate::options::ConvertOptions;
 use crate::plan::{EmaReport, Plan, Skipped, TiesReport, Why};
 use crate::writer::{CastReport, Output};
@@ -141,6 +142,26 @@ impl Summary {
         }
         self.index = outputs.index.as_ref().map(|(path, _)| path.clone());
         self.warnings.extend(destination.stale(outputs));
+    }
+
+    /// Tells of what a resumed conversion replaces.
+    pub(crate) fn note_replaced(&mut self, before: &Existing) {
+        let shards = self.files.iter().map(|file| &file.path);
+        let there = shards
+            .filter(|path| path.symlink_metadata().is_ok())
+            .count();
+        match before {
+            Existing::Outdated { path, why } => {
+                let path = path.display();
+                self.warnings
+                    .push(format!("{path} {why}, so it was made again"));
+            }
+            // As a run leaves them that is killed while it names them.
+            _ if there > 0 => self.warnings.push(format!(
+                "{there} of the files were there without an index, and were made again"
+            )),
+            _ => {}
+        }
     }
 
     /// The file that stands for the output: the index, or the only file.

@@ -177,7 +177,8 @@ mod tests {
         let plan = Plan::new(&checkpoint, &options.plan).unwrap().file;
         let output = Output::new(&plan).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let target = Target::create(&folder.path().join("out.safetensors"), false).unwrap();
+        let target =
+            Target::create(&folder.path().join("out.safetensors"), options.naming()).unwrap();
         write(
             &checkpoint,
             &output,

@@ -1,6 +1,7 @@
 //! [`Layout`]: which files a checkpoint consists of.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -100,22 +101,16 @@ impl Layout {
     /// # Errors
     /// I/O errors, and those of a broken index.
     pub fn members(&self) -> Result<impl Fn(&Path) -> bool + use<>> {
-        let mut shards = HashSet::new();
-        if let Layout::Shards(index) = self
-            && let Some(found) = index_at(index)?
-        {
-            shards.extend(found.files().into_iter().map(str::to_owned));
-        }
-        let states = match self {
-            Layout::DeepSpeed(folder) => Some(folder.clone()),
-            _ => None,
+        let folder = self.folder().unwrap_or(Path::new("")).to_path_buf();
+        let files = match self {
+            // What is missing is told of when the checkpoint is opened.
+            Layout::DeepSpeed(_) => self.files(&folder).unwrap_or_default(),
+            _ => self.files(&folder)?,
         };
+        let names = files.iter().filter_map(|file| file.file_name());
+        let names: HashSet<OsString> = names.map(ToOwned::to_owned).collect();
         Ok(move |path: &Path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            shards.contains(&*name)
-                || states.as_ref().is_some_and(|states| {
-                    path == states || path.parent() == Some(states) && name.ends_with("_states.pt")
-                })
+            path == folder || path.file_name().is_some_and(|name| names.contains(name))
         })
     }
 }

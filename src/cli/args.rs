@@ -107,7 +107,8 @@ pub struct ConvertArgs {
     #[arg(long)]
     pub skip_existing: bool,
 
-    /// Begin no further input after the first failure, e.g. -r checkpoints/ --fail-fast
+    /// Begin no further input after the first failure; an output that is there already is one, e.g. -r checkpoints/
+    /// --fail-fast
     #[arg(long)]
     pub fail_fast: bool,
 

@@ -101,14 +101,16 @@ pub struct Finds {
 
 impl Finds {
     /// Adds what an input stands for.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Usage`] for a pattern that is no glob.
-    pub fn find(&mut self, input: &Path, origin: Origin) -> Result<()> {
-        if let Some(pattern) = Pattern::of(input) {
-            let pattern = pattern?;
-            self.expand(input, &pattern, &origin.below(&pattern.base));
-            return Ok(());
+    pub fn find(&mut self, input: &Path, origin: Origin) {
+        // The names in a list are those of files, whatever they look like.
+        let pattern = match origin {
+            Origin::CommandLine => Pattern::of(input),
+            Origin::List => None,
+        };
+        match pattern {
+            Some(Ok(pattern)) => return self.expand(input, &pattern),
+            Some(Err(error)) => return self.failed.push(error),
+            None => {}
         }
         let below = origin.below(input);
         match Layout::of(input) {
@@ -124,7 +126,6 @@ impl Finds {
             }
             Ok(None) => self.find_in(input, &below),
         }
-        Ok(())
     }
 
     /// Takes what a folder holds that is no checkpoint itself.
@@ -197,8 +198,8 @@ impl Finds {
         }
     }
 
-    /// Takes what matches a pattern whose base is kept as `below`.
-    fn expand(&mut self, input: &Path, pattern: &Pattern, below: &Path) {
+    /// Takes what matches a pattern.
+    fn expand(&mut self, input: &Path, pattern: &Pattern) {
         let before = self.found.len() + self.failed.len();
         let mut walk = Walk::default();
         let mut has_folders = false;
@@ -218,11 +219,10 @@ impl Finds {
                 Ok(None) if leads_on => self.enter(&mut walk, &item.path, &item.below, None),
                 Ok(None) => has_folders |= item.is_folder(),
                 Ok(Some(layout)) => {
-                    let below = below.join(&item.below);
-                    let found = Found::new(&item.path, layout, &below, pattern.is_named);
+                    let found = Found::new(&item.path, layout, &item.below, pattern.is_named);
                     match leads_on {
                         true => self.enter_checkpoint(&mut walk, &item, &found.layout),
-                        false => self.take_folder(&found, &below),
+                        false => self.take_folder(&found, &item.below),
                     }
                     self.found.push(found);
                 }

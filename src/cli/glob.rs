@@ -41,11 +41,9 @@ impl Pattern {
 
     fn new(input: &Path) -> Result<Pattern> {
         let bad = |why: String| {
-            let what = format!(
-                "there is nothing called {}, and as a pattern it is wrong: {why}",
-                input.display()
-            );
-            Error::new(ErrorKind::Usage, what)
+            let what =
+                format!("there is nothing of this name, and as a pattern it is wrong: {why}");
+            Error::new(ErrorKind::Usage, what).in_file(input)
         };
         if is_deeply_nested(input) {
             return Err(bad("its braces are nested too deeply".to_owned()));

@@ -103,16 +103,15 @@ fn find(args: &ConvertArgs) -> Result<Finds> {
         ..Finds::default()
     };
     for input in &args.inputs {
-        finds.find(input, Origin::CommandLine)?;
+        finds.find(input, Origin::CommandLine);
     }
     if let Some(list) = &args.from_file {
         for input in list::read(list)? {
-            finds.find(&input, Origin::List)?;
+            finds.find(&input, Origin::List);
         }
     }
     if signals::is_interrupted() {
-        finds.found.clear();
-        finds.failed = vec![Error::new(ErrorKind::Cancelled, "interrupted")];
+        return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
     }
     Ok(finds)
 }

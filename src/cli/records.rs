@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use ckpt2st::{Error, ErrorKind, Result};
 
-use super::{report, stdout};
+use super::stdout;
 
 /// How a record begins; what begins otherwise is no report.
 const START: &[u8] = b"{\"input\":";
@@ -15,61 +15,86 @@ const START: &[u8] = b"{\"input\":";
 /// `--report`: a line for each input.
 pub struct Report {
     file: File,
-    path: PathBuf,
     is_lost: bool,
 }
 
 impl Report {
-    /// Begins a report; an older one under its name goes.
+    /// Begins a report; an older one under its name goes, unless this run `resumes` it.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a file that is something else, and for what cannot be written.
-    pub fn create(path: &Path) -> Result<Report> {
-        let usage = |what: String| Error::new(ErrorKind::Usage, what);
+    /// [`ErrorKind::Usage`] for a file that is something else, or another run's, and for what cannot be written.
+    pub fn create(path: &Path, resumes: bool) -> Result<Report> {
+        let refused = |why: String| {
+            let what = format!("--report: {why}");
+            Error::new(ErrorKind::Usage, what).in_file(path)
+        };
+        if path == Path::new("-") {
+            return Err(refused("use --json for standard output".to_owned()));
+        }
         // A mistyped `--report *.ckpt` must not cost a checkpoint.
-        if path.is_file() {
-            let mut start = Vec::new();
-            let read = File::open(path)
-                .and_then(|file| file.take(START.len() as u64).read_to_end(&mut start));
-            if read.is_err() || !start.is_empty() && start != START {
-                return Err(usage(format!(
-                    "--report: {} is there already and is no report; choose another name",
-                    path.display()
-                )));
-            }
+        if path.is_file() && !is_report(path) {
+            let why = "there is a file already, and it is no report; choose another name";
+            return Err(refused(why.to_owned()));
         }
-        let cannot = |e| usage(format!("--report: cannot write {}: {e}", path.display()));
+        let cannot = |e| refused(format!("cannot write the file: {e}"));
         let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).open(path);
-        let file = file.map_err(cannot)?;
+        let file = options.read(path.is_file()).append(true).create(true);
+        let mut file = file.open(path).map_err(cannot)?;
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            let what = "is written by another run; choose another name";
-            return Err(usage(format!("--report: {} {what}", path.display())));
+            let why = "another run is writing the file; choose another name";
+            return Err(refused(why.to_owned()));
         }
         if path.is_file() {
-            file.set_len(0).map_err(cannot)?;
+            let kept = match resumes {
+                true => whole_lines(&mut file),
+                false => Ok(0),
+            };
+            kept.and_then(|bytes| file.set_len(bytes)).map_err(cannot)?;
         }
         Ok(Report {
             file,
-            path: path.to_path_buf(),
             is_lost: false,
         })
     }
 
     /// Adds a record. When that fails, it is said once, and the run goes on.
-    fn add(&mut self, record: &[u8]) {
+    fn add(&mut self, record: &[u8]) -> Option<String> {
         if self.is_lost {
-            return;
+            return None;
         }
         // One write for each line: whoever follows the file sees whole ones.
-        if let Err(e) = self.file.write_all(record) {
-            self.is_lost = true;
-            let path = self.path.display();
-            report::note(&format!(
-                "ckpt2st: cannot write the report {path}: {e}; it ends here"
-            ));
-        }
+        let error = self.file.write_all(record).err()?;
+        self.is_lost = true;
+        let what = "cannot write the report, which ends here";
+        Some(format!("ckpt2st: {what}: {error}"))
     }
+}
+
+/// Whether a file begins as a report does, as far as it goes.
+fn is_report(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| {
+        let mut file = file.take(START.len() as u64);
+        file.read_to_end(&mut start)
+    });
+    read.is_ok() && START.starts_with(&start)
+}
+
+/// The length of a file without a last line that was cut off, in bytes.
+fn whole_lines(file: &mut File) -> io::Result<u64> {
+    let mut end = file.seek(SeekFrom::End(0))?;
+    let mut piece = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(64 * 1024);
+        file.seek(SeekFrom::Start(start))?;
+        piece.clear();
+        file.take(end - start).read_to_end(&mut piece)?;
+        if let Some(last) = piece.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + last as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 /// Where records go.
@@ -109,11 +134,9 @@ impl Records {
         self.next
     }
 
-    /// Adds a record to the report, if there is one.
-    pub fn report(&mut self, record: &[u8]) {
-        if let Some(report) = &mut self.report {
-            report.add(record);
-        }
+    /// Adds a record to the report, if there is one. Gives a line that is to be said when it cannot.
+    pub fn report(&mut self, record: &[u8]) -> Option<String> {
+        self.report.as_mut()?.add(record)
     }
 
     /// Whether a record could not be written, though somebody waits for it.
@@ -130,12 +153,23 @@ mod tests {
     fn a_report_replaces_a_report_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.jsonl");
-        Report::create(&path).unwrap().add(b"{\"input\":1}\n");
-        Report::create(&path).unwrap().add(b"{\"input\":2}\n");
-        assert_eq!(std::fs::read(&path).unwrap(), b"{\"input\":2}\n");
-        for other in [&b"PK\x03\x04"[..], b"{\n  \"metadata\": {}}", b"{"] {
+        let write = |record: &[u8], resumes| {
+            let mut report = Report::create(&path, resumes).unwrap();
+            assert!(Report::create(&path, resumes).is_err(), "it has a writer");
+            assert_eq!(report.add(record), None);
+        };
+        write(b"{\"input\":1}\n", false);
+        write(b"{\"input\":2}\n{\"inp", false);
+        assert_eq!(std::fs::read(&path).unwrap(), b"{\"input\":2}\n{\"inp");
+        write(b"{\"input\":3}\n", true);
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            b"{\"input\":2}\n{\"input\":3}\n"
+        );
+        for other in [&b"PK\x03\x04"[..], b"{\n  \"metadata\": {}}", b"{}"] {
             std::fs::write(&path, other).unwrap();
-            assert!(Report::create(&path).is_err());
+            assert!(Report::create(&path, false).is_err());
+            assert!(Report::create(&path, true).is_err());
             assert_eq!(std::fs::read(&path).unwrap(), other);
         }
     }

@@ -58,7 +58,9 @@ impl<'r> Results<'r> {
     /// # Errors
     /// [`ErrorKind::Usage`] when the report cannot be written.
     pub fn new(run: &'r Run, board: &'r Board) -> Result<Results<'r>> {
-        let report = run.report.as_deref().map(Report::create).transpose()?;
+        let report = run.report.as_deref();
+        let report = report.map(|path| Report::create(path, run.skip_existing));
+        let report = report.transpose()?;
         let state = State {
             records: Records::new(report),
             ..State::default()
@@ -78,11 +80,11 @@ impl<'r> Results<'r> {
         let mut state = self.lock();
         state.note_failure(error);
         state.tally.failed(error.kind());
-        state.records.report(&record);
+        let trouble = state.records.report(&record);
         let text = if self.run.json { record } else { Vec::new() };
         self.print(&mut state, number, text);
         drop(state);
-        self.board.say([format!("ckpt2st: {error}")]);
+        self.say([format!("ckpt2st: {error}")].into_iter().chain(trouble));
     }
 
     /// Tells what became of job number `number`.
@@ -94,7 +96,7 @@ impl<'r> Results<'r> {
         if let Outcome::Failed(error) = outcome {
             state.note_failure(error);
         }
-        state.records.report(&record);
+        let trouble = state.records.report(&record);
         let text = match outcome {
             _ if self.run.json => record,
             Outcome::Planned(preview) => {
@@ -105,7 +107,15 @@ impl<'r> Results<'r> {
         self.print(&mut state, self.run.failed.len() + number, text);
         drop(state);
         self.printed.notify_all();
-        self.board.say(self.lines(job, outcome));
+        self.say(self.lines(job, outcome).into_iter().chain(trouble));
+    }
+
+    /// Prints lines, where there are any. Not while the state is locked: whoever draws the bars may wait for it.
+    fn say(&self, lines: impl IntoIterator<Item = String>) {
+        let mut lines = lines.into_iter().peekable();
+        if lines.peek().is_some() {
+            self.board.say(lines);
+        }
     }
 
     /// Prints a result on stdout when all before it are; an empty text only takes its place.

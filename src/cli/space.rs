@@ -38,14 +38,21 @@ pub fn tell(run: &Run, bytes: &[u64], board: &Board) {
     if run.jobs.len() < 2 || run.quiet {
         return;
     }
-    for disk in disks(run, bytes) {
+    let disks = disks(run, bytes);
+    let several = disks.len() > 1;
+    for disk in disks {
         let inputs: u64 = disk.jobs.iter().map(|(_, bytes)| bytes).sum();
-        let folder = disk.folder.display();
+        let place = match several {
+            true => format!(" around {}", disk.folder.display()),
+            false => String::new(),
+        };
         let free = HumanBytes(disk.free);
         let count = disk.jobs.len();
         if inputs.saturating_mul(GROWTH) <= disk.free {
             let inputs = HumanBytes(inputs);
-            board.say([format!("{count} inputs, {inputs}; {free} free in {folder}")]);
+            board.say([format!(
+                "{count} inputs, {inputs}; {free} free for outputs{place}"
+            )]);
             continue;
         }
         let needed = needed(run, &disk);
@@ -57,7 +64,7 @@ pub fn tell(run: &Run, bytes: &[u64], board: &Board) {
         };
         let (inputs, needed) = (HumanBytes(inputs), HumanBytes(needed));
         board.say([format!(
-            "{count} inputs, {inputs}; {needed} to write, {free} free in {folder}{enough}"
+            "{count} inputs, {inputs}; {needed} to write, {free} free for outputs{place}{enough}"
         )]);
     }
 }
@@ -105,7 +112,7 @@ fn look(_folder: &Path) -> Option<(u64, u64)> {
 fn needed(run: &Run, disk: &Disk) -> u64 {
     let of_job = |(job, bytes): &(&Job, u64)| {
         let is_complete = || {
-            let existing = Existing::of(&job.output, &job.input);
+            let existing = Existing::of(&job.input, &job.output);
             matches!(existing, Ok(Existing::Complete(_)))
         };
         if signals::is_interrupted() || run.skip_existing && is_complete() {

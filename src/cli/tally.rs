@@ -63,14 +63,16 @@ impl Tally {
         if left > 0 {
             text += &format!(", {left} not begun");
         }
-        let rate = self.bytes_in as f64 / time.as_secs_f64().max(1e-3);
-        text += &format!(
-            "; {} read, {} written in {:.1} s, {}/s",
-            HumanBytes(self.bytes_in),
-            HumanBytes(self.bytes_out),
-            time.as_secs_f64(),
-            HumanBytes(rate as u64),
-        );
+        if self.converted > 0 {
+            let seconds = time.as_secs_f64();
+            let rate = self.bytes_in as f64 / seconds.max(1e-3);
+            text += &format!(
+                "; {} read, {} written in {seconds:.1} s, {}/s",
+                HumanBytes(self.bytes_in),
+                HumanBytes(self.bytes_out),
+                HumanBytes(rate as u64),
+            );
+        }
         text
     }
 }
@@ -130,8 +132,7 @@ mod tests {
         tally.count(&Outcome::Skipped(Skipped::complete("x".into())));
         assert_eq!(
             tally.line(6, Duration::from_secs(2)),
-            "0 converted, 1 skipped (1 complete), 3 failed (2 corrupt, 1 dangerous), 2 not begun; \
-             0 B read, 0 B written in 2.0 s, 0 B/s"
+            "0 converted, 1 skipped (1 complete), 3 failed (2 corrupt, 1 dangerous), 2 not begun"
         );
     }
 }

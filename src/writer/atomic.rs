@@ -17,8 +17,15 @@ use crate::read_at::FileSource;
 pub struct Target {
     temp: NamedTempFile,
     path: PathBuf,
-    /// The folders that were made for it.
-    made: Vec<PathBuf>,
+}
+
+/// How files get their names.
+#[derive(Debug, Clone, Copy)]
+pub struct Naming {
+    /// Replace what is there.
+    pub overwrite: bool,
+    /// Wait until the names survive a power failure.
+    pub sync: bool,
 }
 
 impl Target {
@@ -26,24 +33,21 @@ impl Target {
     /// no other run writes this target.
     ///
     /// # Errors
-    /// [`Exists`](crate::ErrorKind::Exists) when there is something at `path` and `overwrite` is not set;
+    /// [`Exists`](crate::ErrorKind::Exists) when there is something at `path` that is not to be replaced;
     /// [`Busy`](crate::ErrorKind::Busy) when another run writes it; [`Io`](crate::ErrorKind::Io) when the folder cannot
     /// be made or written.
-    pub fn create(path: &Path, overwrite: bool) -> Result<Target> {
+    pub fn create(path: &Path, naming: Naming) -> Result<Target> {
         let folder = folder_of(path);
-        let missing = folder.ancestors().take_while(|folder| !folder.exists());
-        let made = missing.map(Path::to_path_buf).collect();
-        std::fs::create_dir_all(folder)
+        make_folder(folder, naming.sync)
             .map_err(|e| Error::io("cannot create the target folder", e).in_file(folder))?;
         let temp = claim(path)?;
         // Another run may have finished it just now.
-        if !overwrite && path.symlink_metadata().is_ok() {
+        if !naming.overwrite && path.symlink_metadata().is_ok() {
             return Err(exists(path));
         }
         Ok(Target {
             temp,
             path: path.to_path_buf(),
-            made,
         })
     }
 
@@ -110,7 +114,7 @@ impl Target {
 
     /// Gives the file its name.
     fn name(self, overwrite: bool) -> Result<PathBuf> {
-        let Target { temp, path, .. } = self;
+        let Target { temp, path } = self;
         let named = match overwrite {
             true => temp.persist(&path),
             false => temp.persist_noclobber(&path),
@@ -129,49 +133,60 @@ impl Target {
 }
 
 /// Gives files their names, in their order, and `last` its own behind them: while it has its name, all others are
-/// there. With `sync`, the names survive a power failure from here on.
+/// there, after a power failure too.
 ///
 /// # Errors
-/// [`Exists`](crate::ErrorKind::Exists) when something of one of the names has appeared and `overwrite` is not set;
+/// [`Exists`](crate::ErrorKind::Exists) when something of one of the names has appeared that is not to be replaced;
 /// [`Io`](crate::ErrorKind::Io). Then the temporary files are gone, and so are files that have got their names
 /// already.
-pub fn commit(
-    targets: Vec<Target>,
-    last: Option<Target>,
-    overwrite: bool,
-    sync: bool,
-) -> Result<()> {
+pub fn commit(targets: Vec<Target>, last: Option<Target>, naming: Naming) -> Result<()> {
     if let Some(last) = &last
-        && overwrite
+        && naming.overwrite
     {
         match std::fs::remove_file(&last.path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("cannot replace the file", e).in_file(&last.path));
-            }
-            _ => {}
+            Ok(()) => sync_folders([&last.path], naming)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("cannot replace the file", e).in_file(&last.path)),
         }
     }
     let mut named: Vec<PathBuf> = Vec::new();
-    let mut made: Vec<PathBuf> = Vec::new();
-    for mut target in targets.into_iter().chain(last) {
-        made.append(&mut target.made);
-        match target.name(overwrite) {
-            Ok(path) => named.push(path),
-            Err(error) => {
-                // A part of a checkpoint is no checkpoint.
-                for path in named {
-                    let _ = std::fs::remove_file(path);
-                }
-                return Err(error);
-            }
+    let name = || {
+        for target in targets {
+            named.push(target.name(naming.overwrite)?);
         }
+        if let Some(last) = last {
+            sync_folders(&named, naming)?;
+            named.push(last.name(naming.overwrite)?);
+        }
+        Ok(())
+    };
+    if let Err(error) = name() {
+        // A part of a checkpoint is no checkpoint.
+        for path in named {
+            let _ = std::fs::remove_file(path);
+        }
+        return Err(error);
     }
-    // A folder that was made has a name that has to survive, too.
-    let new = named.iter().chain(&made).map(|path| folder_of(path));
-    let folders: BTreeSet<&Path> = new.collect();
-    for folder in folders.into_iter().filter(|_| sync) {
+    sync_folders(&named, naming)
+}
+
+/// Makes the names of files survive a power failure, if that is asked for.
+fn sync_folders<'p>(files: impl IntoIterator<Item = &'p PathBuf>, naming: Naming) -> Result<()> {
+    let folders: BTreeSet<&Path> = files.into_iter().map(|path| folder_of(path)).collect();
+    for folder in folders.into_iter().filter(|_| naming.sync) {
         sync_folder(folder)
             .map_err(|e| Error::io("cannot make the output durable", e).in_file(folder))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder and those around it that are missing, and has their names survive before there is anything in them.
+fn make_folder(folder: &Path, sync: bool) -> io::Result<()> {
+    let missing = folder.ancestors().take_while(|folder| !folder.exists());
+    let missing: Vec<&Path> = missing.collect();
+    std::fs::create_dir_all(folder)?;
+    for made in missing.into_iter().filter(|_| sync) {
+        sync_folder(folder_of(made))?;
     }
     Ok(())
 }

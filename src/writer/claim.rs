@@ -33,7 +33,7 @@ pub fn claim(target: &Path) -> Result<NamedTempFile> {
         match options.read(true).write(true).create_new(true).open(&path) {
             Ok(file) => {
                 // Where there are no locks, that the file was not there has to do.
-                let locked = file.lock();
+                let locked = lock(&file);
                 // Somebody may have taken it for a dead run's before it was locked.
                 if locked.is_err() || is_at(&file, &path) {
                     let path = TempPath::try_from_path(path).map_err(failed)?;
@@ -68,10 +68,6 @@ pub fn claim(target: &Path) -> Result<NamedTempFile> {
 /// Files of runs that are alive stay, and so does everything that has another name. What cannot be looked at stays
 /// too: it is in nobody's way.
 pub fn remove_leftovers(folder: &Path) -> usize {
-    let folder = match folder.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => folder,
-    };
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let leftovers = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
     leftovers
@@ -106,6 +102,8 @@ fn remove_dead(path: &Path) -> io::Result<bool> {
     }
     let file = match open_as_it_is(path) {
         Ok(file) => file,
+        // Another user's, who may be at work.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
         Err(e) => return gone(e),
     };
     match file.try_lock() {
@@ -117,6 +115,15 @@ fn remove_dead(path: &Path) -> io::Result<bool> {
     match is_at(&file, path) {
         true => fs::remove_file(path).map(|()| true).or_else(gone),
         false => Ok(true),
+    }
+}
+
+fn lock(file: &File) -> io::Result<()> {
+    loop {
+        match file.lock() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            locked => return locked,
+        }
     }
 }
 
@@ -199,7 +206,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model.safetensors");
         let writing = std::sync::atomic::AtomicUsize::new(0);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..200 {

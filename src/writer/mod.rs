@@ -14,7 +14,7 @@ mod source;
 mod view;
 mod write;
 
-pub use atomic::{Target, commit};
+pub use atomic::{Naming, Target, commit};
 pub(crate) use atomic::{exists, folder_of};
 pub use blocks::{Pass, Sink, covered};
 pub use claim::remove_leftovers;
