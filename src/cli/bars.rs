@@ -1,12 +1,12 @@
 //! The text of the progress display: bars for a terminal, plain lines for everything else.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ckpt2st::Phase;
 use indicatif::{HumanBytes, HumanDuration};
 use unicode_width::UnicodeWidthChar;
 
-use super::progress::{Row, View};
+use super::progress::{Totals, Work};
 
 /// A narrower bar says nothing.
 const NARROWEST_BAR: usize = 8;
@@ -14,108 +14,99 @@ const NARROWEST_BAR: usize = 8;
 const NAME: (usize, usize) = (8, 48);
 /// The width of what a file is at, where a bar follows.
 const DOING: usize = 9;
+/// Said only where something has to be.
+const WRITING: &str = "writing";
 /// Files that are done sooner have no line: it could not be read.
 const LINE_AFTER: Duration = Duration::from_millis(300);
 
+/// How numbers are put: what is between done and all, and the time left.
+type Wording = (&'static str, fn(Duration) -> String);
+const BESIDE_A_BAR: Wording = ("/", |left| format!("ETA {:#}", HumanDuration(left)));
+const IN_A_SENTENCE: Wording = (" of ", |left| format!("about {} left", HumanDuration(left)));
+
 /// The lines for a terminal of `columns` and `rows`; nothing where there is nothing to see yet.
-pub fn frame(view: &View, columns: usize, rows: usize) -> Option<String> {
+pub fn frame(totals: &Totals, now: Instant, columns: usize, rows: usize) -> Option<String> {
     // Some terminals wrap a line that is as wide as they are.
     let columns = columns.saturating_sub(1);
-    let mut shown = view.rows.iter().filter(|row| row.age >= LINE_AFTER);
-    let Some((ended, files)) = view.files else {
-        return shown.next().map(|row| single(view, row, columns));
-    };
-    let shown: Vec<&Row> = shown.take(rows.saturating_sub(2)).collect();
-    let names: Vec<String> = shown.iter().map(|row| name(row, columns)).collect();
+    let works = totals.works.values();
+    let mut shown = works.filter(|work| work.age(now) >= Some(LINE_AFTER));
+    if totals.is_single {
+        return shown.next().map(|work| single(work, totals.rate, columns));
+    }
+    let shown: Vec<&Work> = shown.take(rows.saturating_sub(2)).collect();
+    let names: Vec<String> = shown.iter().map(|work| name(work, columns)).collect();
     let widest = names.iter().map(|name| width(name)).max().unwrap_or(0);
     let mut lines: Vec<String> = Vec::with_capacity(shown.len() + 1);
-    for (row, name) in shown.iter().zip(&names) {
+    for (work, name) in shown.iter().zip(&names) {
         let gap = " ".repeat(widest - width(name));
-        let doing = doing(row.phase).unwrap_or("writing");
-        let percent = share(row.done, row.total).map(|share| format!("{:3.0}%", share * 100.0));
-        lines.push(line(
-            &format!("  {name}{gap} {doing:<DOING$}"),
-            share(row.done, row.total),
-            percent.as_slice(),
-            columns,
-        ));
+        let doing = doing(work.phase).unwrap_or(WRITING);
+        let head = format!("  {name}{gap} {doing:<DOING$}");
+        let share = share(work.done, work.total);
+        let percent = share.map(|share| format!("{:3.0}%", share * 100.0));
+        lines.push(line(&head, share, percent.as_slice(), columns));
     }
-    let share = share(view.done, view.total).or(share(ended as u64, files as u64));
+    let (done, ended, files) = (totals.done(), totals.ended, totals.files);
+    let share = share(done, totals.bytes).or(share(ended as u64, files as u64));
+    let parts = numbers(done, totals.bytes, totals.rate, BESIDE_A_BAR);
     let head = format!("{ended}/{files} files");
-    let parts = numbers(view.done, view.total, view.rate);
     lines.push(line(&head, share, &parts, columns));
     Some(lines.join("\n"))
 }
 
 /// The line of the only file.
-fn single(view: &View, row: &Row, columns: usize) -> String {
-    let name = name(row, columns);
-    let head = match doing(row.phase) {
-        Some(doing) => format!("{name}: {doing}"),
-        None => name,
-    };
-    let parts = numbers(row.done, row.total, view.rate);
-    line(&head, share(row.done, row.total), &parts, columns)
+fn single(work: &Work, rate: Option<f64>, columns: usize) -> String {
+    let mut head = name(work, columns);
+    if let Some(doing) = doing(work.phase) {
+        head = format!("{head}: {doing}");
+    }
+    let parts = numbers(work.done, work.total, rate, BESIDE_A_BAR);
+    line(&head, share(work.done, work.total), &parts, columns)
 }
 
 /// A line that goes to no terminal.
-pub fn plain(view: &View) -> Option<String> {
-    let oldest = view.rows.first();
-    let at = oldest.and_then(|row| doing(row.phase));
-    let (head, mut parts, done, total) = match (view.files, oldest) {
-        (Some((ended, files)), _) => {
-            let files = format!("{ended} of {files} files");
-            ("ckpt2st", vec![files], view.done, view.total)
-        }
-        (None, Some(row)) => {
-            let at = at.into_iter().map(str::to_owned).collect();
-            (row.name.as_str(), at, row.done, row.total)
-        }
-        (None, None) => return None,
+pub fn plain(totals: &Totals) -> Option<String> {
+    let (oldest, rate) = (totals.oldest(), totals.rate);
+    let mut parts = Vec::new();
+    let head = if totals.is_single {
+        let work = oldest?;
+        let numbers = numbers(work.done, work.total, rate, IN_A_SENTENCE);
+        // Numbers alone are of writing.
+        let doing = doing(work.phase).or(numbers.is_empty().then_some(WRITING));
+        parts.extend(doing.map(str::to_owned));
+        parts.extend(numbers);
+        &work.name
+    } else {
+        parts.push(format!("{} of {} files", totals.ended, totals.files));
+        parts.extend(numbers(totals.done(), totals.bytes, rate, IN_A_SENTENCE));
+        let at = oldest.and_then(|work| Some(format!("{}: {}", doing(work.phase)?, work.name)));
+        parts.extend(at);
+        "ckpt2st"
     };
-    if total > 0 {
-        parts.push(format!("{} of {}", HumanBytes(done), HumanBytes(total)));
-        parts.extend(view.rate.map(per_second));
-        let left = time_left(done, total, view.rate);
-        parts.extend(left.map(|left| format!("about {} left", HumanDuration(left))));
-    }
-    if let (Some(_), Some(row), Some(at)) = (view.files, oldest, at) {
-        parts.push(format!("{at}: {}", row.name));
-    }
-    // The only file, before it is known how much there is to write.
-    if parts.is_empty() {
-        parts.push("writing".to_owned());
-    }
     Some(format!("{head}: {}", parts.join(", ")))
 }
 
 /// What a file is at, where that is not writing.
-fn doing(phase: Option<Phase>) -> Option<&'static str> {
+fn doing(phase: Phase) -> Option<&'static str> {
     match phase {
-        None => Some("waiting"),
-        Some(Phase::Reading) => Some("reading"),
-        Some(Phase::Unpacking) => Some("unpacking"),
-        Some(Phase::Hashing) => Some("hashing"),
-        Some(Phase::Verifying) => Some("verifying"),
-        Some(Phase::Syncing) => Some("flushing to the disk"),
-        Some(_) => None,
+        Phase::Reading => Some("reading"),
+        Phase::Unpacking => Some("unpacking"),
+        Phase::Hashing => Some("hashing"),
+        Phase::Verifying => Some("verifying"),
+        Phase::Syncing => Some("flushing to the disk"),
+        _ => None,
     }
 }
 
 /// Bytes, rate and time, those first that can be missed most.
-fn numbers(done: u64, total: u64, rate: Option<f64>) -> Vec<String> {
+fn numbers(done: u64, total: u64, rate: Option<f64>, wording: Wording) -> Vec<String> {
     if total == 0 {
         return Vec::new();
     }
-    let mut parts = vec![format!("{}/{}", HumanBytes(done), HumanBytes(total))];
-    parts.extend(rate.map(per_second));
-    let left = time_left(done, total, rate);
-    parts.extend(left.map(|left| format!("ETA {:#}", HumanDuration(left))));
+    let (of, time) = wording;
+    let mut parts = vec![format!("{}{of}{}", HumanBytes(done), HumanBytes(total))];
+    parts.extend(rate.map(|rate| format!("{}/s", HumanBytes(rate as u64))));
+    parts.extend(time_left(done, total, rate).map(time));
     parts
-}
-
-fn per_second(rate: f64) -> String {
-    format!("{}/s", HumanBytes(rate as u64))
 }
 
 fn time_left(done: u64, total: u64, rate: Option<f64>) -> Option<Duration> {
@@ -154,8 +145,8 @@ fn line(head: &str, share: Option<f64>, parts: &[String], columns: usize) -> Str
     line
 }
 
-fn name(row: &Row, columns: usize) -> String {
-    shorten(&row.name, (columns / 3).clamp(NAME.0, NAME.1))
+fn name(work: &Work, columns: usize) -> String {
+    shorten(&work.name, (columns / 3).clamp(NAME.0, NAME.1))
 }
 
 /// How many columns a text takes at most: terminals differ where characters join.
@@ -197,80 +188,84 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn row(name: &str, phase: Option<Phase>, done: u64, total: u64) -> Row {
-        Row {
-            name: name.to_owned(),
-            phase,
-            done,
-            total,
-            age: Duration::from_secs(1),
-        }
+    /// A file in work: its name, what it is at, and how many bytes of how many that has done.
+    type Row<'n> = (&'n str, Phase, u64, u64);
+
+    fn add(totals: &mut Totals, now: Instant, (name, phase, done, total): Row<'_>) {
+        let mut work = Work::new(name.to_owned(), 0);
+        work.phase(phase, now);
+        (work.done, work.total) = (done, total);
+        totals.begin(work, now);
     }
 
-    fn of_several(rows: Vec<Row>) -> View {
-        View {
-            files: Some((120, 1000)),
-            done: 12 * GIB,
-            total: 70 * GIB,
-            rate: Some(512.0 * 1024.0 * 1024.0),
-            rows,
-        }
+    fn of_several(now: Instant, rows: &[Row<'_>]) -> Totals {
+        let mut totals = Totals::new(1000, 70 * GIB);
+        (totals.ended, totals.ended_bytes) = (120, 12 * GIB);
+        totals.rate = Some(512.0 * 1024.0 * 1024.0);
+        rows.iter().for_each(|row| add(&mut totals, now, *row));
+        totals
     }
 
-    fn of_one(row: Row) -> View {
-        View {
-            rate: Some(GIB as f64),
-            rows: vec![row],
-            ..View::default()
-        }
+    fn of_one(now: Instant, row: Row<'_>) -> Totals {
+        let mut totals = Totals::new(1, GIB);
+        totals.rate = Some(GIB as f64);
+        add(&mut totals, now, row);
+        totals
+    }
+
+    fn later(now: Instant) -> Instant {
+        now + Duration::from_secs(1)
     }
 
     #[test]
     fn plain_lines_say_how_far_it_is() {
-        let writing = || row("a.ckpt", Some(Phase::Writing), GIB, 4 * GIB);
-        let syncing = || row("a.ckpt", Some(Phase::Syncing), 0, 0);
-        for (view, line) in [
+        let now = Instant::now();
+        let writing = ("a.ckpt", Phase::Writing, GIB, 4 * GIB);
+        let syncing = ("a.ckpt", Phase::Syncing, 0, 0);
+        for (totals, line) in [
             (
-                of_several(vec![writing()]),
+                of_several(now, &[writing]),
                 "ckpt2st: 120 of 1000 files, 12.00 GiB of 70.00 GiB, 512.00 MiB/s, about 2 minutes left",
             ),
             (
-                of_several(vec![syncing(), writing()]),
+                of_several(now, &[syncing, writing]),
                 "ckpt2st: 120 of 1000 files, 12.00 GiB of 70.00 GiB, 512.00 MiB/s, about 2 minutes left, \
                  flushing to the disk: a.ckpt",
             ),
             (
-                of_one(writing()),
+                of_one(now, writing),
                 "a.ckpt: 1.00 GiB of 4.00 GiB, 1.00 GiB/s, about 3 seconds left",
             ),
-            (of_one(syncing()), "a.ckpt: flushing to the disk"),
+            (of_one(now, syncing), "a.ckpt: flushing to the disk"),
             (
-                of_one(row("a.ckpt", Some(Phase::Reading), 0, 0)),
+                of_one(now, ("a.ckpt", Phase::Reading, 0, 0)),
                 "a.ckpt: reading",
             ),
             (
-                of_one(row("a.ckpt", Some(Phase::Hashing), GIB, GIB)),
+                of_one(now, ("a.ckpt", Phase::Hashing, GIB, GIB)),
                 "a.ckpt: hashing, 1.00 GiB of 1.00 GiB, 1.00 GiB/s",
             ),
+            (
+                of_one(now, ("a.ckpt", Phase::Writing, 0, 0)),
+                "a.ckpt: writing",
+            ),
         ] {
-            assert_eq!(plain(&view).as_deref(), Some(line));
+            assert_eq!(plain(&totals).as_deref(), Some(line));
         }
-        assert_eq!(plain(&View::default()), None);
+        assert_eq!(plain(&Totals::new(1, GIB)), None);
     }
 
     #[test]
     fn narrow_terminals_lose_numbers_before_the_bar() {
-        let view = of_several(vec![
-            row("a/model.ckpt", Some(Phase::Writing), GIB, 2 * GIB),
-            row("b/model.ckpt", Some(Phase::Syncing), 0, 0),
-            row(
-                "long/name-of-a-model-00001-of-00010.bin",
-                Some(Phase::Reading),
-                0,
-                0,
-            ),
-        ]);
-        let at = |columns| frame(&view, columns, 24).unwrap();
+        let now = Instant::now();
+        let name = "long/name-of-a-model-00001-of-00010.bin";
+        let rows = [
+            ("a/model.ckpt", Phase::Writing, GIB, 2 * GIB),
+            ("b/model.ckpt", Phase::Syncing, 0, 0),
+            (name, Phase::Reading, 0, 0),
+        ];
+        let totals = of_several(now, &rows);
+        let at = |columns| frame(&totals, later(now), columns, 24).unwrap();
         assert_eq!(
             at(40),
             "  a/model.ckpt  writing   [===>  ]  50%\n  \
@@ -294,11 +289,12 @@ mod tests {
             "e\u{301}🤗.pt",
             "",
         ];
+        let now = Instant::now();
         for columns in 0..220 {
             for name in names {
-                let rows = || vec![row(name, Some(Phase::Verifying), GIB, 3 * GIB)];
-                for view in [of_several(rows()), of_one(rows().remove(0))] {
-                    for line in frame(&view, columns, 24).unwrap().lines() {
+                let row = (name, Phase::Verifying, GIB, 3 * GIB);
+                for totals in [of_several(now, &[row]), of_one(now, row)] {
+                    for line in frame(&totals, later(now), columns, 24).unwrap().lines() {
                         assert!(width(line) < columns.max(1), "{columns}: {line:?}");
                     }
                 }
@@ -308,17 +304,19 @@ mod tests {
 
     #[test]
     fn low_terminals_keep_the_overall_bar() {
-        let rows = (0..10).map(|n| row(&format!("{n}.ckpt"), Some(Phase::Reading), 0, 0));
-        let frame = frame(&of_several(rows.collect()), 80, 5).unwrap();
+        let now = Instant::now();
+        let totals = of_several(now, &[("a.ckpt", Phase::Reading, 0, 0); 10]);
+        let frame = frame(&totals, later(now), 80, 5).unwrap();
         assert_eq!(frame.lines().count(), 4);
         assert!(frame.lines().last().unwrap().starts_with("120/1000 files"));
     }
 
     #[test]
     fn short_files_have_no_line() {
-        let mut short = row("a.ckpt", Some(Phase::Reading), 0, 0);
-        short.age = Duration::from_millis(20);
-        assert_eq!(frame(&of_one(short), 80, 24), None);
+        let now = Instant::now();
+        let totals = of_one(now, ("a.ckpt", Phase::Reading, 0, 0));
+        let soon = now + Duration::from_millis(20);
+        assert_eq!(frame(&totals, soon, 80, 24), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use ckpt2st::{Phase, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use terminal_size::{Height, Width, terminal_size_of};
 
-use super::progress::{Totals, View, Work, lock};
+use super::progress::{Totals, Work, lock};
 use super::{bars, report, signals};
 
 /// How often bars are drawn.
@@ -31,7 +31,7 @@ pub struct Board {
 
 struct Shared {
     totals: Mutex<Totals>,
-    /// Locked by whoever writes to stderr. Never while `totals` is.
+    /// Locked by whoever writes to stderr. Before `totals`, never while they are.
     screen: Mutex<Screen>,
 }
 
@@ -76,17 +76,19 @@ impl Board {
 
     /// Begins a file of `bytes` bytes of input. Its line goes, and it counts as done, when the result is dropped.
     pub fn begin(&self, input: &Path, bytes: u64) -> FileBar<'_> {
-        let now = Instant::now();
-        let mut totals = lock(&self.shared.totals);
-        let work = Work::new(label(input, totals.is_single()), bytes);
-        let work = Arc::new(work);
-        totals.begin(Arc::clone(&work), now);
-        FileBar { board: self, work }
+        let mut totals = self.totals();
+        let work = Work::new(label(input, totals.is_single), bytes);
+        let id = totals.begin(work, Instant::now());
+        FileBar { board: self, id }
     }
 
     /// Takes a file of `bytes` bytes that need not be converted out of the run.
     pub fn skip(&self, bytes: u64) {
-        lock(&self.shared.totals).skip(bytes);
+        self.totals().skip(bytes);
+    }
+
+    fn totals(&self) -> MutexGuard<'_, Totals> {
+        lock(&self.shared.totals)
     }
 
     /// Prints lines above the bars, those of one call together.
@@ -124,25 +126,28 @@ impl Drop for Board {
 impl Shared {
     fn tick(&self, interval: Duration, ended: &Receiver<()>) {
         while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-            let view = lock(&self.totals).look(Instant::now());
-            lock(&self.screen).show(&view);
+            lock(&self.screen).show(&self.totals);
         }
     }
 }
 
 impl Screen {
-    fn show(&mut self, view: &View) {
+    /// `totals` are locked for the text, and not for writing it: terminals can be slow, and the work must go on.
+    fn show(&mut self, totals: &Mutex<Totals>) {
+        let now = Instant::now();
         match self {
             Screen::Nothing => {}
             Screen::Lines(out) => {
-                if let Some(line) = bars::plain(view) {
+                let line = bars::plain(lock(totals).look(now));
+                if let Some(line) = line {
                     let _ = out.write_all(format!("{line}\n").as_bytes());
                 }
             }
             Screen::Terminal(bar) => {
                 let size = terminal_size_of(std::io::stderr());
                 let (Width(columns), Height(rows)) = size.unwrap_or(SIZE);
-                match bars::frame(view, columns.into(), rows.into()) {
+                let frame = bars::frame(lock(totals).look(now), now, columns.into(), rows.into());
+                match frame {
                     Some(frame) => bar.get_or_insert_with(new_bar).set_message(frame),
                     None => self.clear(),
                 }
@@ -182,34 +187,39 @@ fn label(input: &Path, is_single: bool) -> String {
 /// A file in work.
 pub struct FileBar<'b> {
     board: &'b Board,
-    work: Arc<Work>,
+    id: usize,
 }
 
 impl FileBar<'_> {
     /// For how long it has been worked on.
     pub fn elapsed(&self) -> Duration {
-        self.work.age(Instant::now()).unwrap_or_default()
+        let age = self.work(|work| work.age(Instant::now()));
+        age.flatten().unwrap_or_default()
+    }
+
+    fn work<R>(&self, change: impl FnOnce(&mut Work) -> R) -> Option<R> {
+        let mut totals = self.board.totals();
+        totals.works.get_mut(&self.id).map(change)
     }
 }
 
 impl Drop for FileBar<'_> {
     fn drop(&mut self) {
-        lock(&self.board.shared.totals).end(&self.work, Instant::now());
+        self.board.totals().end(self.id, Instant::now());
     }
 }
 
 impl Progress for FileBar<'_> {
     fn phase(&self, phase: Phase) {
-        self.work.phase(phase, Instant::now());
+        self.work(|work| work.phase(phase, Instant::now()));
     }
 
     fn start(&self, bytes: u64) {
-        self.work.start(bytes);
-        lock(&self.board.shared.totals).start_pass(Instant::now());
+        self.board.totals().start(self.id, bytes, Instant::now());
     }
 
     fn advance(&self, bytes: u64) {
-        self.work.advance(bytes);
+        self.work(|work| work.advance(bytes));
     }
 
     fn cancelled(&self) -> bool {

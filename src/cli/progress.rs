@@ -1,6 +1,7 @@
 //! How far a run is: the share of its bytes that is done, and how fast that went.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use ckpt2st::Phase;
@@ -19,25 +20,19 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A file in work.
 pub struct Work {
     /// What lines call it.
-    name: String,
+    pub name: String,
     /// Its size as an input in bytes.
     bytes: u64,
     /// When its turn had come.
-    begun: OnceLock<Instant>,
-    pass: Mutex<Pass>,
-}
-
-/// What a file is at.
-#[derive(Debug, Clone, Copy, Default)]
-struct Pass {
-    /// Before the first one it waits for its turn.
-    phase: Option<Phase>,
+    begun: Option<Instant>,
+    /// What it is at, once it has begun.
+    pub phase: Phase,
     /// Bytes that the phase has done.
-    done: u64,
-    /// Bytes that it has to do, once they are known.
-    total: u64,
+    pub done: u64,
+    /// Bytes that it has to do; 0 where that is not known.
+    pub total: u64,
     /// Bytes of the input that earlier phases converted.
-    converted: u64,
+    before: u64,
 }
 
 impl Work {
@@ -45,64 +40,64 @@ impl Work {
         Work {
             name,
             bytes,
-            begun: OnceLock::new(),
-            pass: Mutex::default(),
+            begun: None,
+            phase: Phase::Reading,
+            done: 0,
+            total: 0,
+            before: 0,
         }
     }
 
-    pub fn phase(&self, phase: Phase, now: Instant) {
-        self.begun.get_or_init(|| now);
-        let mut pass = lock(&self.pass);
-        *pass = Pass {
-            converted: self.converted(&pass),
-            phase: Some(phase),
-            ..Pass::default()
-        };
+    pub fn phase(&mut self, phase: Phase, now: Instant) {
+        self.begun.get_or_insert(now);
+        self.before = self.converted();
+        self.phase = phase;
+        self.start(0);
     }
 
-    pub fn start(&self, total: u64) {
-        let mut pass = lock(&self.pass);
-        (pass.done, pass.total) = (0, total);
+    fn start(&mut self, total: u64) {
+        (self.done, self.total) = (0, total);
     }
 
-    pub fn advance(&self, bytes: u64) {
-        let mut pass = lock(&self.pass);
-        pass.done = pass.done.saturating_add(bytes);
+    pub fn advance(&mut self, bytes: u64) {
+        self.done = self.done.saturating_add(bytes).min(self.total);
     }
 
     /// For how long it has been worked on, once it is.
     pub fn age(&self, now: Instant) -> Option<Duration> {
-        let begun = *self.begun.get()?;
-        Some(now.saturating_duration_since(begun))
+        Some(now.saturating_duration_since(self.begun?))
     }
 
     /// How many bytes of the input are converted. Only writing counts: whether passes follow is not known before
     /// they begin.
-    fn converted(&self, pass: &Pass) -> u64 {
-        if pass.phase != Some(Phase::Writing) || pass.total == 0 {
-            return pass.converted;
+    fn converted(&self) -> u64 {
+        if self.phase != Phase::Writing || self.total == 0 {
+            return self.before;
         }
-        let part = u128::from(self.bytes) * u128::from(pass.done) / u128::from(pass.total);
-        u64::try_from(part).map_or(self.bytes, |part| part.min(self.bytes))
+        let part = u128::from(self.bytes) * u128::from(self.done) / u128::from(self.total);
+        u64::try_from(part).unwrap_or(self.bytes)
     }
 }
 
 /// The state of a run.
+#[derive(Default)]
 pub struct Totals {
     /// Whether there is one file from the start: then its passes are what there is to see.
-    is_single: bool,
-    files: usize,
+    pub is_single: bool,
+    pub files: usize,
     /// Bytes of all inputs.
-    bytes: u64,
+    pub bytes: u64,
     /// Files that are done, whatever came of them.
-    ended: usize,
+    pub ended: usize,
     /// Bytes of their inputs.
-    ended_bytes: u64,
+    pub ended_bytes: u64,
     /// Bytes of them that were converted: a file that fails is done at once, and says nothing about the pace.
     converted: u64,
-    in_work: Vec<Arc<Work>>,
-    clock: Clock,
+    /// The files in work, by the order in which they were begun.
+    pub works: BTreeMap<usize, Work>,
     pace: Pace,
+    /// Bytes per second when it was looked at last, once that can be told.
+    pub rate: Option<f64>,
 }
 
 impl Totals {
@@ -111,33 +106,40 @@ impl Totals {
             is_single: files == 1,
             files,
             bytes,
-            ended: 0,
-            ended_bytes: 0,
-            converted: 0,
-            in_work: Vec::new(),
-            clock: Clock::default(),
-            pace: Pace::default(),
+            ..Totals::default()
         }
     }
 
-    pub fn is_single(&self) -> bool {
-        self.is_single
+    /// Takes a file into work. Gives its key in `works`.
+    pub fn begin(&mut self, work: Work, now: Instant) -> usize {
+        // How many were begun before.
+        let id = self.ended + self.works.len();
+        self.works.insert(id, work);
+        self.pace.at.get_or_insert(now);
+        id
     }
 
-    pub fn begin(&mut self, work: Arc<Work>, now: Instant) {
-        self.in_work.push(work);
-        self.clock.run(now);
-    }
-
-    pub fn end(&mut self, work: &Arc<Work>, now: Instant) {
-        self.in_work.retain(|other| !Arc::ptr_eq(other, work));
-        if self.in_work.is_empty() {
-            self.clock.stop(now);
+    /// A pass of `bytes` bytes over a file begins. One over the only file has a pace of its own.
+    pub fn start(&mut self, id: usize, bytes: u64, now: Instant) {
+        if let Some(work) = self.works.get_mut(&id) {
+            work.start(bytes);
         }
+        if self.is_single {
+            self.pace = Pace::from(now);
+        }
+    }
+
+    pub fn end(&mut self, id: usize, now: Instant) {
+        self.look(now);
+        let Some(work) = self.works.remove(&id) else {
+            return;
+        };
         self.ended += 1;
         self.ended_bytes = self.ended_bytes.saturating_add(work.bytes);
-        let converted = work.converted(&lock(&work.pass));
-        self.converted = self.converted.saturating_add(converted);
+        self.converted = self.converted.saturating_add(work.converted());
+        if self.works.is_empty() {
+            self.pace.at = None;
+        }
     }
 
     /// Takes a file that never begins out of the run.
@@ -146,134 +148,77 @@ impl Totals {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// A pass over the only file begins, which has a pace of its own.
-    pub fn start_pass(&mut self, now: Instant) {
-        if self.is_single {
-            self.pace = Pace::from(self.clock.read(now));
-        }
-    }
-
-    /// What there is to show.
-    pub fn look(&mut self, now: Instant) -> View {
-        let (mut converted, mut rows) = (0u64, Vec::with_capacity(self.in_work.len()));
-        for work in &self.in_work {
-            let pass = *lock(&work.pass);
-            converted = converted.saturating_add(work.converted(&pass));
-            let Some(age) = work.age(now) else {
-                continue;
-            };
-            rows.push(Row {
-                name: work.name.clone(),
-                phase: pass.phase,
-                done: pass.done.min(pass.total),
-                total: pass.total,
-                age,
-            });
-        }
-        let seen = match rows.first() {
-            Some(row) if self.is_single => row.done,
-            _ => self.converted.saturating_add(converted),
+    /// Brings the rate up to date.
+    pub fn look(&mut self, now: Instant) -> &Totals {
+        let seen = match self.oldest() {
+            Some(work) if self.is_single => work.done,
+            _ => self.converted.saturating_add(self.in_work()),
         };
-        self.pace.see(self.clock.read(now), seen);
-        View {
-            files: (!self.is_single).then_some((self.ended, self.files)),
-            done: self.ended_bytes.saturating_add(converted).min(self.bytes),
-            total: self.bytes,
-            rate: self.pace.rate(),
-            rows,
-        }
+        self.pace.see(now, seen);
+        self.rate = self.pace.rate();
+        self
     }
-}
 
-/// A run at one moment.
-#[derive(Debug, Default)]
-pub struct View {
-    /// Of several files, how many are done, and how many there are.
-    pub files: Option<(usize, usize)>,
+    /// The first file in work whose turn has come.
+    pub fn oldest(&self) -> Option<&Work> {
+        self.works.values().find(|work| work.begun.is_some())
+    }
+
     /// Bytes of inputs that are done.
-    pub done: u64,
-    /// Bytes of all inputs.
-    pub total: u64,
-    /// Bytes per second, once that can be told.
-    pub rate: Option<f64>,
-    /// The files in work, those first that were begun first.
-    pub rows: Vec<Row>,
-}
-
-/// A file in work at one moment.
-#[derive(Debug)]
-pub struct Row {
-    pub name: String,
-    pub phase: Option<Phase>,
-    /// Bytes that the phase has done.
-    pub done: u64,
-    /// Bytes that it has to do; 0 where that is not known.
-    pub total: u64,
-    /// For how long it has been in work.
-    pub age: Duration,
-}
-
-/// Time in which a file was in work: thousands of files that are skipped take time, too.
-#[derive(Debug, Default)]
-struct Clock {
-    before: Duration,
-    since: Option<Instant>,
-}
-
-impl Clock {
-    fn run(&mut self, now: Instant) {
-        self.since.get_or_insert(now);
+    pub fn done(&self) -> u64 {
+        let done = self.ended_bytes.saturating_add(self.in_work());
+        done.min(self.bytes)
     }
 
-    fn stop(&mut self, now: Instant) {
-        self.before = self.read(now);
-        self.since = None;
-    }
-
-    fn read(&self, now: Instant) -> Duration {
-        let running = self.since.map(|since| now.saturating_duration_since(since));
-        self.before + running.unwrap_or_default()
+    /// Bytes converted of the files in work.
+    fn in_work(&self) -> u64 {
+        let converted = self.works.values().map(Work::converted);
+        converted.fold(0, u64::saturating_add)
     }
 }
 
 /// A rate in bytes per second that forgets what is long ago.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Pace {
-    start: Duration,
-    /// When it was looked at last, and how many bytes there were.
-    at: Duration,
+    /// When it was looked at last. Nothing while no file is in work: thousands of files that are skipped take time, too.
+    at: Option<Instant>,
+    /// How many bytes there were then.
     bytes: u64,
-    /// The weighted sum of the rates seen, and of the weights.
+    /// For how long it was looked at.
+    seen: Duration,
+    /// The weighted sum of the rates seen.
     rates: f64,
-    weights: f64,
 }
 
 impl Pace {
-    fn from(start: Duration) -> Pace {
+    fn from(now: Instant) -> Pace {
         Pace {
-            start,
-            at: start,
+            at: Some(now),
             ..Pace::default()
         }
     }
 
-    fn see(&mut self, at: Duration, bytes: u64) {
-        let seconds = at.saturating_sub(self.at).as_secs_f64();
-        if seconds <= 0.0 {
+    fn see(&mut self, now: Instant, bytes: u64) {
+        let passed = self.at.map(|at| now.saturating_duration_since(at));
+        let Some(passed) = passed.filter(|passed| !passed.is_zero()) else {
             return;
-        }
-        let rate = bytes.saturating_sub(self.bytes) as f64 / seconds;
-        let kept = (-seconds / MEMORY).exp();
-        self.rates = self.rates * kept + rate * (1.0 - kept);
-        self.weights = self.weights * kept + (1.0 - kept);
-        (self.at, self.bytes) = (at, bytes);
+        };
+        let rate = bytes.saturating_sub(self.bytes) as f64 / passed.as_secs_f64();
+        let weight = weight(passed);
+        self.rates = self.rates * (1.0 - weight) + rate * weight;
+        self.seen += passed;
+        (self.at, self.bytes) = (Some(now), bytes);
     }
 
     fn rate(&self) -> Option<f64> {
-        let is_seen = self.at.saturating_sub(self.start) >= FIRST_LOOK;
-        let rate = self.rates / self.weights;
-        (is_seen && rate >= 1.0).then_some(rate)
+        let rate = self.rates / weight(self.seen);
+        (self.seen >= FIRST_LOOK && rate >= 1.0).then_some(rate)
     }
+}
+
+/// How much the last `time` counts against all before.
+fn weight(time: Duration) -> f64 {
+    1.0 - (-time.as_secs_f64() / MEMORY).exp()
 }
 
 #[cfg(test)]
@@ -282,20 +227,22 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn begin(totals: &mut Totals, bytes: u64, now: Instant) -> Arc<Work> {
-        let work = Arc::new(Work::new("model.ckpt".to_owned(), bytes));
-        totals.begin(Arc::clone(&work), now);
-        work
+    fn begin(totals: &mut Totals, bytes: u64, now: Instant) -> usize {
+        totals.begin(Work::new("model.ckpt".to_owned(), bytes), now)
+    }
+
+    fn at(totals: &mut Totals, id: usize) -> &mut Work {
+        totals.works.get_mut(&id).unwrap()
     }
 
     #[test]
     fn a_file_counts_in_bytes_of_its_input_and_while_it_is_written() {
         let now = Instant::now();
         let mut totals = Totals::new(2, 3000);
-        let work = begin(&mut totals, 1000, now);
-        let mut done = |step: &dyn Fn(&Work)| {
-            step(&work);
-            totals.look(now).done
+        let id = begin(&mut totals, 1000, now);
+        let mut done = |step: &dyn Fn(&mut Work)| {
+            step(at(&mut totals, id));
+            totals.done()
         };
         assert_eq!(done(&|work| work.phase(Phase::Unpacking, now)), 0);
         assert_eq!(done(&|work| work.phase(Phase::Writing, now)), 0);
@@ -306,9 +253,8 @@ mod tests {
         assert_eq!(done(&|work| work.phase(Phase::Verifying, now)), 1000);
         assert_eq!(done(&|work| work.start(500)), 1000);
         assert_eq!(done(&|work| work.phase(Phase::Syncing, now)), 1000);
-        totals.end(&work, now);
-        assert_eq!(totals.look(now).done, 1000);
-        assert_eq!(totals.look(now).files, Some((1, 2)));
+        totals.end(id, now);
+        assert_eq!((totals.done(), totals.ended), (1000, 1));
     }
 
     #[test]
@@ -320,43 +266,62 @@ mod tests {
             now += Duration::from_millis(10);
         }
         let failed = begin(&mut totals, GIB, now);
-        totals.end(&failed, now);
-        let work = begin(&mut totals, GIB, now);
-        work.phase(Phase::Writing, now);
-        work.start(GIB);
-        work.advance(GIB / 4);
-        let view = totals.look(now + Duration::from_secs(2));
-        assert_eq!(view.files, Some((1, 2)));
-        assert_eq!((view.done, view.total), (GIB + GIB / 4, 2 * GIB));
-        assert_eq!(view.rate.map(f64::round), Some((GIB / 8) as f64));
+        totals.end(failed, now);
+        now += Duration::from_secs(100);
+        totals.look(now);
+        let id = begin(&mut totals, GIB, now);
+        at(&mut totals, id).phase(Phase::Writing, now);
+        totals.start(id, GIB, now);
+        at(&mut totals, id).advance(GIB / 4);
+        totals.look(now + Duration::from_secs(2));
+        assert_eq!((totals.ended, totals.files), (1, 2));
+        assert_eq!((totals.done(), totals.bytes), (GIB + GIB / 4, 2 * GIB));
+        assert_eq!(totals.rate.map(f64::round), Some((GIB / 8) as f64));
+    }
+
+    #[test]
+    fn what_the_last_file_did_counts_although_none_follows_at_once() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let mut totals = Totals::new(3, 3 * GIB);
+        let first = begin(&mut totals, GIB, now);
+        at(&mut totals, first).phase(Phase::Writing, now);
+        totals.start(first, GIB, now);
+        at(&mut totals, first).advance(GIB);
+        totals.end(first, after(4));
+        totals.look(after(400));
+        begin(&mut totals, GIB, after(500));
+        totals.look(after(500));
+        assert_eq!(totals.rate.map(f64::round), Some((GIB / 4) as f64));
     }
 
     #[test]
     fn every_pass_over_the_only_file_has_its_own_rate() {
         let mut now = Instant::now();
         let mut totals = Totals::new(1, GIB);
-        let work = begin(&mut totals, GIB, now);
+        let id = begin(&mut totals, GIB, now);
         for (phase, seconds) in [(Phase::Writing, 4), (Phase::Hashing, 2)] {
-            work.phase(phase, now);
-            work.start(GIB);
-            totals.start_pass(now);
-            assert_eq!(totals.look(now).rate, None);
-            work.advance(GIB);
+            at(&mut totals, id).phase(phase, now);
+            totals.start(id, GIB, now);
+            totals.look(now);
+            assert_eq!(totals.rate, None);
+            at(&mut totals, id).advance(GIB);
             now += Duration::from_secs(seconds);
-            let view = totals.look(now);
-            assert_eq!(view.rate.map(f64::round), Some((GIB / seconds) as f64));
-            assert_eq!((view.files, view.rows[0].done), (None, GIB));
+            totals.look(now);
+            assert_eq!(totals.rate.map(f64::round), Some((GIB / seconds) as f64));
+            assert_eq!(totals.oldest().map(|work| work.done), Some(GIB));
         }
     }
 
     #[test]
     fn a_rate_follows_the_work_within_minutes() {
-        let mut pace = Pace::default();
+        let start = Instant::now();
+        let mut pace = Pace::from(start);
         let mut bytes = 0;
         let mut after = |seconds: std::ops::Range<u64>, rate: u64| {
             for second in seconds {
                 bytes += rate;
-                pace.see(Duration::from_secs(second + 1), bytes);
+                pace.see(start + Duration::from_secs(second + 1), bytes);
             }
             pace.rate().unwrap()
         };
