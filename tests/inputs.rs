@@ -132,12 +132,12 @@ fn entries_of_a_list_keep_their_path_as_it_is_written() {
 }
 
 #[test]
-fn a_list_holds_folders_patterns_and_checkpoints_of_several_files() {
+fn a_list_holds_folders_and_checkpoints_of_several_files_and_no_patterns() {
     let folder = tree(&[
         "runs/1/deep/a.pt",
         "runs/1/b.pt",
-        "more/p/c.pt",
-        "more/q/c.pt",
+        "more/m[1].pt",
+        "more/m1.pt",
     ]);
     let folder = folder.path();
     put_folder("distributed/nested", &folder.join("runs/dcp"));
@@ -146,12 +146,11 @@ fn a_list_holds_folders_patterns_and_checkpoints_of_several_files() {
     put_folder("distributed/three", &folder.join("runs/index"));
     put_folder("deepspeed/zero2_fp32", &folder.join("runs/zero"));
     let list = "runs/1\nruns/dcp\nruns/other/.metadata\nruns/sharded\n\
-                runs/index/pytorch_model.bin.index.json\nruns/zero/\nmore/*/c.pt\n";
+                runs/index/pytorch_model.bin.index.json\nruns/zero/\nmore/m[1].pt\n";
     let output = with_list(folder, list.as_bytes(), &["-o", "out"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let mut expected = vec![
-        "more/p/c.safetensors".to_owned(),
-        "more/q/c.safetensors".to_owned(),
+        "more/m[1].safetensors".to_owned(),
         "runs/1/b.safetensors".to_owned(),
         "runs/dcp.safetensors".to_owned(),
         "runs/other.safetensors".to_owned(),
@@ -163,6 +162,11 @@ fn a_list_holds_folders_patterns_and_checkpoints_of_several_files() {
     }
     expected.sort();
     assert_eq!(taken(folder), expected);
+    // A name in a list that is gone is not one for others, and keeps nobody from work.
+    fs::remove_file(folder.join("more/m[1].pt")).unwrap();
+    let output = with_list(folder, b"more/m[1].pt\0more/m[\0more/m1.pt", &["-o", "out"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(taken(folder), ["more/m1.safetensors"]);
     let output = with_list(folder, b"runs/1", &["-r", "-o", "out"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let expected = ["runs/1/b.safetensors", "runs/1/deep/a.safetensors"];

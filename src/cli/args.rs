@@ -84,8 +84,8 @@ pub struct ConvertArgs {
     #[arg(required_unless_present = "from_file", value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
-    /// Read inputs from a file too, or from standard input (-), one on each line or each ended by a NUL, e.g.
-    /// find runs -name '*.ckpt' -print0 | ckpt2st --from-file - -o converted/; below -o they keep their paths
+    /// Read inputs from a file, or from standard input (-): one on each line, or each ended by a NUL. Below -o they keep
+    /// their paths, e.g. find runs -name '*.ckpt' -print0 | ckpt2st --from-file - -o converted/
     #[arg(long, value_name = "LIST")]
     pub from_file: Option<PathBuf>,
 

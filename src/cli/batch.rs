@@ -28,6 +28,7 @@ pub fn run(run: &Run) -> Result<u8> {
     let bytes: Vec<u64> = run.jobs.iter().map(space::bytes_of).collect();
     let board = Board::new(run.jobs.len(), bytes.iter().sum(), run.quiet);
     let results = Results::new(run, &board)?;
+    signals::end_in_order();
     for (number, error) in run.failed.iter().enumerate() {
         results.no_job(number, error);
     }

@@ -22,6 +22,7 @@ pub fn run(args: &InspectArgs) -> u8 {
     let mut options = OpenOptions::default();
     options.root = options::root(&args.root);
     let mut code = exit::DONE;
+    signals::end_in_order();
     let width = width();
     let board = Board::new(args.inputs.len(), 0, false);
     for (number, input) in args.inputs.iter().enumerate() {

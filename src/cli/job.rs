@@ -10,7 +10,7 @@ use ckpt2st::{ConvertOptions, Cut, Destination, Error, ErrorKind, Layout, Result
 use super::args::ConvertArgs;
 use super::clash::{Places, refuse_inputs_as_outputs, refuse_report, refuse_shared_outputs};
 use super::find::{Finds, Found, Origin, SUFFIXES, ends_with_ignore_case};
-use super::{list, options, signals};
+use super::{list, options};
 
 /// One checkpoint and its output.
 #[derive(Debug, PartialEq, Eq)]
@@ -109,9 +109,6 @@ fn find(args: &ConvertArgs) -> Result<Finds> {
         for input in list::read(list)? {
             finds.find(&input, Origin::List);
         }
-    }
-    if signals::is_interrupted() {
-        return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
     }
     Ok(finds)
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ckpt2st::{Error, ErrorKind, Result};
 
-/// The longest list that is read, in bytes: about a million paths.
+/// The longest list that is read, in bytes, and how many paths it may hold: as many as there are inputs for days.
 const MAX_LIST: u64 = 128 << 20;
+const MAX_PATHS: usize = 1_000_000;
 
 /// The paths in a list, which is standard input where it is called `-`: each ends in a NUL where the list holds one,
 /// else on its line.
@@ -31,6 +32,11 @@ pub fn read(list: &Path) -> Result<Vec<PathBuf>> {
     }
     let mut paths = Vec::new();
     for entry in entries(&bytes) {
+        if paths.len() == MAX_PATHS {
+            return Err(refused(format!(
+                "holds more than {MAX_PATHS} paths; split it"
+            )));
+        }
         let Some(path) = path(entry) else {
             let entry = String::from_utf8_lossy(entry);
             return Err(refused(format!(

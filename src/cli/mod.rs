@@ -76,10 +76,7 @@ pub fn run() -> u8 {
     };
     let code = done.unwrap_or_else(|error| {
         report::error(&error);
-        match error.kind() {
-            ckpt2st::ErrorKind::Cancelled => exit::INTERRUPTED,
-            _ => exit::USAGE,
-        }
+        exit::USAGE
     });
     if stdout::is_lost() && code == exit::DONE {
         report::note("ckpt2st: the results cannot be written to standard output");

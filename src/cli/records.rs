@@ -9,6 +9,9 @@ use ckpt2st::{Error, ErrorKind, Result};
 
 use super::stdout;
 
+/// How many inputs may end before one whose result is to be printed first, and the bytes of their results.
+const AHEAD: usize = 256;
+const AHEAD_BYTES: usize = 8 << 20;
 /// How a record begins; what begins otherwise is no report.
 const START: &[u8] = b"{\"input\":";
 
@@ -103,6 +106,8 @@ pub struct Records {
     report: Option<Report>,
     /// Texts for stdout, by the number of the input, that wait for those before them.
     waiting: BTreeMap<usize, Vec<u8>>,
+    /// Their bytes.
+    waiting_bytes: usize,
     next: usize,
 }
 
@@ -116,9 +121,11 @@ impl Records {
 
     /// Takes what belongs on stdout for input number `number`, of which each must come once.
     pub fn print(&mut self, number: usize, text: Vec<u8>) {
+        self.waiting_bytes += text.len();
         self.waiting.insert(number, text);
         while let Some(text) = self.waiting.remove(&self.next) {
             self.next += 1;
+            self.waiting_bytes -= text.len();
             stdout::write(&text);
         }
     }
@@ -129,9 +136,10 @@ impl Records {
         waiting.into_values().for_each(|text| stdout::write(&text));
     }
 
-    /// The input whose result is printed next.
-    pub fn next(&self) -> usize {
-        self.next
+    /// Whether too much waits already for input number `number` to begin.
+    pub fn is_full_for(&self, number: usize) -> bool {
+        let is_far_ahead = number >= self.next + AHEAD || self.waiting_bytes >= AHEAD_BYTES;
+        number > self.next && is_far_ahead
     }
 
     /// Adds a record to the report, if there is one. Gives a line that is to be said when it cannot.
@@ -177,9 +185,11 @@ mod tests {
     #[test]
     fn what_comes_early_waits_for_its_turn() {
         let mut records = Records::default();
-        records.print(1, Vec::new());
-        assert_eq!(records.next(), 0);
+        records.print(1, vec![b' '; AHEAD_BYTES]);
+        assert!(records.is_full_for(2));
+        assert!(!records.is_full_for(0));
         records.print(0, Vec::new());
-        assert_eq!(records.next(), 2);
+        assert!(!records.is_full_for(2));
+        assert!(records.is_full_for(2 + AHEAD));
     }
 }

@@ -12,8 +12,6 @@ use super::records::{Records, Report};
 use super::tally::{self, Tally};
 use super::{dry_run, exit, json, report, signals, stdout};
 
-/// How many inputs may end before one whose result is to be printed first.
-const AHEAD: usize = 256;
 /// From this many inputs on, those that failed are named once more at the end: their lines are out of sight.
 const MANY: usize = 30;
 /// How many are named.
@@ -162,7 +160,7 @@ impl<'r> Results<'r> {
         }
         let slot = self.run.failed.len() + number;
         let mut state = self.lock();
-        while slot >= state.records.next() + AHEAD {
+        while state.records.is_full_for(slot) {
             state = self.printed.wait(state).unwrap_or_else(|e| e.into_inner());
         }
     }

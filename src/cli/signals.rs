@@ -14,9 +14,11 @@ const SIGNALS: &[i32] = &[SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
 const SIGNALS: &[i32] = &[SIGINT, SIGTERM];
 
 static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+static AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
 
-/// Lets Ctrl-C, SIGTERM and SIGHUP end a run cleanly; a second one ends it at once. Those that whoever started the
-/// program has it ignore, as `nohup` does, stay ignored.
+/// Lets Ctrl-C, SIGTERM and SIGHUP end the program with its own exit code: at once as long as there is nothing to put
+/// in order, which may wait for a pipe; see [`end_in_order`]. Those that whoever started the program has it ignore, as
+/// `nohup` does, stay ignored.
 pub fn catch() {
     let ignored = ignored();
     for signal in SIGNALS {
@@ -24,10 +26,17 @@ pub fn catch() {
             continue;
         }
         // Without a handler the default action ends the program: a stray temporary file, no worse.
-        let flag = || Arc::clone(&INTERRUPTED);
-        let _ = flag::register_conditional_shutdown(*signal, exit::INTERRUPTED.into(), flag());
-        let _ = flag::register(*signal, flag());
+        for flag in [&AT_ONCE, &INTERRUPTED] {
+            let flag = Arc::clone(flag);
+            let _ = flag::register_conditional_shutdown(*signal, exit::INTERRUPTED.into(), flag);
+        }
+        let _ = flag::register(*signal, Arc::clone(&INTERRUPTED));
     }
+}
+
+/// Work begins: from here on the first signal only asks to stop, and a second one ends the program at once.
+pub fn end_in_order() {
+    AT_ONCE.store(false, Ordering::SeqCst);
 }
 
 /// The signals that are ignored from the start, the first one as the lowest bit (Linux, proc(5), `SigIgn`). Elsewhere

@@ -5,7 +5,7 @@ use indicatif::HumanBytes;
 
 use super::args::VerifyArgs;
 use super::board::Board;
-use super::{exit, json, options, report, stdout};
+use super::{exit, json, options, report, signals, stdout};
 
 /// Compares and returns the exit code; `typed` are the options that decide what an output holds.
 ///
@@ -21,6 +21,7 @@ pub fn run(args: &VerifyArgs, typed: &[String]) -> Result<u8> {
         options::size(size)?;
     }
     let found = {
+        signals::end_in_order();
         let board = Board::new(1, 0, args.quiet);
         verify(
             &args.source,

@@ -8,8 +8,6 @@ use std::vec;
 
 use ckpt2st::{Error, ErrorKind, Result};
 
-use super::signals;
-
 /// Whether an entry of a folder is passed over.
 pub type Skip = Box<dyn Fn(&Path) -> bool>;
 
@@ -63,8 +61,7 @@ impl Iterator for Walk {
     type Item = Item;
 
     fn next(&mut self) -> Option<Item> {
-        // A large tree on a slow disk takes its time.
-        while !signals::is_interrupted() {
+        loop {
             let depth = self.levels.len();
             let level = self.levels.last_mut()?;
             let Some((name, kind)) = level.entries.next() else {
@@ -82,7 +79,6 @@ impl Iterator for Walk {
                 kind,
             });
         }
-        None
     }
 }
 
