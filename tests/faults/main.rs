@@ -7,5 +7,6 @@ mod common;
 mod disks;
 mod durable;
 mod interrupted;
+mod resume;
 mod special;
 mod streams;
