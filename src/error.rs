@@ -76,7 +76,8 @@ impl Error {
         }
     }
 
-    pub(crate) fn usage(message: impl Into<String>) -> Error {
+    /// An error of the kind [`Usage`](ErrorKind::Usage).
+    pub fn usage(message: impl Into<String>) -> Error {
         Error::new(ErrorKind::Usage, message)
     }
 
@@ -113,7 +114,7 @@ impl Error {
         self
     }
 
-    /// The same error, told of the file `path`, unless it already names one.
+    /// The same error with the file that it is about, unless it names one already.
     pub fn in_file(mut self, path: &Path) -> Error {
         self.inner.path.get_or_insert_with(|| path.to_path_buf());
         self

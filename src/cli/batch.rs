@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ckpt2st::{Error, ErrorKind, Existing, Result, Resumed, convert, preview, resume};
 
 use super::board::{Board, FileBar};
-use super::job::{Job, Run};
+use super::job::Job;
 use super::outcome::{Outcome, Skipped};
 use super::results::Results;
+use super::run::Run;
 use super::{open_files, signals, space};
 
 /// Conversions that may wait for the disk while all threads work. Measured with 1000 files of 100 KB: with 16 of them
@@ -35,9 +36,7 @@ pub fn run(run: &Run) -> Result<u8> {
     if !run.quiet {
         board.say(&run.notes);
     }
-    let refused = tell_refused(run, &results);
-    let ended = refused.iter().zip(&bytes).filter(|(refused, _)| **refused);
-    ended.for_each(|(_, bytes)| board.skip(*bytes));
+    let refused = tell_refused(run, &bytes, &board, &results);
     if !run.dry_run {
         remove_leftovers(run);
         space::tell(run, &bytes, &board);
@@ -70,7 +69,7 @@ struct Batch<'r> {
 }
 
 /// Tells of outputs that cannot be made, as far as it is known before any work. Gives whose they are.
-fn tell_refused(run: &Run, results: &Results) -> Vec<bool> {
+fn tell_refused(run: &Run, bytes: &[u64], board: &Board, results: &Results) -> Vec<bool> {
     // With `skip_existing`, whether an output will do is looked at when it is its turn.
     let overwrite = run.options.overwrite || run.skip_existing;
     let refused = |(number, job): (usize, &Job)| {
@@ -79,6 +78,7 @@ fn tell_refused(run: &Run, results: &Results) -> Vec<bool> {
             false => job.output.check(&job.input, overwrite),
         };
         let error = checked.err()?;
+        board.skip(bytes[number]);
         results.ends(number, &Outcome::Failed(error));
         Some(())
     };

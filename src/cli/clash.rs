@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use ckpt2st::{Destination, Error, ErrorKind, Result, ShardNames, same_place};
+use ckpt2st::{Destination, Error, Result, ShardNames, same_place};
 
 use super::job::Job;
 
@@ -34,7 +34,7 @@ impl Places {
 /// Refuses outputs of two inputs; `output` is what `-o` says.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`].
+/// [`Usage`](ckpt2st::ErrorKind::Usage).
 pub fn refuse_shared_outputs(
     jobs: &[Job],
     output: Option<&Path>,
@@ -67,7 +67,7 @@ pub fn refuse_shared_outputs(
         }
         false => "convert one of them by itself with -o",
     };
-    Err(usage(format!(
+    Err(Error::usage(format!(
         "{} and {} would both be written to {}{more}; {help}",
         first.input.display(),
         second.input.display(),
@@ -78,7 +78,7 @@ pub fn refuse_shared_outputs(
 /// Refuses a report that is an input or an output.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`].
+/// [`Usage`](ckpt2st::ErrorKind::Usage).
 pub fn refuse_report(
     report: &Path,
     jobs: &[Job],
@@ -99,7 +99,7 @@ pub fn refuse_report(
     }
     match is_taken {
         false => Ok(()),
-        true => Err(usage(format!(
+        true => Err(Error::usage(format!(
             "--report: {} is an input or an output; choose another name",
             report.display()
         ))),
@@ -117,7 +117,7 @@ fn without_case(place: PathBuf) -> PathBuf {
 /// Refuses outputs that are `inputs` of other jobs, or may be numbered files of other outputs.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`].
+/// [`Usage`](ckpt2st::ErrorKind::Usage).
 pub fn refuse_inputs_as_outputs(
     jobs: &[Job],
     inputs: &HashMap<PathBuf, usize>,
@@ -135,7 +135,7 @@ pub fn refuse_inputs_as_outputs(
         for output in outputs.into_iter().flatten() {
             let place = places.of(&output);
             if inputs.contains_key(&place) && place != places.of(&job.input) {
-                return Err(usage(format!(
+                return Err(Error::usage(format!(
                     "{} would be written, but is an input too; choose another folder with -o",
                     output.display()
                 )));
@@ -147,7 +147,7 @@ pub fn refuse_inputs_as_outputs(
             if let Some((names, other)) = whole.and_then(|whole| sharded.get(&whole))
                 && names.owns(name)
             {
-                return Err(usage(format!(
+                return Err(Error::usage(format!(
                     "{} would be written for {}, and may be written as a shard of {} too; choose another folder with \
                      -o",
                     output.display(),
@@ -165,8 +165,4 @@ fn whole(name: &str) -> Option<String> {
     let (rest, _) = name.rsplit_once("-of-")?;
     let (stem, _) = rest.rsplit_once('-')?;
     Some(format!("{stem}.safetensors"))
-}
-
-fn usage(message: String) -> Error {
-    Error::new(ErrorKind::Usage, message)
 }

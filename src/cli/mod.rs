@@ -19,6 +19,7 @@ mod progress;
 mod records;
 mod report;
 mod results;
+mod run;
 mod signals;
 mod space;
 mod stdout;
@@ -70,7 +71,7 @@ pub fn run() -> u8 {
     signals::catch();
     open_files::allow_many();
     let done = match &cli.verb {
-        None => job::Run::new(&cli.convert, &typed).and_then(|run| batch::run(&run)),
+        None => run::Run::new(&cli.convert, &typed).and_then(|run| batch::run(&run)),
         Some(args::Verb::Inspect(args)) => Ok(inspect::run(args)),
         Some(args::Verb::Verify(args)) => verify::run(args, &typed),
     };

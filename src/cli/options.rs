@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ckpt2st::{
-    ConvertOptions, Ema, Error, ErrorKind, FloatType, MetadataOptions, OnOverflow, OpenOptions,
-    PlanOptions, Result, Root, Threads, Ties,
+    ConvertOptions, Ema, Error, FloatType, MetadataOptions, OnOverflow, OpenOptions, PlanOptions,
+    Result, Root, Threads, Ties,
 };
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
@@ -17,7 +17,7 @@ use super::args::{
 /// The options of a conversion; `typed` are those that [`typed`] gives.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for what can be told without a file.
+/// [`Usage`](ckpt2st::ErrorKind::Usage) for what can be told without a file.
 pub fn convert(args: &ConvertArgs, typed: &[String]) -> Result<ConvertOptions> {
     let mut options = ConvertOptions::default();
     options.open = open(&args.weights);
@@ -53,7 +53,7 @@ pub fn open(args: &WeightArgs) -> OpenOptions {
 /// What is done to the weights.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for a pattern or expression that is none.
+/// [`Usage`](ckpt2st::ErrorKind::Usage) for a pattern or expression that is none.
 pub fn plan(args: &WeightArgs) -> Result<PlanOptions> {
     let mut options = PlanOptions::default();
     options.dtype = match args.dtype {
@@ -95,7 +95,7 @@ pub fn plan(args: &WeightArgs) -> Result<PlanOptions> {
 /// What the output's metadata says; `typed` are the options that [`typed`] gives.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for entries that are none, or that another option sets.
+/// [`Usage`](ckpt2st::ErrorKind::Usage) for entries that are none, or that another option sets.
 pub fn metadata(args: &MetadataArgs, typed: &[String]) -> Result<MetadataOptions> {
     let mut options = MetadataOptions::default();
     options.entries = entries(&args.entries)?;
@@ -110,12 +110,12 @@ fn entries(typed: &[String]) -> Result<BTreeMap<String, String>> {
     let mut entries = BTreeMap::new();
     for entry in typed {
         let Some((key, value)) = entry.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-            return Err(usage(format!(
+            return Err(Error::usage(format!(
                 "--metadata {entry:?} is not of the form KEY=VALUE, as in license=mit"
             )));
         };
         if entries.insert(key.to_owned(), value.to_owned()).is_some() {
-            return Err(usage(format!("--metadata: {key:?} is given twice")));
+            return Err(Error::usage(format!("--metadata: {key:?} is given twice")));
         }
     }
     Ok(entries)
@@ -125,7 +125,7 @@ fn entries(typed: &[String]) -> Result<BTreeMap<String, String>> {
 /// where they are written so.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for anything else, and for less than a byte.
+/// [`Usage`](ckpt2st::ErrorKind::Usage) for anything else, and for less than a byte.
 pub fn size(text: &str) -> Result<u64> {
     const UNITS: [(&str, f64); 10] = [
         ("KIB", 1024.0),
@@ -147,7 +147,7 @@ pub fn size(text: &str) -> Result<u64> {
     match found {
         // Far below 2^53, so the number is exact.
         Some(bytes) if (1.0..1e15).contains(&bytes) => Ok(bytes as u64),
-        _ => Err(usage(format!(
+        _ => Err(Error::usage(format!(
             "--max-shard-size {text:?} is no size; write one as in 5GB, 500MiB or 1000000"
         ))),
     }
@@ -176,8 +176,4 @@ pub fn typed(matches: &ArgMatches) -> Vec<String> {
         }
     }
     typed
-}
-
-fn usage(message: String) -> Error {
-    Error::new(ErrorKind::Usage, message)
 }

@@ -6,9 +6,10 @@ use std::time::Instant;
 use ckpt2st::{Error, ErrorKind, Result};
 
 use super::board::Board;
-use super::job::{Job, Run};
+use super::job::Job;
 use super::outcome::{Outcome, Reason};
 use super::records::{Records, Report};
+use super::run::Run;
 use super::tally::{self, Tally};
 use super::{dry_run, exit, json, report, signals, stdout};
 

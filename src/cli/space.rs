@@ -8,7 +8,8 @@ use ckpt2st::{Existing, Phase, Progress, preview};
 use indicatif::HumanBytes;
 
 use super::board::Board;
-use super::job::{Job, Run};
+use super::job::Job;
+use super::run::Run;
 use super::signals;
 
 /// An output is hardly ever larger than so many times its input: float8 cast to float32 takes four times as much,

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use tempfile::NamedTempFile;
 
-use super::claim::claim;
+use super::claim::{claim, folder_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::read_at::FileSource;
 
@@ -195,14 +195,6 @@ fn make_folder(folder: &Path, sync: bool) -> io::Result<()> {
 pub(crate) fn exists(path: &Path) -> Error {
     let what = "the target exists; use --overwrite to replace it or --skip-existing to keep it";
     Error::new(ErrorKind::Exists, what).in_file(path)
-}
-
-/// The folder of a file that may be named without one.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 #[cfg(target_os = "linux")]

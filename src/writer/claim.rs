@@ -9,7 +9,6 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
-use super::atomic::folder_of;
 use crate::error::{Error, ErrorKind, Result};
 
 const PREFIX: &str = ".ckpt2st-";
@@ -73,6 +72,14 @@ pub fn remove_leftovers(folder: &Path) -> usize {
     leftovers
         .filter(|entry| matches!(remove_dead(&entry.path()), Ok(true)))
         .count()
+}
+
+/// The folder of a file that may be named without one.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// The name of the temporary file for a target, the same in every run. Short, whatever the target's name.

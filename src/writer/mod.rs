@@ -14,9 +14,10 @@ mod source;
 mod view;
 mod write;
 
+pub(crate) use atomic::exists;
 pub use atomic::{Naming, Target, commit};
-pub(crate) use atomic::{exists, folder_of};
 pub use blocks::{Pass, Sink, covered};
+pub(crate) use claim::folder_of;
 pub use claim::remove_leftovers;
 pub use hash::sha256;
 pub use kernel::{CastStats, element_text};
