@@ -1,10 +1,10 @@
 //! Convert PyTorch pickle checkpoints to safetensors, without executing anything they contain.
 //!
-//! [`convert`] does the whole job: one checkpoint, a file or a folder, to one file or several; [`preview`] tells what
-//! it would do, and [`verify`] proves what it did. [`inspect`] tells what a file holds. [`Checkpoint`] opens a
-//! checkpoint and tells every tensor's name, dtype and shape without reading tensor data; [`Plan`] fixes what an
-//! output would hold. [`Layout`] tells which files a checkpoint consists of. [`pickle`] reads any pickle as an inert
-//! graph.
+//! [`convert`] does the whole job: one checkpoint, a file or a folder, to one file or several; [`resume`] does it where
+//! it has not been done; [`preview`] tells what it would do, and [`verify`] proves what it did. [`inspect`] tells what a
+//! file holds. [`Checkpoint`] opens a checkpoint and tells every tensor's name, dtype and shape without reading tensor
+//! data; [`Plan`] fixes what an output would hold. [`Layout`] tells which files a checkpoint consists of. [`pickle`] reads
+//! any pickle as an inert graph.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -18,6 +18,36 @@
 //!     let summary = convert(Path::new("model.ckpt"), &output, &options, &())?;
 //!     println!("{} tensors, {} bytes", summary.tensors, summary.bytes_out);
 //!     Ok(())
+//! }
+//! ```
+//!
+//! Many checkpoints at once, in a loop that can be killed and run again:
+//!
+//! ```no_run
+//! use std::path::PathBuf;
+//! use std::sync::Mutex;
+//! use ckpt2st::{ConvertOptions, Destination, Resumed, resume};
+//!
+//! fn convert_all(inputs: Vec<PathBuf>) {
+//!     // All of them share the options' threads; a few more callers work while others wait for the disk.
+//!     let options = ConvertOptions::default();
+//!     let callers = options.threads.count() + 16;
+//!     let inputs = Mutex::new(inputs.into_iter());
+//!     let next = || inputs.lock().ok()?.next();
+//!     std::thread::scope(|scope| {
+//!         for _ in 0..callers {
+//!             scope.spawn(|| {
+//!                 while let Some(input) = next() {
+//!                     let output = Destination::File(input.with_extension("safetensors"));
+//!                     match resume(&input, &output, &options, &()) {
+//!                         Ok(Resumed::Converted(summary)) => println!("{} tensors", summary.tensors),
+//!                         Ok(Resumed::Complete(path)) => println!("{} was there", path.display()),
+//!                         Err(error) => eprintln!("{error}"),
+//!                     }
+//!                 }
+//!             });
+//!         }
+//!     });
 //! }
 //! ```
 //!
