@@ -14,6 +14,8 @@ Examples:
   ckpt2st model.ckpt --dry-run                show what would be written
   ckpt2st model.pt --strip-prefix module.     names as without DataParallel
   ckpt2st -r checkpoints/ -o converted/       a whole folder, its structure kept
+  ckpt2st -r checkpoints/ -o converted/ --skip-existing --report done.jsonl
+                                              a batch that can be killed and run again
   ckpt2st last.ckpt --exclude 'loss.*' --keep-config
                                               leave out what you do not want, keep hyper-parameters
   ckpt2st pytorch_model.bin.index.json        shard by shard, with model.safetensors.index.json

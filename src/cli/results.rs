@@ -109,7 +109,7 @@ impl<'r> Results<'r> {
         self.say(self.lines(job, outcome).into_iter().chain(trouble));
     }
 
-    /// Prints lines, where there are any. Not while the state is locked: whoever draws the bars may wait for it.
+    /// Prints lines, where there are any. The state is not locked then: nobody's result waits for a slow terminal.
     fn say(&self, lines: impl IntoIterator<Item = String>) {
         let mut lines = lines.into_iter().peekable();
         if lines.peek().is_some() {

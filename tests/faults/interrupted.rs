@@ -170,26 +170,27 @@ fn start_telling(folder: &Path, stdout: Stdio) -> Child {
 }
 
 /// Sends a signal, and waits until the run has taken it or has ended.
-fn send_and_wait(signal: &str, child: &Child) {
-    while sleeps_of_the_signal_thread(child) == Some(0) {
-        std::thread::yield_now();
-    }
-    let before = sleeps_of_the_signal_thread(child);
+fn send_and_wait(signal: &str, child: &mut Child) {
     send(signal, child);
-    while before.is_some() && sleeps_of_the_signal_thread(child) == before {
+    while child.try_wait().unwrap().is_none() && !has_taken_all(child) {
         std::thread::yield_now();
     }
 }
 
-/// How often the thread that takes signals has gone to sleep, which it does when it has taken one.
-fn sleeps_of_the_signal_thread(child: &Child) -> Option<u64> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", child.id())).ok()?;
-    let mut status =
-        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
-    let of_signals = status.find(|status| status.starts_with("Name:\tctrl-c\n"))?;
-    let mut lines = of_signals.lines();
-    let sleeps = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-    sleeps.trim().parse().ok()
+/// Whether no signal waits for the process, and none of its threads is busy, as with one that it has just taken.
+fn has_taken_all(child: &Child) -> bool {
+    let process = format!("/proc/{}", child.id());
+    let status = fs::read_to_string(format!("{process}/status")).unwrap();
+    let pending = status.lines().find(|line| line.starts_with("ShdPnd:"));
+    let Ok(mut threads) = fs::read_dir(format!("{process}/task")) else {
+        return false;
+    };
+    pending.is_some_and(|line| line.trim_end().ends_with("\t0000000000000000"))
+        && threads.all(|thread| {
+            let stat = fs::read_to_string(thread.unwrap().path().join("stat"));
+            // One that has ended meanwhile is not busy either.
+            stat.map_or(true, |stat| !stat.contains(") R "))
+        })
 }
 
 #[test]
@@ -206,8 +207,8 @@ fn a_signal_in_the_middle_of_a_batch_ends_it_with_whole_outputs_and_whole_lines(
     let expected = files(&out);
     for signal in ["INT", "TERM", "HUP"] {
         fs::remove_dir_all(&out).unwrap();
-        let child = start_telling(folder.path(), Stdio::piped());
-        send_and_wait(signal, &child);
+        let mut child = start_telling(folder.path(), Stdio::piped());
+        send_and_wait(signal, &mut child);
         let output = child.wait_with_output().unwrap();
         assert_eq!(
             output.status.code(),
@@ -238,7 +239,7 @@ fn a_second_signal_ends_a_run_at_once() {
     while !folder.path().join("out/0.safetensors").exists() {
         std::thread::yield_now();
     }
-    send_and_wait("INT", &child);
+    send_and_wait("INT", &mut child);
     send("TERM", &child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     drop(reader);
