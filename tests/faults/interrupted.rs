@@ -151,7 +151,10 @@ fn more_than_a_pipe_holds() -> tempfile::TempDir {
 
 /// Starts the run, and waits until it writes.
 fn start_telling(folder: &Path, stdout: Stdio) -> Child {
-    let mut command = ckpt2st();
+    // Whoever runs the tests may have these signals ignored, as shells do for what they start in the background.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,TERM,HUP");
+    command.arg(env!("CARGO_BIN_EXE_ckpt2st"));
     command.args(["--json", "-q", "--threads", "1", "--no-sync", "--report"]);
     command.arg(folder.join("report")).arg(folder.join("in"));
     command.arg("-o").arg(folder.join("out"));

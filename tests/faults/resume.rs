@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
@@ -163,7 +163,8 @@ fn a_preview_skips_what_the_run_would_skip() {
 #[test]
 fn a_signal_ends_a_run_at_once_that_waits_for_its_list() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = ckpt2st()
+    let mut child = Command::new("env")
+        .args(["--default-signal=TERM", env!("CARGO_BIN_EXE_ckpt2st")])
         .args(["--from-file", "-", "-o", "out/"])
         .current_dir(folder.path())
         .stdin(Stdio::piped())
