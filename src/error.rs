@@ -130,6 +130,11 @@ impl Error {
         self.inner.path.as_deref()
     }
 
+    /// What the operating system said, where it is the cause.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        self.inner.source.as_ref()
+    }
+
     /// The sentence without the file's name.
     pub fn message(&self) -> &str {
         &self.inner.message

@@ -1,6 +1,5 @@
 //! [`Existing`]: what is there already of an output, and whether it will do.
 
-use std::error::Error as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -88,9 +87,7 @@ fn modified(path: &Path) -> Result<SystemTime> {
 }
 
 fn is_missing(error: &Error) -> bool {
-    let source = error.source();
-    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
-    source.is_some_and(|source| {
+    error.io_error().is_some_and(|source| {
         matches!(
             source.kind(),
             io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof

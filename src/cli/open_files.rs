@@ -28,10 +28,7 @@ pub fn allow_many() {}
 #[cfg(unix)]
 pub fn is_lack_of(error: &ckpt2st::Error) -> bool {
     use rustix::io::Errno;
-    use std::error::Error;
-    let source = error.source();
-    let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
-    let code = source.and_then(std::io::Error::raw_os_error);
+    let code = error.io_error().and_then(std::io::Error::raw_os_error);
     code.is_some_and(|code| [Errno::MFILE, Errno::NFILE].contains(&Errno::from_raw_os_error(code)))
 }
 

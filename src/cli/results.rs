@@ -8,6 +8,7 @@ use ckpt2st::{Error, ErrorKind, Result};
 use super::board::Board;
 use super::job::Job;
 use super::outcome::{Outcome, Reason};
+use super::progress::lock;
 use super::records::{Records, Report};
 use super::run::Run;
 use super::tally::{self, Tally};
@@ -200,6 +201,6 @@ impl<'r> Results<'r> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.state)
     }
 }
