@@ -195,6 +195,15 @@ fn folder_of(inputs: &[&str]) -> tempfile::TempDir {
     folder
 }
 
+/// Whether results come in the order of their inputs' names.
+fn assert_in_order(told: &[Value]) {
+    let inputs: Vec<&str> = told
+        .iter()
+        .map(|record| record["input"].as_str().unwrap())
+        .collect();
+    assert!(inputs.is_sorted(), "{inputs:?}");
+}
+
 #[test]
 fn failures_are_counted_by_their_kind() {
     let folder = folder_of(&[
@@ -223,11 +232,7 @@ fn failures_are_counted_by_their_kind() {
         assert!(last.contains(part), "{part:?} in {last}");
     }
     let told = records(&output.stdout);
-    let inputs: Vec<&str> = told
-        .iter()
-        .map(|record| record["input"].as_str().unwrap())
-        .collect();
-    assert!(inputs.is_sorted(), "{inputs:?}");
+    assert_in_order(&told);
     let quiet = ckpt2st()
         .args(["-q", "--skip-existing"])
         .arg(folder.path())
@@ -370,11 +375,7 @@ fn outputs_do_not_depend_on_the_number_of_threads() {
             .unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         let told = records(&output.stdout);
-        let inputs: Vec<&str> = told
-            .iter()
-            .map(|record| record["input"].as_str().unwrap())
-            .collect();
-        assert!(inputs.is_sorted(), "{inputs:?}");
+        assert_in_order(&told);
         assert_done(&batch.target(), &batch.expected);
         batch.clear();
     }
