@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::pickle::{self, Loaded};
 use crate::progress::{Phase, Progress};
 use crate::read_at::{FileSource, ReadAt};
-use crate::torch::{self, Finding, GlobalUse};
+use crate::torch::{self, Finding, GlobalUse, Verdict};
 
 /// Bytes that are read of what may be a pickle and is not needed.
 const MAX_JUDGED: u64 = 16 << 20;
@@ -103,8 +103,8 @@ impl<'o> Guard<'o> {
     fn load_within(&mut self, source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Loaded> {
         let (graph, read) = pickle::read(source, offset, limits)?;
         // Python makes a call before it meets what is broken behind it.
-        let dangerous = torch::dangerous_calls(&graph);
-        if let Some(finding) = dangerous.first()
+        let judged = torch::judge(&graph);
+        if let Some(finding) = judged.dangerous.first()
             && !self.allow_dangerous
         {
             return Err(Error::new(
@@ -116,14 +116,14 @@ impl<'o> Guard<'o> {
                 ),
             ));
         }
-        self.dangerous.extend(dangerous);
-        for global in torch::unknown_globals(&graph) {
-            if self.seen.insert(global.clone()) {
-                self.unknown_globals.push(global);
+        self.dangerous.extend(judged.dangerous);
+        for global in &judged.globals {
+            if global.verdict == Verdict::Unknown && self.seen.insert(global.name.clone()) {
+                self.unknown_globals.push(global.name.clone());
             }
         }
         if let Some(known) = &mut self.globals {
-            for global in torch::named_globals(&graph) {
+            for global in judged.globals {
                 match known.get_mut(&global.name) {
                     None => {
                         known.insert(global.name.clone(), global);

@@ -80,6 +80,8 @@ pub struct Global {
     pub name: String,
     /// Offset in bytes of the opcode that named it first.
     pub offset: u64,
+    /// That opcode under its name in Python's pickle module: `GLOBAL`, `STACK_GLOBAL` or `INST`.
+    pub opcode: &'static str,
 }
 
 /// A call that was not made, with all that the pickle did to its result.

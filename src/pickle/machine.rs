@@ -323,7 +323,7 @@ impl Machine<'_> {
 
             // Globals, calls and objects: recorded, never carried out
             op::GLOBAL => {
-                let global = self.global_lines()?;
+                let global = self.global_lines("GLOBAL")?;
                 self.push(global)
             }
             op::STACK_GLOBAL => {
@@ -335,7 +335,9 @@ impl Machine<'_> {
                 };
                 let (module, name) = (module.to_owned(), name.to_owned());
                 self.nodes.charge(1)?;
-                let global = self.graph.new_global(&module, &name, self.at)?;
+                let global = self
+                    .graph
+                    .new_global(&module, &name, self.at, "STACK_GLOBAL")?;
                 self.push(global)
             }
             op::REDUCE => {
@@ -374,7 +376,7 @@ impl Machine<'_> {
                 self.object(class, args, None)
             }
             op::INST => {
-                let class = self.global_lines()?;
+                let class = self.global_lines("INST")?;
                 let items = self.pop_mark()?;
                 self.nodes.charge(1)?;
                 let args = self.graph.new_tuple(&items)?;

@@ -17,6 +17,8 @@ pub struct Finding {
     pub call: String,
     /// Offset in bytes of the opcode that names the global.
     pub offset: u64,
+    /// That opcode: `GLOBAL`, `STACK_GLOBAL` or `INST`.
+    pub opcode: &'static str,
 }
 
 /// A class or function that a pickle names.
@@ -28,47 +30,47 @@ pub struct GlobalUse {
     pub verdict: Verdict,
     /// How often it is called.
     pub calls: u64,
-    /// Offset in bytes of the opcode that names it first, from the start of its pickle.
+    /// Offset in bytes of the opcode that names it first.
     pub offset: u64,
+    /// That opcode: `GLOBAL`, `STACK_GLOBAL` or `INST`.
+    pub opcode: &'static str,
 }
 
-/// Every global of the pickle, popped ones included, in the order of their offsets.
-pub fn named_globals(graph: &Graph) -> Vec<GlobalUse> {
+/// What a pickle names, and what it would do with it.
+#[derive(Debug, Clone, Default)]
+pub struct Judgement {
+    /// Every global, popped ones included, in the order of their offsets.
+    pub globals: Vec<GlobalUse>,
+    /// Those that are dangerous in their use.
+    pub dangerous: Vec<Finding>,
+}
+
+/// Judges every global of a pickle by its name and by what is done with it.
+pub fn judge(graph: &Graph) -> Judgement {
     let uses = Uses::of(graph);
-    let told = |global: &Global| GlobalUse {
-        name: qualified(global),
-        verdict: match verdict::verdict(global) {
-            Verdict::Dangerous if uses.finding(global).is_none() => Verdict::Unknown,
-            verdict => verdict,
-        },
-        calls: uses
-            .calls
-            .get(&global.offset)
-            .map_or(0, |calls| u64::try_from(calls.len()).unwrap_or(u64::MAX)),
-        offset: global.offset,
-    };
-    graph.globals().iter().map(told).collect()
-}
-
-/// Every dangerous global of the pickle, popped ones included, in the order of their offsets.
-pub fn dangerous_calls(graph: &Graph) -> Vec<Finding> {
-    let uses = Uses::of(graph);
-    graph
-        .globals()
-        .iter()
-        .filter(|global| verdict::verdict(global) == Verdict::Dangerous)
-        .filter_map(|global| uses.finding(global))
-        .collect()
-}
-
-/// Every global that is neither known nor dangerous, as `module.name`.
-pub fn unknown_globals(graph: &Graph) -> Vec<String> {
-    graph
-        .globals()
-        .iter()
-        .filter(|global| verdict::verdict(global) == Verdict::Unknown)
-        .map(|global| format!("{}.{}", global.module, global.name))
-        .collect()
+    let mut judgement = Judgement::default();
+    for global in graph.globals() {
+        let by_name = verdict::verdict(global);
+        let finding = match by_name {
+            Verdict::Dangerous => uses.finding(global),
+            Verdict::Known | Verdict::Unknown => None,
+        };
+        judgement.globals.push(GlobalUse {
+            name: qualified(global),
+            verdict: match by_name {
+                Verdict::Dangerous if finding.is_none() => Verdict::Unknown,
+                verdict => verdict,
+            },
+            calls: uses
+                .calls
+                .get(&global.offset)
+                .map_or(0, |calls| u64::try_from(calls.len()).unwrap_or(u64::MAX)),
+            offset: global.offset,
+            opcode: global.opcode,
+        });
+        judgement.dangerous.extend(finding);
+    }
+    judgement
 }
 
 /// Who calls what, gathered once.
@@ -113,6 +115,7 @@ impl<'g> Uses<'g> {
             global: path,
             call,
             offset: global.offset,
+            opcode: global.opcode,
         })
     }
 

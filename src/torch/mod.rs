@@ -25,7 +25,7 @@ mod tensor;
 mod verdict;
 
 pub use assembled::{Assembled, Part};
-pub use danger::{Finding, GlobalUse, dangerous_calls, named_globals, unknown_globals};
+pub use danger::{Finding, GlobalUse, judge};
 pub(crate) use dense::{dtype_named, size, sizes};
 pub(crate) use globals::{Meaning, StorageClass, class_of, meaning, qualified, see_through};
 pub use keys::{Children, Key};

@@ -204,6 +204,7 @@ mod tests {
             module: module.to_owned(),
             name: name.to_owned(),
             offset: 0,
+            opcode: "GLOBAL",
         })
     }
 

@@ -101,6 +101,7 @@ impl Graph {
         module: &str,
         name: &str,
         offset: u64,
+        opcode: &'static str,
     ) -> Result<ValueId> {
         let key = (module.to_owned(), name.to_owned());
         if let Some(&id) = self.global_ids.get(&key) {
@@ -110,6 +111,7 @@ impl Graph {
             module: module.to_owned(),
             name: name.to_owned(),
             offset,
+            opcode,
         };
         let id = self.push_in(|graph| &mut graph.globals, global, Node::Global)?;
         self.global_ids.insert(key, id);

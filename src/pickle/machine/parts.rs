@@ -157,7 +157,8 @@ impl Machine<'_> {
         Ok(())
     }
 
-    pub(super) fn global_lines(&mut self) -> Result<ValueId> {
+    /// The global that the next two lines name, for the opcode of that name.
+    pub(super) fn global_lines(&mut self, opcode: &'static str) -> Result<ValueId> {
         let line = |machine: &mut Self| -> Result<String> {
             let line = machine.cursor.line()?.to_vec();
             String::from_utf8(line).map_err(|_| machine.corrupt("names a global that is no text"))
@@ -165,7 +166,7 @@ impl Machine<'_> {
         let module = line(self)?;
         let name = line(self)?;
         self.nodes.charge(1)?;
-        self.graph.new_global(&module, &name, self.at)
+        self.graph.new_global(&module, &name, self.at, opcode)
     }
 
     pub(super) fn check_call(&self, callable: ValueId, args: ValueId) -> Result<()> {
