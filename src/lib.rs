@@ -87,6 +87,7 @@ mod plan;
 mod progress;
 mod read_at;
 mod saved;
+mod scan;
 mod snapshot;
 mod summary;
 mod threads;
@@ -95,6 +96,7 @@ mod verify;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Entry, Layout, LeftOut, OpenOptions, Root, Twin};
+pub use container::ScannedPickle;
 pub use convert::{Resumed, convert, preview, resume};
 pub use destination::{Destination, same_place};
 pub use dtype::{ByteOrder, Dtype};
@@ -109,6 +111,7 @@ pub use plan::{
 };
 pub use progress::{Phase, Progress};
 pub use read_at::{FileSource, ReadAt, SubRange};
+pub use scan::{Scan, scan, scan_source};
 pub use summary::{Preview, PreviewTensor, Summary, WrittenFile};
 pub use threads::Threads;
 pub use torch::{

@@ -37,6 +37,16 @@ Examples:
 Exit codes: 0 done, 1 an input failed, 2 wrong usage, 3 an input would run code if it were unpickled,
 130 interrupted";
 
+const SCAN_EXAMPLES: &str = "\
+Examples:
+  ckpt2st scan model.ckpt                     would it run code? nothing is executed to find out
+  ckpt2st scan downloads/                     every file in and below a folder, whatever its name
+  ckpt2st scan model.ckpt -v                  every pickle and every class and function it names
+  ckpt2st scan downloads/ --json | jq 'select(.status != \"clean\")'
+
+Exit codes: 0 clean, 1 a file could not be looked at whole, 2 wrong usage, 3 a file would run code,
+130 interrupted";
+
 const VERIFY_EXAMPLES: &str = "\
 Examples:
   ckpt2st verify model.ckpt model.safetensors
@@ -73,6 +83,10 @@ pub enum Verb {
     /// Show what is in checkpoints and safetensors files: tensors, configuration, and what their pickles would call
     #[command(after_help = INSPECT_EXAMPLES, max_term_width = 100)]
     Inspect(InspectArgs),
+
+    /// Judge what files would call if they were unpickled, pickle by pickle, broken files too
+    #[command(after_help = SCAN_EXAMPLES, max_term_width = 100)]
+    Scan(ScanArgs),
 
     /// Compare an output with its source, tensor by tensor; give it the options of the conversion
     #[command(after_help = VERIFY_EXAMPLES, max_term_width = 100)]
@@ -314,6 +328,25 @@ pub struct InspectArgs {
     pub root: RootArgs,
 
     /// List every tensor, and whole lists, e.g. inspect model.ckpt -v
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ScanArgs {
+    /// Files of any kind, or folders: of those every file in and below them, whatever its name
+    #[arg(required = true, value_name = "PATH")]
+    pub inputs: Vec<PathBuf>,
+
+    /// One JSON object for each file on standard output (docs/json.md), e.g. --json | jq .pickles
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print only files that are not clean, e.g. scan downloads/ -q
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// List every pickle and all that it names, e.g. scan model.ckpt -v
     #[arg(short, long)]
     pub verbose: bool,
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use ckpt2st::{Error, ErrorKind, Inspection, Preview, Summary, Verification};
+use ckpt2st::{Error, ErrorKind, Inspection, Preview, Scan, Summary, Verification};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
@@ -131,6 +131,25 @@ impl<'r> Inspected<'r> {
         Inspected {
             input: input.to_string_lossy(),
             status: "inspected",
+            found,
+        }
+    }
+}
+
+/// What a file would do if it were unpickled.
+#[derive(Debug, Serialize)]
+pub struct Scanned<'r> {
+    input: Cow<'r, str>,
+    status: &'static str,
+    #[serde(flatten)]
+    found: &'r Scan,
+}
+
+impl<'r> Scanned<'r> {
+    pub fn new(input: &'r Path, status: &'static str, found: &'r Scan) -> Scanned<'r> {
+        Scanned {
+            input: input.to_string_lossy(),
+            status,
             found,
         }
     }

@@ -20,6 +20,7 @@ mod records;
 mod report;
 mod results;
 mod run;
+mod scan;
 mod signals;
 mod space;
 mod stdout;
@@ -73,6 +74,7 @@ pub fn run() -> u8 {
     let done = match &cli.verb {
         None => run::Run::new(&cli.convert, &typed).and_then(|run| batch::run(&run)),
         Some(args::Verb::Inspect(args)) => Ok(inspect::run(args)),
+        Some(args::Verb::Scan(args)) => scan::run(args),
         Some(args::Verb::Verify(args)) => verify::run(args, &typed),
     };
     let code = done.unwrap_or_else(|error| {

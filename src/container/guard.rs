@@ -101,9 +101,9 @@ impl<'o> Guard<'o> {
     }
 
     fn load_within(&mut self, source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Loaded> {
-        let (graph, read) = pickle::read(source, offset, limits)?;
+        let read = pickle::read(source, offset, limits)?;
         // Python makes a call before it meets what is broken behind it.
-        let judged = torch::judge(&graph);
+        let judged = torch::judge(&read.graph);
         if let Some(finding) = judged.dangerous.first()
             && !self.allow_dangerous
         {
@@ -135,8 +135,7 @@ impl<'o> Guard<'o> {
                 }
             }
         }
-        let (root, end) = read?;
-        Ok(Loaded { graph, root, end })
+        read.whole()
     }
 
     /// Judges what may be a pickle, though nothing is to be made of it.

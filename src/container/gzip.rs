@@ -9,12 +9,13 @@ use super::{Guard, sniff};
 use crate::error::{Error, Result};
 use crate::read_at::{ReadAt, Sequential};
 
+/// Bytes that are handed out at once.
+const PIECE: usize = 256 * 1024;
+
 /// Unpacks into a temporary file, if what is inside starts like a checkpoint; else gives its first bytes only.
 pub fn unpack(source: Arc<dyn ReadAt>, guard: &Guard) -> Result<Arc<dyn ReadAt>> {
-    let mut members = Members {
-        decoder: Some(GzDecoder::new(BufReader::new(Sequential::new(source)))),
-    };
-    let mut buffer = vec![0; 256 * 1024];
+    let mut members = Members::new(source);
+    let mut buffer = vec![0; PIECE];
     let first = members.read(&mut buffer)?;
     let head = buffer.get(..first).unwrap_or_default().to_vec();
     if let sniff::Kind::Foreign(_) | sniff::Kind::Gzip = sniff::kind(&head)? {
@@ -22,23 +23,37 @@ pub fn unpack(source: Arc<dyn ReadAt>, guard: &Guard) -> Result<Arc<dyn ReadAt>>
     }
     guard.unpack("the unpacked checkpoint", |sink| {
         sink(&head)?;
+        members.read_pieces(sink)
+    })
+}
+
+/// The members of a gzip file one behind the other; zeros behind the last one are padding, as for Python.
+pub struct Members<R> {
+    /// `None` behind the last one.
+    decoder: Option<GzDecoder<R>>,
+}
+
+impl Members<BufReader<Sequential<Arc<dyn ReadAt>>>> {
+    pub fn new(source: Arc<dyn ReadAt>) -> Self {
+        Members {
+            decoder: Some(GzDecoder::new(BufReader::new(Sequential::new(source)))),
+        }
+    }
+}
+
+impl<R: BufRead> Members<R> {
+    /// Hands out what is left, in small pieces.
+    pub fn read_pieces(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut buffer = vec![0; PIECE];
         loop {
-            let n = members.read(&mut buffer)?;
+            let n = self.read(&mut buffer)?;
             match buffer.get(..n) {
                 Some(bytes) if n > 0 => sink(bytes)?,
                 _ => return Ok(()),
             }
         }
-    })
-}
+    }
 
-/// The members of a gzip file one behind the other; zeros behind the last one are padding, as for Python.
-struct Members<R> {
-    /// `None` behind the last one.
-    decoder: Option<GzDecoder<R>>,
-}
-
-impl<R: BufRead> Members<R> {
     /// Fills `buffer` as far as there is anything.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let broken = |e: std::io::Error| {

@@ -17,9 +17,11 @@ pub mod dcp;
 mod exported;
 mod guard;
 mod gzip;
+mod judged;
 mod legacy;
 mod record;
 pub mod safetensors;
+mod scan;
 pub mod shards;
 mod sniff;
 mod tar;
@@ -37,7 +39,9 @@ use crate::read_at::ReadAt;
 use crate::torch::{NamedTensor, ScriptClasses};
 pub use exported::{Description, Exported};
 pub use guard::Guard;
+pub use judged::ScannedPickle;
 pub use record::Record;
+pub use scan::Scanner;
 
 /// What a file holds.
 pub enum Contents {

@@ -36,6 +36,7 @@ pub(super) enum Encoding {
 const PIECE: usize = 64 * 1024;
 /// Bytes that are read at once for a decoder.
 const READ_AHEAD: usize = 256 * 1024;
+const HEAD_READ: usize = 4 * 1024;
 
 /// What is wrong with an encrypted entry.
 pub(super) const ENCRYPTED: &str = "encrypted";
@@ -94,6 +95,21 @@ impl Record {
         Ok(content)
     }
 
+    /// The first bytes of the content, at most `len`, as far as they can be decoded.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn head(&self, len: u64) -> Result<Vec<u8>> {
+        let mut head = Vec::new();
+        let read = self.decoder(HEAD_READ)?.take(len).read_to_end(&mut head);
+        match read {
+            Err(e) if self.encoding == Encoding::Stored => {
+                Err(Error::io(format!("cannot read {:?}", self.name), e))
+            }
+            _ => Ok(head),
+        }
+    }
+
     /// Hands the content out from start to end in small pieces, inflated where it is deflated, then checks
     /// its length and CRC-32.
     ///
@@ -102,21 +118,7 @@ impl Record {
     /// of the right CRC-32, [`Unsupported`](crate::ErrorKind::Unsupported) for a method that torch does
     /// not read either, I/O errors, and what `sink` returns.
     pub fn read_pieces(&self, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let raw = Sequential::new(self.raw.clone());
-        let mut reader: Box<dyn Read> = match self.encoding {
-            Encoding::Stored => Box::new(raw),
-            Encoding::Deflated => Box::new(DeflateDecoder::new_with_buf(raw, vec![0; READ_AHEAD])),
-            Encoding::Latin1 => Box::new(Latin1 {
-                reader: io::BufReader::with_capacity(READ_AHEAD, raw),
-                first: None,
-            }),
-            Encoding::Unreadable(how) => {
-                return Err(Error::unsupported(format!(
-                    "the record {:?} is {how}, which torch does not read either",
-                    self.name
-                )));
-            }
-        };
+        let mut reader = self.decoder(READ_AHEAD)?;
         // One byte more than there should be, to notice what is too long.
         let whole = usize::try_from(self.len).unwrap_or(PIECE);
         let mut buffer = vec![0; whole.saturating_add(1).min(PIECE)];
@@ -149,6 +151,23 @@ impl Record {
             return Err(self.wrong_size());
         }
         self.check_crc(crc.finalize())
+    }
+
+    /// The content, decoded; `ahead` bytes are read at once.
+    fn decoder(&self, ahead: usize) -> Result<Box<dyn Read>> {
+        let raw = Sequential::new(self.raw.clone());
+        match self.encoding {
+            Encoding::Stored => Ok(Box::new(raw)),
+            Encoding::Deflated => Ok(Box::new(DeflateDecoder::new_with_buf(raw, vec![0; ahead]))),
+            Encoding::Latin1 => Ok(Box::new(Latin1 {
+                reader: io::BufReader::with_capacity(ahead, raw),
+                first: None,
+            })),
+            Encoding::Unreadable(how) => Err(Error::unsupported(format!(
+                "the record {:?} is {how}, which torch does not read either",
+                self.name
+            ))),
+        }
     }
 
     /// Compares the CRC-32 of the whole content with the recorded one.

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::read_at::ReadAt;
 
 /// How many bytes of the file are looked at.
-const HEAD: u64 = 512;
+pub const HEAD: u64 = 512;
 
 /// What a file looks like.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,11 +28,19 @@ pub enum Kind {
 /// # Errors
 /// I/O errors.
 pub fn kind(source: &dyn ReadAt) -> Result<Kind> {
+    Ok(sniff(&head(source)?))
+}
+
+/// The start of a file, as much as is looked at.
+///
+/// # Errors
+/// I/O errors.
+pub fn head(source: &dyn ReadAt) -> Result<Vec<u8>> {
     let mut head = vec![0; usize::try_from(source.len().min(HEAD)).unwrap_or(0)];
     source
         .read_exact_at(&mut head, 0)
         .map_err(|e| Error::io("cannot read the file", e))?;
-    Ok(sniff(&head))
+    Ok(head)
 }
 
 /// The pickled magic number of the legacy stream, without PROTO and the opcode (torch/serialization.py).
@@ -64,7 +72,8 @@ const BY_START: &[(&[u8], &str)] = &[
     ),
 ];
 
-fn sniff(head: &[u8]) -> Kind {
+/// Judges the start of a file.
+pub fn sniff(head: &[u8]) -> Kind {
     if head.is_empty() {
         return Kind::Foreign("the file is empty; get it again from its source");
     }

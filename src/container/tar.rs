@@ -45,13 +45,26 @@ const STORAGES: &str = "storages";
 
 /// The regular files of a tar by name.
 fn members(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, SubRange>> {
+    match list(source) {
+        (members, None) => Ok(members.into_iter().collect()),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// The regular files of a tar up to its end, or to where it is broken.
+pub fn list(source: &Arc<dyn ReadAt>) -> (Vec<(String, SubRange)>, Option<Error>) {
+    let mut members = Vec::new();
+    let read = read_list(source, &mut members);
+    (members, read.err())
+}
+
+fn read_list(source: &Arc<dyn ReadAt>, members: &mut Vec<(String, SubRange)>) -> Result<()> {
     let broken = |e| {
         Error::corrupt(format!(
             "the tar archive is corrupt ({e}); get the file again"
         ))
     };
     let mut archive = ::tar::Archive::new(Sequential::new(source.clone()));
-    let mut members = HashMap::new();
     for entry in archive.entries_with_seek().map_err(broken)? {
         let entry = entry.map_err(broken)?;
         if entry.header().entry_type() != ::tar::EntryType::Regular {
@@ -67,9 +80,9 @@ fn members(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, SubRange>> {
                 source.len()
             )));
         };
-        members.insert(name.trim_start_matches("./").to_owned(), range);
+        members.push((name.trim_start_matches("./").to_owned(), range));
     }
-    Ok(members)
+    Ok(())
 }
 
 /// A storage: where its data lies in the member.

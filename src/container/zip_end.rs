@@ -79,7 +79,7 @@ fn search(source: &dyn ReadAt, tail: u64) -> Result<End> {
 }
 
 /// The last end record whose comment does not reach beyond the file.
-fn last_end(tail: &[u8]) -> Option<(usize, &[u8])> {
+pub(super) fn last_end(tail: &[u8]) -> Option<(usize, &[u8])> {
     let mut starts = tail.windows(END.len()).enumerate().rev();
     starts.find_map(|(at, bytes)| {
         let record = tail.get(at..)?;
@@ -95,14 +95,14 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     found.unwrap_or([0; N])
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(number(bytes, at))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(number(bytes, at))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(number(bytes, at))
 }

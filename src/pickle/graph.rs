@@ -205,6 +205,13 @@ impl Graph {
         })
     }
 
+    /// Every `bytes` and `bytearray`, and every text that was left where it is.
+    pub(crate) fn byte_strings(&self) -> impl Iterator<Item = Value<'_>> + '_ {
+        let ids = (1..=self.nodes.len()).filter_map(|id| NonZeroU32::new(u32::try_from(id).ok()?));
+        let values = ids.map(|id| self.get(ValueId(id)));
+        values.filter(|value| matches!(value, Value::Bytes(_) | Value::Blob(_)))
+    }
+
     /// The text of a `str`.
     pub fn str(&self, id: ValueId) -> Option<&str> {
         match self.get(id) {

@@ -33,18 +33,32 @@ pub struct Loaded {
 /// [`Limit`](crate::ErrorKind::Limit) when `limits` are exceeded,
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for opcodes that no checkpoint contains, and I/O errors.
 pub fn load(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Loaded> {
-    let (graph, read) = read(source, offset, limits)?;
-    let (root, end) = read?;
-    Ok(Loaded { graph, root, end })
+    read(source, offset, limits)?.whole()
 }
 
-/// As [`load`], but gives what was read before an error too: the root and the end of a whole pickle, or the error,
-/// and the values up to there.
-pub(crate) fn read(
-    source: &dyn ReadAt,
-    offset: u64,
-    limits: &Limits,
-) -> Result<(Graph, Result<(ValueId, u64)>)> {
+/// What was read of a pickle, whole or not.
+pub(crate) struct Read {
+    /// The values up to the end.
+    pub graph: Graph,
+    /// Offset in bytes behind STOP, or of the opcode that could not be carried out.
+    pub end: u64,
+    /// The value that unpickling would return, or why there is none.
+    pub root: Result<ValueId>,
+}
+
+impl Read {
+    /// The pickle, if it was read to its STOP.
+    pub fn whole(self) -> Result<Loaded> {
+        Ok(Loaded {
+            root: self.root?,
+            graph: self.graph,
+            end: self.end,
+        })
+    }
+}
+
+/// As [`load`], but gives what was read before an error too.
+pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Read> {
     let bytes = Budget::new("bytes of pickle", limits.pickle_bytes);
     let mut graph = Graph::default();
     let constants = [graph.none()?, graph.bool(false)?, graph.bool(true)?];
@@ -60,10 +74,16 @@ pub(crate) fn read(
         memo_budget: Budget::new("memo entries in a pickle", limits.memo),
         depth: Budget::new("values on the pickle's stack", limits.depth),
     };
-    let read = machine.run();
+    let root = machine.run();
     machine.graph.unify_keys();
-    let end = machine.cursor.offset();
-    Ok((machine.graph, read.map(|root| (root, end))))
+    Ok(Read {
+        end: match root {
+            Ok(_) => machine.cursor.offset(),
+            Err(_) => machine.at,
+        },
+        graph: machine.graph,
+        root,
+    })
 }
 
 struct Machine<'a> {

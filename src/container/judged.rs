@@ -1,0 +1,71 @@
+//! [`ScannedPickle`]: what one pickle names and would call, whether it is whole or not.
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::pickle::{self, Graph, ValueId};
+use crate::read_at::ReadAt;
+use crate::torch::{self, Finding, GlobalUse, Verdict};
+
+/// A pickle that was found in a file, and judged without being unpickled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ScannedPickle {
+    /// Where it lies: empty for the file itself, else the member of an archive, as in `archive/data.pkl`; the members of
+    /// archives inside archives follow with ` > `.
+    pub place: String,
+    /// Where it starts, in bytes from the start of that member.
+    pub offset: u64,
+    /// Its length in bytes, as far as it could be read.
+    pub bytes: u64,
+    /// The worst of its globals; known when it names none.
+    pub verdict: Verdict,
+    /// Every global that it names, popped ones included. Offsets count from the start of the member.
+    pub globals: Vec<GlobalUse>,
+    /// Those that would run code, each with its first such call.
+    pub dangerous_calls: Vec<Finding>,
+    /// Why it could not be read to its end; Python would have made the calls above by then.
+    pub error: Option<String>,
+}
+
+/// A pickle with what it holds.
+pub struct Judged {
+    pub scanned: ScannedPickle,
+    pub graph: Graph,
+    /// The value that unpickling would return; `None` for a broken one.
+    pub root: Option<ValueId>,
+    /// Offset in bytes behind it.
+    pub end: u64,
+}
+
+impl Judged {
+    /// Reads and judges the pickle that starts at `offset` (in bytes) of `source`.
+    ///
+    /// # Errors
+    /// Only for what has nothing to do with the pickle; why it could not be read is in the result.
+    pub fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Judged> {
+        let read = pickle::read(source, offset, limits)?;
+        let judgement = torch::judge(&read.graph);
+        let verdicts = judgement.globals.iter().map(|global| global.verdict);
+        let (root, error) = match read.root {
+            Ok(root) => (Some(root), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let scanned = ScannedPickle {
+            place: String::new(),
+            offset,
+            bytes: read.end.saturating_sub(offset),
+            verdict: verdicts.max().unwrap_or(Verdict::Known),
+            globals: judgement.globals,
+            dangerous_calls: judgement.dangerous,
+            error,
+        };
+        Ok(Judged {
+            scanned,
+            graph: read.graph,
+            root,
+            end: read.end,
+        })
+    }
+}

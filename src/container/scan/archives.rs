@@ -1,0 +1,276 @@
+//! Archives, each read as far as it can be.
+
+use std::sync::Arc;
+
+use super::super::judged::Judged;
+use super::super::record::{Encoding, Record};
+use super::super::{gzip, legacy, sniff, tar, zip};
+use super::entries::{self, Listing};
+use super::{Certainty, Scanner};
+use crate::error::{Error, ErrorKind, Result};
+use crate::read_at::{ReadAt, SubRange};
+use crate::torch::StorageClass;
+
+/// Bytes of a compressed entry that are looked at to see what it is.
+const HEAD: u64 = 4096;
+/// What is unpacked in memory.
+const MAX_IN_MEMORY: u64 = 16 << 20;
+
+impl Scanner<'_, '_> {
+    /// Looks at the entries of a zip archive, listed or not.
+    pub(super) fn zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
+        let listing = entries::list(source).map_err(failed)?;
+        self.check_zip(place, source, &listing)?;
+        self.entries(place, &listing)
+    }
+
+    /// Looks at an archive at the end of a file that starts as something else.
+    pub(super) fn appended_zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
+        match entries::has_end(source).map_err(failed)? {
+            true => self.entries(place, &entries::list(source).map_err(failed)?),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells what a strict reader finds wrong.
+    fn check_zip(
+        &mut self,
+        place: &str,
+        source: &Arc<dyn ReadAt>,
+        listing: &Listing,
+    ) -> Result<()> {
+        // Of archives one behind the other each has to be sound.
+        let mut end = source.len();
+        let mut archives = Vec::new();
+        for start in &listing.starts {
+            archives.extend(SubRange::new(
+                source.clone(),
+                *start,
+                end.saturating_sub(*start),
+            ));
+            end = *start;
+        }
+        if end > 0 {
+            archives = vec![SubRange::new(source.clone(), 0, source.len())]
+                .into_iter()
+                .flatten()
+                .collect();
+        }
+        for archive in archives {
+            let archive: Arc<dyn ReadAt> = Arc::new(archive);
+            match zip::directory(&archive) {
+                Ok(Some(_)) => {}
+                Ok(None) => self.problem(
+                    place,
+                    "the archive's directory, which belongs at its end, is missing; get the file again",
+                ),
+                Err(error) if error.kind() == ErrorKind::Io => return Err(error),
+                Err(error) => self.problem(place, error.message()),
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&mut self, place: &str, listing: &Listing) -> Result<()> {
+        if listing.is_cut {
+            self.problem(place, "the archive has more entries than are looked at");
+        }
+        for entry in &listing.entries {
+            if self.guard.progress.cancelled() {
+                return Err(Error::cancelled());
+            }
+            let mut name = entry.record.name.clone();
+            if !entry.is_listed {
+                name.push_str(" (not in the archive's directory)");
+            }
+            let place = inside(place, &name);
+            if entry.is_encrypted {
+                self.problem(&place, "it is marked as encrypted; unpack it first");
+            }
+            self.record(&place, &entry.record, entry.is_listed)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at one entry. What is wrong with an entry that is not listed is not worth telling.
+    fn record(&mut self, place: &str, record: &Record, is_listed: bool) -> Result<()> {
+        let is_named = is_pickle_name(&record.name);
+        let certainty = match is_named && is_listed {
+            true => Certainty::Sure,
+            false => Certainty::Maybe,
+        };
+        match record.encoding {
+            Encoding::Unreadable(how) => {
+                if is_listed {
+                    self.problem(place, &format!("it is {how}, and cannot be looked at"));
+                }
+                Ok(())
+            }
+            Encoding::Stored => {
+                if certainty == Certainty::Sure
+                    && let Err(error) = record.read_pieces(|_| Ok(()))
+                {
+                    self.problem(place, error.message());
+                }
+                let content: Arc<dyn ReadAt> = Arc::new(record.raw.clone());
+                self.source(place, &content, certainty).map(drop)
+            }
+            Encoding::Deflated | Encoding::Latin1 => {
+                let head = record.head(HEAD)?;
+                if !is_named && !could_be_file(&head) {
+                    let head: Arc<dyn ReadAt> = Arc::new(head);
+                    return self.stream(place, &head, 0, Certainty::Maybe);
+                }
+                let (content, error) = self.unpacked(record)?;
+                if let Some(error) = error.filter(|_| is_listed) {
+                    self.problem(place, error.message());
+                }
+                self.source(place, &content, certainty).map(drop)
+            }
+        }
+    }
+
+    /// What a record unpacks to, as far as that is possible, and why not further.
+    pub(super) fn unpacked(&mut self, record: &Record) -> Result<(Arc<dyn ReadAt>, Option<Error>)> {
+        if let Some(direct) = record.direct() {
+            return Ok((direct, None));
+        }
+        self.unpack(record.len, |sink| record.read_pieces(sink))
+    }
+
+    /// What `fill` hands out: up to its first error, or to the limit.
+    fn unpack(
+        &mut self,
+        len: u64,
+        fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+    ) -> Result<(Arc<dyn ReadAt>, Option<Error>)> {
+        let mut left = self.unpacked_bytes;
+        let mut failed = None;
+        let charged = |sink: &mut dyn FnMut(&[u8]) -> Result<()>| {
+            let filled = fill(&mut |bytes: &[u8]| {
+                let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                left = left.checked_sub(len).ok_or_else(too_much)?;
+                sink(bytes)
+            });
+            match filled {
+                Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::Cancelled) => {
+                    Err(error)
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    Ok(())
+                }
+                Ok(()) => Ok(()),
+            }
+        };
+        let content: Arc<dyn ReadAt> = match len <= MAX_IN_MEMORY {
+            true => {
+                let mut content = Vec::new();
+                charged(&mut |bytes| {
+                    content.extend_from_slice(bytes);
+                    Ok(())
+                })?;
+                Arc::new(content)
+            }
+            false => self.guard.unpack("a compressed record", charged)?,
+        };
+        self.unpacked_bytes = left;
+        Ok((content, failed))
+    }
+
+    pub(super) fn gzip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
+        let mut members = gzip::Members::new(source.clone());
+        let (content, error) = self.unpack(u64::MAX, |sink| members.read_pieces(sink))?;
+        if let Some(error) = error {
+            self.problem(place, error.message());
+        }
+        let place = inside(place, "inside the gzip file");
+        self.source(&place, &content, Certainty::Maybe).map(drop)
+    }
+
+    pub(super) fn tar(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
+        let (members, error) = tar::list(source);
+        if let Some(error) = error {
+            self.problem(place, error.message());
+        }
+        for (name, member) in members {
+            let place = inside(place, &name);
+            let content: Arc<dyn ReadAt> = Arc::new(member);
+            match name.as_str() {
+                "storages" | "tensors" | "pickle" | "sys_info" => {
+                    self.member(&place, &name, &content)?;
+                }
+                name => {
+                    let certainty = match is_pickle_name(name) {
+                        true => Certainty::Sure,
+                        false => Certainty::Maybe,
+                    };
+                    self.source(&place, &content, certainty)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The pickles of a member of torch 0.1, between which lie the data of storages or the geometry of tensors.
+    fn member(&mut self, place: &str, name: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
+        let mut offset = 0;
+        let mut certainty = Certainty::Sure;
+        while let Some(judged) = self.pickle(place, source, offset, certainty)? {
+            certainty = Certainty::Maybe;
+            let data = match name {
+                "storages" => storage_behind(&judged, source),
+                "tensors" => geometry_behind(&judged, source),
+                _ => None,
+            };
+            offset = judged.end.saturating_add(data.unwrap_or(0));
+        }
+        Ok(())
+    }
+}
+
+/// The length of the geometry behind the pickle of a tensor: its rank, then sizes, strides and offset.
+fn geometry_behind(judged: &Judged, source: &Arc<dyn ReadAt>) -> Option<u64> {
+    judged.graph.tuple(judged.root?)?;
+    let rank = legacy::count(&**source, judged.end).ok()?? & 0xffff_ffff;
+    rank.checked_mul(2)?
+        .checked_add(2)?
+        .checked_mul(legacy::COUNT)
+}
+
+/// The length of what lies behind a pickle of a storage `(key, location, class)`.
+fn storage_behind(judged: &Judged, source: &Arc<dyn ReadAt>) -> Option<u64> {
+    let class = judged.graph.tuple(judged.root?)?.last()?;
+    let class = judged.graph.global(*class).and_then(StorageClass::of)?;
+    let count = legacy::count(&**source, judged.end).ok()??;
+    count.checked_mul(class.unit())?.checked_add(legacy::COUNT)
+}
+
+fn inside(place: &str, name: &str) -> String {
+    match place {
+        "" => name.to_owned(),
+        place => format!("{place} > {name}"),
+    }
+}
+
+fn is_pickle_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.ends_with(".pkl") || name.ends_with(".pickle")
+}
+
+/// Whether the start of an entry says that the whole of it has to be looked at.
+fn could_be_file(head: &[u8]) -> bool {
+    !matches!(
+        sniff::sniff(head),
+        sniff::Kind::Safetensors | sniff::Kind::Foreign(_)
+    ) || matches!(head, [0x80, 0..=5, ..])
+        || head.starts_with(b"\x93NUMPY")
+}
+
+fn too_much() -> Error {
+    Error::limit("it unpacks to more than is looked at")
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::io("cannot read the file", error)
+}
