@@ -74,9 +74,9 @@ pub enum BlobKind {
 /// A global that the pickle names. It is never imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Global {
-    /// The module as written, as in `torch._utils`.
+    /// The module as written, as in `torch._utils`, or [`COMPUTED`].
     pub module: String,
-    /// The name inside the module as written; may hold dots.
+    /// The name inside the module as written, or [`COMPUTED`]; may hold dots.
     pub name: String,
     /// Offset in bytes of the opcode that named it first.
     pub offset: u64,
@@ -84,12 +84,15 @@ pub struct Global {
     pub opcode: &'static str,
 }
 
+/// The module or name of a [`Global`] that a call would give.
+pub const COMPUTED: &str = "<computed>";
+
 /// A call that was not made, with all that the pickle did to its result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// What would be called: a [`Value::Global`], or another object.
     pub callable: ValueId,
-    /// The positional arguments, a tuple.
+    /// The positional arguments: a tuple, or an object that would give one.
     pub args: ValueId,
     /// Offset in bytes of the opcode that would call.
     pub offset: u64,
@@ -177,6 +180,7 @@ pub struct Graph {
     dicts: Vec<Vec<(ValueId, ValueId)>>,
     objects: Vec<Object>,
     globals: Vec<Global>,
+    changed_globals: Vec<ValueId>,
     blobs: Vec<Blob>,
     global_ids: HashMap<(String, String), ValueId>,
 }
@@ -190,6 +194,12 @@ impl Graph {
     /// Every global that the pickle names, each once, in the order of their offsets.
     pub fn globals(&self) -> &[Global] {
         &self.globals
+    }
+
+    /// The globals that the pickle changes: it sets an item or the state of what it names, a module perhaps.
+    pub fn changed_globals(&self) -> impl Iterator<Item = &Global> {
+        let changed = self.changed_globals.iter();
+        changed.filter_map(|id| self.global(*id))
     }
 
     /// Every object, in the order in which the pickle makes them.

@@ -1,5 +1,6 @@
 //! The stack machine.
 
+mod calls;
 mod parts;
 
 use self::parts::new_text;
@@ -7,9 +8,8 @@ use super::cursor::Cursor;
 use super::graph::{Graph, ValueId};
 use super::memo::Memo;
 use super::opcode as op;
-use super::plain;
 use super::text;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limits::{Budget, Limits};
 use crate::read_at::ReadAt;
 
@@ -70,6 +70,7 @@ pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<
         marks: Vec::new(),
         memo: Memo::default(),
         at: offset,
+        frame_end: None,
         nodes: Budget::new("values in a pickle", limits.nodes),
         memo_budget: Budget::new("memo entries in a pickle", limits.memo),
         depth: Budget::new("values on the pickle's stack", limits.depth),
@@ -97,6 +98,8 @@ struct Machine<'a> {
     memo: Memo,
     /// Offset of the opcode being executed.
     at: u64,
+    /// Where the open frame ends.
+    frame_end: Option<u64>,
     nodes: Budget,
     memo_budget: Budget,
     depth: Budget,
@@ -107,10 +110,17 @@ impl Machine<'_> {
         loop {
             self.at = self.cursor.offset();
             let opcode = self.cursor.u8()?;
-            if opcode == op::STOP {
-                return self.pop();
+            if opcode != op::STOP {
+                self.step(opcode)?;
+                self.leave_frame()?;
+                continue;
             }
-            self.step(opcode)?;
+            let root = self.pop()?;
+            self.leave_frame()?;
+            return match self.frame_end {
+                Some(_) => Err(self.corrupt("stops inside a frame")),
+                None => Ok(root),
+            };
         }
     }
 
@@ -122,17 +132,8 @@ impl Machine<'_> {
                 version => Err(self.corrupt(format!("claims pickle protocol {version}"))),
             },
             op::FRAME => {
-                // Only a bounds check: CPython's reader also lets opcodes cross a frame's end.
                 let len = u64::from_le_bytes(self.cursor.array()?);
-                match len <= self.cursor.remaining() {
-                    true => Ok(()),
-                    false => Err(Error::corrupt(format!(
-                        "the pickle claims a frame of {len} bytes at offset {}, where only {} are left; the file \
-                         is truncated or corrupt, get it again",
-                        self.at,
-                        self.cursor.remaining()
-                    ))),
-                }
+                self.enter_frame(len)
             }
 
             // Stack
@@ -279,20 +280,20 @@ impl Machine<'_> {
                 let item = self.pop()?;
                 let target = self.top()?;
                 let done = self.graph.append(target, &[item]);
-                self.require(done, "appends to a value that is no list")
+                self.changed(target, done, "appends to a value that is no list")
             }
             op::APPENDS => {
                 let items = self.pop_mark()?;
                 let target = self.top()?;
                 let done = self.graph.append(target, &items);
-                self.require(done, "appends to a value that is no list")
+                self.changed(target, done, "appends to a value that is no list")
             }
             op::EMPTY_SET => self.new_value(|graph| graph.set(Vec::new())),
             op::ADDITEMS => {
                 let items = self.pop_mark()?;
                 let target = self.top()?;
                 let done = self.graph.add(target, &items);
-                self.require(done, "adds to a value that is no set")
+                self.changed(target, done, "adds to a value that is no set")
             }
             op::FROZENSET => {
                 let items = self.pop_mark()?;
@@ -346,67 +347,20 @@ impl Machine<'_> {
                 let global = self.global_lines("GLOBAL")?;
                 self.push(global)
             }
-            op::STACK_GLOBAL => {
-                let name = self.pop()?;
-                let module = self.pop()?;
-                let names = (self.graph.str(module), self.graph.str(name));
-                let (Some(module), Some(name)) = names else {
-                    return Err(self.corrupt("names a global by values that are no text"));
-                };
-                let (module, name) = (module.to_owned(), name.to_owned());
-                self.nodes.charge(1)?;
-                let global = self
-                    .graph
-                    .new_global(&module, &name, self.at, "STACK_GLOBAL")?;
-                self.push(global)
-            }
-            op::REDUCE => {
-                let args = self.pop()?;
-                let callable = self.pop()?;
-                self.check_call(callable, args)?;
-                match plain::reduce(&mut self.graph, callable, args)? {
-                    Some(value) => {
-                        self.nodes.charge(1)?;
-                        self.push(value)
-                    }
-                    None => self.object(callable, args, None),
-                }
-            }
-            op::NEWOBJ => {
-                let args = self.pop()?;
-                let class = self.pop()?;
-                self.check_call(class, args)?;
-                self.object(class, args, None)
-            }
+            op::STACK_GLOBAL => self.stack_global(),
+            op::REDUCE => self.reduce(),
+            op::NEWOBJ => self.new_object(None),
             op::NEWOBJ_EX => {
                 let kwargs = self.pop()?;
-                let args = self.pop()?;
-                let class = self.pop()?;
-                self.check_call(class, args)?;
-                self.object(class, args, Some(kwargs))
+                self.new_object(Some(kwargs))
             }
-            op::OBJ => {
-                let items = self.pop_mark()?;
-                let Some((&class, args)) = items.split_first() else {
-                    return Err(self.corrupt("makes an object without a class"));
-                };
-                self.nodes.charge(1)?;
-                let args = self.graph.new_tuple(args)?;
-                self.check_call(class, args)?;
-                self.object(class, args, None)
-            }
-            op::INST => {
-                let class = self.global_lines("INST")?;
-                let items = self.pop_mark()?;
-                self.nodes.charge(1)?;
-                let args = self.graph.new_tuple(&items)?;
-                self.object(class, args, None)
-            }
+            op::OBJ => self.obj(),
+            op::INST => self.inst(),
             op::BUILD => {
                 let state = self.pop()?;
                 let target = self.top()?;
                 let done = self.graph.build(target, state);
-                self.require(done, "gives a state to a value that is no object")
+                self.changed(target, done, "gives a state to a value that is no object")
             }
             op::BINPERSID => {
                 let id = self.pop()?;

@@ -20,6 +20,6 @@ mod opcode;
 mod plain;
 mod text;
 
-pub use graph::{Blob, BlobKind, Global, Graph, Object, Value, ValueId};
+pub use graph::{Blob, BlobKind, COMPUTED, Global, Graph, Object, Value, ValueId};
 pub(crate) use machine::read;
 pub use machine::{Loaded, load};

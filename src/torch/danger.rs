@@ -53,13 +53,14 @@ pub fn judge(graph: &Graph) -> Judgement {
         let by_name = verdict::verdict(global);
         let finding = match by_name {
             Verdict::Dangerous => uses.finding(global),
-            Verdict::Known | Verdict::Unknown => None,
+            Verdict::Known | Verdict::Unknown => uses.change(global),
         };
         judgement.globals.push(GlobalUse {
             name: qualified(global),
-            verdict: match by_name {
-                Verdict::Dangerous if finding.is_none() => Verdict::Unknown,
-                verdict => verdict,
+            verdict: match (&finding, by_name) {
+                (Some(_), _) => Verdict::Dangerous,
+                (None, Verdict::Dangerous) => Verdict::Unknown,
+                (None, verdict) => verdict,
             },
             calls: uses
                 .calls
@@ -114,6 +115,19 @@ impl<'g> Uses<'g> {
         Some(Finding {
             global: path,
             call,
+            offset: global.offset,
+            opcode: global.opcode,
+        })
+    }
+
+    /// What a pickle does that changes a global itself: it replaces parts of a module or class.
+    fn change(&self, global: &Global) -> Option<Finding> {
+        let mut changed = self.graph.changed_globals();
+        changed.find(|changed| changed.offset == global.offset)?;
+        let path = format!("{}.{}", global.module, global.name);
+        Some(Finding {
+            call: format!("setattr({path}, …)"),
+            global: path,
             offset: global.offset,
             opcode: global.opcode,
         })

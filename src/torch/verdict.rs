@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::globals::{meaning, normalize};
-use crate::pickle::Global;
+use crate::pickle::{COMPUTED, Global};
 
 /// What a global in a pickle says about the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -180,6 +180,9 @@ pub(super) fn leads_astray(name: &str) -> bool {
 /// The verdict on a global.
 pub fn verdict(global: &Global) -> Verdict {
     let (module, name) = normalize(&global.module, &global.name);
+    if module == COMPUTED || name == COMPUTED {
+        return Verdict::Dangerous;
+    }
     if DANGEROUS_NAMES.contains(&(module, name))
         || DANGEROUS_MODULES.contains(&module)
         || DANGEROUS_PACKAGES

@@ -190,6 +190,13 @@ impl Graph {
         }
     }
 
+    pub(in crate::pickle) fn change_global(&mut self, global: ValueId) {
+        // The first few are enough to judge by.
+        if self.changed_globals.len() < 100 && !self.changed_globals.contains(&global) {
+            self.changed_globals.push(global);
+        }
+    }
+
     /// Gives every mapping Python's semantics for repeated keys: first position, last value.
     pub(in crate::pickle) fn unify_keys(&mut self) {
         let mut dicts = std::mem::take(&mut self.dicts);

@@ -2,7 +2,7 @@
 
 use super::Machine;
 use crate::error::{Error, Result};
-use crate::pickle::graph::{Blob, BlobKind, Graph, Value, ValueId};
+use crate::pickle::graph::{Blob, BlobKind, Graph, ValueId};
 use crate::pickle::text::{self, Integer};
 
 /// Longer text stays in the source: a name has at most a few hundred bytes, a numpy array's data any number.
@@ -34,6 +34,38 @@ impl Machine<'_> {
         match self.constants.get(index) {
             Some(&value) => self.push(value),
             None => Err(self.corrupt("holds an unknown constant")),
+        }
+    }
+
+    /// Opens a frame. Readers of Python differ on what a frame inside another one means.
+    pub(super) fn enter_frame(&mut self, len: u64) -> Result<()> {
+        if self.frame_end.is_some_and(|end| self.at < end) {
+            return Err(self.corrupt("begins a frame inside a frame"));
+        }
+        if len > self.cursor.remaining() {
+            return Err(Error::corrupt(format!(
+                "the pickle claims a frame of {len} bytes at offset {}, where only {} are left; the file is truncated \
+                 or corrupt, get it again",
+                self.at,
+                self.cursor.remaining()
+            )));
+        }
+        self.frame_end = Some(self.cursor.offset().saturating_add(len));
+        Ok(())
+    }
+
+    /// After an opcode: closes the frame that ends here. What crosses the end of a frame is read by some readers of
+    /// Python, and dropped with what follows by others: it can hide opcodes.
+    pub(super) fn leave_frame(&mut self) -> Result<()> {
+        match self.frame_end {
+            Some(end) if self.cursor.offset() > end => {
+                Err(self.corrupt("has an opcode across the end of a frame"))
+            }
+            Some(end) if self.cursor.offset() == end => {
+                self.frame_end = None;
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -134,7 +166,7 @@ impl Machine<'_> {
         }
         let target = self.top()?;
         let done = self.graph.set_items(target, flat);
-        self.require(done, "sets items of a value that is no dict")
+        self.changed(target, done, "sets items of a value that is no dict")
     }
 
     pub(super) fn memo_index(&mut self) -> Result<u64> {
@@ -155,47 +187,6 @@ impl Machine<'_> {
         self.memo_budget.check(self.memo.len())?;
         self.memo.put(index, value);
         Ok(())
-    }
-
-    /// The global that the next two lines name, for the opcode of that name.
-    pub(super) fn global_lines(&mut self, opcode: &'static str) -> Result<ValueId> {
-        let line = |machine: &mut Self| -> Result<String> {
-            let line = machine.cursor.line()?.to_vec();
-            String::from_utf8(line).map_err(|_| machine.corrupt("names a global that is no text"))
-        };
-        let module = line(self)?;
-        let name = line(self)?;
-        self.nodes.charge(1)?;
-        self.graph.new_global(&module, &name, self.at, opcode)
-    }
-
-    pub(super) fn check_call(&self, callable: ValueId, args: ValueId) -> Result<()> {
-        // An object can be callable (functools.partial, a nested class), as can a persistent class.
-        let callable = self.graph.get(callable);
-        if !matches!(
-            callable,
-            Value::Global(_) | Value::Object(_) | Value::Persistent(_)
-        ) {
-            return Err(self.corrupt("calls a value that cannot be called"));
-        }
-        match self.graph.tuple(args) {
-            Some(_) => Ok(()),
-            None => Err(self.corrupt("calls with arguments that are no tuple")),
-        }
-    }
-
-    pub(super) fn object(
-        &mut self,
-        callable: ValueId,
-        args: ValueId,
-        kwargs: Option<ValueId>,
-    ) -> Result<()> {
-        let at = self.at;
-        self.new_value(|graph| graph.object(callable, args, kwargs, at))
-    }
-
-    pub(super) fn require(&self, done: Option<()>, what: &str) -> Result<()> {
-        done.ok_or_else(|| self.corrupt(what))
     }
 
     #[cold]
