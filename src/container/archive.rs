@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::zip::{self, Records};
-use super::{Archive, Contents, Guard, Record, exported, truncated};
+use super::{Archive, Contents, Guard, Record, exported, scan, truncated};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
 use crate::read_at::ReadAt;
@@ -51,7 +51,11 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
     if pickle.is_encrypted() {
         return Err(encrypted());
     }
-    let is_script = take("constants.pkl").is_some();
+    let constants = take("constants.pkl");
+    let is_script = constants.is_some();
+    if let Some(constants) = constants {
+        scan::judge_record(&constants, guard)?;
+    }
     let format = match is_script {
         true => "TorchScript archive",
         false => "zip of torch.save",
@@ -71,6 +75,12 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
         true => Some(script_classes(&records, &format!("{prefix}code/"))?),
         false => None,
     };
+    // torch.jit.load and others unpickle more than the weights.
+    for (name, record) in &records {
+        if name.ends_with(".pkl") {
+            scan::judge_record(record, guard)?;
+        }
+    }
     let data = format!("{prefix}data/");
     let storages = records
         .into_iter()

@@ -2,15 +2,13 @@
 //! interest here (torch/export/pt2_archive/constants.py, torch/_export/serde/schema.py).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::zip::Records;
-use super::{Contents, EXPORTED, Guard, Record, open_nested, sniff};
+use super::{Contents, EXPORTED, Guard, Record, open_nested, scan};
 use crate::dtype::Dtype;
-use crate::error::{Error, ErrorKind, Result};
-use crate::read_at::ReadAt;
+use crate::error::{Error, Result};
 
 /// A tensor of an exported program.
 pub struct Exported {
@@ -109,22 +107,9 @@ fn judge_all(records: &Records, guard: &mut Guard) -> Result<()> {
         if is_raw(name) || record.is_encrypted() {
             continue;
         }
-        let source = guard.in_place(record)?;
-        if let Err(error) = judge(source, guard)
-            && error.kind() == ErrorKind::Dangerous
-        {
-            return Err(error.inside(&record.name));
-        }
+        scan::judge_record(record, guard)?;
     }
     Ok(())
-}
-
-/// Reads a file as far as it has pickles.
-fn judge(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<()> {
-    match sniff::kind(&*source)? {
-        sniff::Kind::Zip | sniff::Kind::Legacy => open_nested(source, guard).map(drop),
-        _ => guard.judge(&*source),
-    }
 }
 
 /// `*_weights_config.json`; what is not named here is passed over.

@@ -13,9 +13,6 @@ use crate::progress::{Phase, Progress};
 use crate::read_at::{FileSource, ReadAt};
 use crate::torch::{self, Finding, GlobalUse, Verdict};
 
-/// Bytes that are read of what may be a pickle and is not needed.
-const MAX_JUDGED: u64 = 16 << 20;
-
 /// A compressed record of at most this many bytes is unpacked in memory.
 const MAX_IN_MEMORY: u64 = 16 << 20;
 
@@ -97,14 +94,19 @@ impl<'o> Guard<'o> {
     /// # Errors
     /// [`Dangerous`](ErrorKind::Dangerous) unless that is allowed, and those of [`pickle::load`].
     pub fn load(&mut self, source: &dyn ReadAt, offset: u64) -> Result<Loaded> {
-        self.load_within(source, offset, self.limits)
-    }
-
-    fn load_within(&mut self, source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Loaded> {
-        let read = pickle::read(source, offset, limits)?;
+        let read = pickle::read(source, offset, self.limits)?;
         // Python makes a call before it meets what is broken behind it.
         let judged = torch::judge(&read.graph);
-        if let Some(finding) = judged.dangerous.first()
+        self.admit(judged.globals, judged.dangerous)?;
+        read.whole()
+    }
+
+    /// Takes what a pickle names and would call.
+    ///
+    /// # Errors
+    /// [`Dangerous`](ErrorKind::Dangerous) unless that is allowed.
+    pub fn admit(&mut self, globals: Vec<GlobalUse>, dangerous: Vec<Finding>) -> Result<()> {
+        if let Some(finding) = dangerous.first()
             && !self.allow_dangerous
         {
             return Err(Error::new(
@@ -116,38 +118,24 @@ impl<'o> Guard<'o> {
                 ),
             ));
         }
-        self.dangerous.extend(judged.dangerous);
-        for global in &judged.globals {
+        self.dangerous.extend(dangerous);
+        for global in globals {
             if global.verdict == Verdict::Unknown && self.seen.insert(global.name.clone()) {
                 self.unknown_globals.push(global.name.clone());
             }
-        }
-        if let Some(known) = &mut self.globals {
-            for global in judged.globals {
-                match known.get_mut(&global.name) {
-                    None => {
-                        known.insert(global.name.clone(), global);
-                    }
-                    Some(known) => {
-                        known.calls = known.calls.saturating_add(global.calls);
-                        known.verdict = known.verdict.max(global.verdict);
-                    }
+            let Some(known) = &mut self.globals else {
+                continue;
+            };
+            match known.get_mut(&global.name) {
+                None => {
+                    known.insert(global.name.clone(), global);
+                }
+                Some(known) => {
+                    known.calls = known.calls.saturating_add(global.calls);
+                    known.verdict = known.verdict.max(global.verdict);
                 }
             }
         }
-        read.whole()
-    }
-
-    /// Judges what may be a pickle, though nothing is to be made of it.
-    ///
-    /// # Errors
-    /// [`Dangerous`](ErrorKind::Dangerous) unless that is allowed.
-    pub fn judge(&mut self, source: &dyn ReadAt) -> Result<()> {
-        let mut limits = self.limits.clone();
-        limits.pickle_bytes = limits.pickle_bytes.min(MAX_JUDGED);
-        match self.load_within(source, 0, &limits) {
-            Err(error) if error.kind() == ErrorKind::Dangerous => Err(error),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }

@@ -142,7 +142,7 @@ fn of_kind(kind: sniff::Kind, source: Arc<dyn ReadAt>, guard: &mut Guard) -> Res
         sniff::Kind::Tar => tar::open(source, guard).map(pickled),
         sniff::Kind::Foreign(_) | sniff::Kind::Safetensors => {
             // torch.load would unpickle whatever it does not recognise.
-            guard.judge(&*source)?;
+            scan::judge_file(source, guard)?;
             let what = match kind {
                 sniff::Kind::Foreign(what) => what,
                 _ => "it is safetensors already; nothing is to be converted",

@@ -9,8 +9,9 @@ mod stream;
 use std::sync::Arc;
 
 use super::judged::ScannedPickle;
+use super::record::Record;
 use super::{Guard, sniff};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::read_at::ReadAt;
 
 /// Archives inside archives.
@@ -164,6 +165,38 @@ impl<'g, 'o> Scanner<'g, 'o> {
         }
         is_full
     }
+}
+
+/// Judges a file that is no checkpoint: torch.load would unpickle whatever it does not recognise.
+///
+/// # Errors
+/// [`Dangerous`](crate::ErrorKind::Dangerous) unless that is allowed, I/O errors.
+pub fn judge_file(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<()> {
+    let mut scanner = Scanner::new(guard);
+    scanner.file(source)?;
+    let pickles = scanner.pickles;
+    pickles
+        .into_iter()
+        .try_for_each(|pickle| guard.admit(pickle.globals, pickle.dangerous_calls))
+}
+
+/// Judges a record of a checkpoint of which nothing is to be made.
+///
+/// # Errors
+/// As [`judge_file`], and [`Corrupt`](crate::ErrorKind::Corrupt) when it names something and then breaks, so that nobody
+/// can say what it would call.
+pub fn judge_record(record: &Record, guard: &mut Guard) -> Result<()> {
+    let mut scanner = Scanner::new(guard);
+    scanner.record(&record.name, record, true)?;
+    for pickle in scanner.pickles {
+        if let Some(error) = pickle.error.filter(|_| !pickle.globals.is_empty()) {
+            return Err(Error::corrupt(error).inside(&pickle.place));
+        }
+        guard
+            .admit(pickle.globals, pickle.dangerous_calls)
+            .map_err(|error| error.inside(&pickle.place))?;
+    }
+    Ok(())
 }
 
 /// Unpacked bytes of one file that are looked at.

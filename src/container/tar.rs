@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::legacy::{COUNT, count};
 use super::{Archive, Guard, Record};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::{Graph, Value, ValueId};
 use crate::read_at::{ReadAt, Sequential, SubRange};
 use crate::torch::{self, NamedTensor, StorageClass, text_of};
@@ -24,8 +24,11 @@ pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
         )),
     };
     let (storages, tensors, object) = (member("storages")?, member("tensors")?, member("pickle")?);
-    if let Ok(system) = member("sys_info") {
-        guard.judge(&*system)?;
+    if let Ok(system) = member("sys_info")
+        && let Err(error) = guard.load(&*system, 0)
+        && error.kind() == ErrorKind::Dangerous
+    {
+        return Err(error);
     }
     let mut reader = Side { guard };
     let known = reader.storages(&storages)?;

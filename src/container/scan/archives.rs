@@ -93,7 +93,7 @@ impl Scanner<'_, '_> {
     }
 
     /// Looks at one entry. What is wrong with an entry that is not listed is not worth telling.
-    fn record(&mut self, place: &str, record: &Record, is_listed: bool) -> Result<()> {
+    pub(super) fn record(&mut self, place: &str, record: &Record, is_listed: bool) -> Result<()> {
         let is_named = is_pickle_name(&record.name);
         let certainty = match is_named && is_listed {
             true => Certainty::Sure,

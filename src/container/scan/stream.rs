@@ -49,10 +49,14 @@ impl Scanner<'_, '_> {
         let scanned = &mut judged.scanned;
         self.pickle_bytes = self.pickle_bytes.saturating_sub(scanned.bytes);
         let is_whole = judged.root.is_some();
+        let starts = starts_as_pickle(&**source, offset);
         // Few bytes of anything are a pickle by chance, and hardly any name a global.
-        let is_pickle = certainty == Certainty::Sure
-            || !scanned.dangerous_calls.is_empty()
-            || is_whole && (!scanned.globals.is_empty() || starts_as_pickle(&**source, offset));
+        let is_pickle = match is_whole {
+            true => !scanned.globals.is_empty() || starts || judged.end == source.len(),
+            // A name alone does not make a pickle of what does not even begin like one.
+            false => certainty == Certainty::Sure && (starts || scanned.bytes > 0),
+        };
+        let is_pickle = is_pickle || !scanned.dangerous_calls.is_empty();
         if !is_pickle {
             return Ok(None);
         }

@@ -1,0 +1,276 @@
+//! `scan`: every pickle of a file, wherever it lies, and also in a broken one.
+
+mod common;
+
+use std::io::{Cursor, Write};
+use std::sync::Arc;
+
+use ckpt2st::{OpenOptions, Scan, Verdict, scan, scan_source};
+use common::checkpoint::archive_of;
+use common::fixtures;
+use serde_json::Value;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+/// Calls `posix.system("id")`.
+const DANGER: &[u8] = b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.";
+/// `{}`.
+const PLAIN: &[u8] = b"\x80\x02}.";
+
+fn judged(content: impl Into<Vec<u8>>) -> Scan {
+    scan_source(Arc::new(content.into()), &OpenOptions::default(), &()).unwrap()
+}
+
+fn of_fixture(name: &str) -> Scan {
+    scan(&fixtures().join(name), &OpenOptions::default(), &()).unwrap()
+}
+
+fn zip_of(entries: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(method);
+    for (name, content) in entries {
+        zip.start_file(*name, options).unwrap();
+        zip.write_all(content).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// The places of the pickles that are dangerous.
+fn places(found: &Scan) -> Vec<&str> {
+    let pickles = found.pickles.iter();
+    let dangerous = pickles.filter(|pickle| pickle.verdict == Verdict::Dangerous);
+    dangerous.map(|pickle| pickle.place.as_str()).collect()
+}
+
+#[test]
+fn a_call_is_told_with_its_place_its_opcode_and_its_arguments() {
+    for (pickle, opcode, call) in [
+        (DANGER, "GLOBAL", r#"posix.system("id")"#),
+        (
+            b"(S'x'\nI1\nNios\nsystem\n.",
+            "INST",
+            r#"os.system("x", 1, None)"#,
+        ),
+        (
+            b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x01x\x85R.",
+            "STACK_GLOBAL",
+            r#"os.system("x")"#,
+        ),
+        (b"(cos\nsystem\nS'x'\no.", "GLOBAL", r#"os.system("x")"#),
+        (b"cos\nsystem\n0N.", "GLOBAL", "os.system"),
+    ] {
+        let found = judged(pickle);
+        assert!(found.is_dangerous() && found.is_complete(), "{found:?}");
+        let finding = &found.pickles[0].dangerous_calls[0];
+        assert_eq!((finding.opcode, finding.call.as_str()), (opcode, call));
+        let named = &pickle[usize::try_from(finding.offset).unwrap()..];
+        assert!(matches!(named[0], b'c' | b'i' | 0x93), "{finding:?}");
+    }
+}
+
+#[test]
+fn every_member_of_an_archive_is_looked_at_stored_or_deflated() {
+    let inner = zip_of(&[("deep.pkl", DANGER)], CompressionMethod::Deflated);
+    let entries: &[(&str, &[u8])] = &[
+        ("m/data.pkl", PLAIN),
+        ("m/constants.pkl", DANGER),
+        ("m/data/0", &[0; 64]),
+        ("m/data/1", DANGER),
+        ("m/extra/notes.txt", b"cos\nsystem\n(S'x'\ntR."),
+        ("m/inner.pt", &inner),
+    ];
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        let found = judged(zip_of(entries, method));
+        assert_eq!(
+            places(&found),
+            [
+                "m/constants.pkl",
+                "m/data/1",
+                "m/extra/notes.txt",
+                "m/inner.pt > deep.pkl"
+            ]
+        );
+        assert_eq!(found.pickles[0].place, "m/data.pkl");
+        assert_eq!(found.problems, [""; 0]);
+    }
+}
+
+#[test]
+fn pickles_behind_a_stop_are_looked_at_and_other_bytes_there_are_passed_over() {
+    let found = judged([PLAIN, PLAIN, DANGER, b"\x00\x01\x02 anything"].concat());
+    assert_eq!(found.pickles.len(), 3);
+    assert_eq!(found.pickles[2].offset, 2 * PLAIN.len() as u64);
+    assert_eq!(found.pickles[2].dangerous_calls[0].offset, 10);
+    assert!(found.is_dangerous() && found.is_complete());
+}
+
+#[test]
+fn what_comes_before_a_break_is_told_with_the_break() {
+    let cut = &DANGER[..DANGER.len() - 1];
+    let found = judged(cut);
+    assert!(found.is_dangerous() && !found.is_complete());
+    assert!(found.pickles[0].error.as_ref().unwrap().contains("STOP"));
+
+    // Without its directory, an archive still starts with its members.
+    let whole = archive_of(DANGER, &[vec![1; 5000]], CompressionMethod::Stored);
+    let found = judged(&whole[..3000]);
+    assert_eq!(
+        places(&found),
+        ["archive/data.pkl (not in the archive's directory)"]
+    );
+    assert!(!found.problems.is_empty());
+}
+
+#[test]
+fn a_member_that_no_directory_lists_is_found() {
+    let hidden = zip_of(&[("h/data.pkl", DANGER)], CompressionMethod::Stored);
+    let end = hidden.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+    // The archive's offsets count from behind the hidden entry, as readers allow that search for the archive's start.
+    let seen = archive_of(PLAIN, &[], CompressionMethod::Stored);
+    let found = judged([&hidden[..end], &seen].concat());
+    assert_eq!(
+        places(&found),
+        ["h/data.pkl (not in the archive's directory)"]
+    );
+    assert!(found.pickles.iter().any(|p| p.place == "archive/data.pkl"));
+    assert!(!found.is_complete(), "a strict reader refuses the archive");
+}
+
+#[test]
+fn a_file_that_is_two_things_is_read_as_both() {
+    let archive = zip_of(&[("data.pkl", DANGER)], CompressionMethod::Stored);
+    let found = judged([PLAIN, &archive].concat());
+    assert_eq!(places(&found), ["data.pkl"]);
+    assert_eq!(found.pickles[0].place, "");
+
+    // A tar's first member has its name where a pickle would start.
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.as_mut_bytes()[..DANGER.len()].copy_from_slice(DANGER);
+    header.set_size(PLAIN.len() as u64);
+    header.set_cksum();
+    tar.append(&header, PLAIN).unwrap();
+    let found = judged(tar.into_inner().unwrap());
+    assert_eq!(places(&found), [""]);
+}
+
+#[test]
+fn files_in_values_of_bytes_are_looked_at() {
+    let mut pickle = b"\x80\x03cnumpy\narray\nC".to_vec();
+    pickle.push(DANGER.len() as u8);
+    pickle.extend(DANGER);
+    pickle.extend(b"\x85R.");
+    assert_eq!(places(&judged(pickle)), ["a value of bytes"]);
+
+    let long = [DANGER, &[b'x'; 5000]].concat();
+    let mut pickle = b"\x80\x03B".to_vec();
+    pickle.extend((long.len() as u32).to_le_bytes());
+    pickle.extend(&long);
+    pickle.push(b'.');
+    let archive = archive_of(&pickle, &[], CompressionMethod::Deflated);
+    assert_eq!(
+        places(&judged(archive)),
+        ["archive/data.pkl > a value of bytes"]
+    );
+}
+
+#[test]
+fn a_mark_of_encryption_hides_nothing_and_is_no_clean_file() {
+    let mut archive = zip_of(&[("data.pkl", DANGER)], CompressionMethod::Stored);
+    archive[6] |= 1;
+    let central = archive.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+    archive[central + 8] |= 1;
+    let found = judged(archive);
+    assert_eq!(places(&found), ["data.pkl"]);
+    assert!(found.problems[0].contains("encrypted"), "{found:?}");
+}
+
+#[test]
+fn genuine_files_of_every_container_are_clean_with_all_their_pickles() {
+    // The numbers are those that pickletools finds in the members.
+    for (fixture, format, pickles) in [
+        ("sd_mini.ckpt", "zip archive", 1),
+        ("legacy/kinds_p2.pt", "legacy stream of torch.save", 5),
+        ("distributed/flat/.metadata", "pickle", 1),
+        ("torchscript/script.pt", "zip archive", 12),
+        ("zip.safetensors", "safetensors", 0),
+        ("README.md", "no pickle", 0),
+    ] {
+        let found = of_fixture(fixture);
+        assert_eq!((found.format, found.pickles.len()), (format, pickles));
+        assert!(!found.is_dangerous() && found.is_complete(), "{found:?}");
+        assert_eq!(found.verdict.is_none(), pickles == 0);
+    }
+}
+
+#[test]
+fn the_command_judges_every_file_below_a_folder_and_says_so_by_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at("a/b")).unwrap();
+    std::fs::write(at("a/b/.odd name"), DANGER).unwrap();
+    std::fs::write(at("a/clean.pt"), PLAIN).unwrap();
+    std::fs::write(at("broken.pt"), &DANGER[..12]).unwrap();
+    let run = |args: &[&str], of: &str| {
+        let mut command = common::ckpt2st();
+        let output = command.arg("scan").args(args).arg(at(of)).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    assert_eq!(run(&[], "a/clean.pt").0, Some(0));
+    assert_eq!(run(&[], "broken.pt").0, Some(1));
+    assert_eq!(run(&[], "none.pt").0, Some(1));
+
+    let (code, stdout, stderr) = run(&["-q"], "");
+    assert_eq!(code, Some(3));
+    assert!(stdout.contains("posix.system(\"id\") at byte 2 (GLOBAL)"));
+    assert!(!stdout.contains("clean") && stderr.is_empty(), "{stderr}");
+    let (_, _, stderr) = run(&[], "");
+    assert_eq!(
+        stderr.trim(),
+        "3 files scanned: 1 clean, 1 dangerous, 1 unreadable"
+    );
+
+    let (code, stdout, _) = run(&["--json"], "");
+    assert_eq!(code, Some(3));
+    let records: Vec<Value> = stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let statuses: Vec<_> = records.iter().map(|r| r["status"].as_str()).collect();
+    assert_eq!(
+        statuses,
+        [Some("dangerous"), Some("clean"), Some("unreadable")]
+    );
+    let pickle = &records[0]["pickles"][0];
+    assert_eq!(pickle["dangerous_calls"][0]["call"], "posix.system(\"id\")");
+    assert_eq!(pickle["globals"][0]["opcode"], "GLOBAL");
+}
+
+#[test]
+fn a_pickle_that_is_read_differently_by_different_readers_is_no_clean_file() {
+    // Python's own readers differ on what follows an opcode across the end of a frame.
+    let crossing = b"\x80\x04\x95\x03\x00\x00\x00\x00\x00\x00\x00\x8c\x05.....N.";
+    let nested =
+        b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x95\x01\x00\x00\x00\x00\x00\x00\x00N.";
+    for pickle in [&crossing[..], nested] {
+        let found = judged(pickle);
+        assert!(!found.is_complete(), "{found:?}");
+        assert!(found.pickles[0].error.as_ref().unwrap().contains("frame"));
+    }
+}
+
+#[test]
+fn names_that_a_call_would_give_and_modules_that_are_changed_are_dangerous() {
+    // STACK_GLOBAL of str('os') and 'system'.
+    let computed = b"\x80\x04cbuiltins\nstr\n(\x8c\x02ostR\x8c\x06system\x93(\x8c\x01xtR.";
+    // torch._utils gets another __dict__.
+    let changed = b"\x80\x02ctorch\n_utils\n}X\x01\x00\x00\x00aX\x01\x00\x00\x00bsb.";
+    for pickle in [&computed[..], changed] {
+        assert!(judged(pickle).is_dangerous());
+    }
+}
