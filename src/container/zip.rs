@@ -2,7 +2,7 @@
 //!
 //! Sizes and checksums come from the central directory: torch leaves them zero in the local headers.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, BufReader};
 use std::sync::Arc;
 
@@ -15,8 +15,9 @@ use super::zip_end::{self, End};
 use crate::error::{Error, Result};
 use crate::read_at::{ReadAt, Sequential, SubRange};
 
-/// The entries of an archive by their names in lower case, as torch looks names up.
-pub type Records = HashMap<String, Record>;
+/// The entries of an archive by their names in lower case, as torch looks names up; in an order, so that of several
+/// broken ones every run names the same.
+pub type Records = BTreeMap<String, Record>;
 
 /// Reads the directory at the end of an archive; `None` when there is none.
 pub fn directory(source: &Arc<dyn ReadAt>) -> Result<Option<Records>> {
@@ -39,7 +40,7 @@ pub fn directory(source: &Arc<dyn ReadAt>) -> Result<Option<Records>> {
     if archive.has_duplicate_names() {
         return Err(duplicate("an entry"));
     }
-    let mut records = HashMap::with_capacity(archive.len());
+    let mut records = Records::new();
     for index in 0..archive.len() {
         let entry = archive.by_index_data(index).map_err(broken)?;
         if entry.is_dir() {
