@@ -1,7 +1,7 @@
 //! The `.metadata` of a distributed checkpoint: a plain pickle that says of which chunks each tensor consists,
 //! and where each chunk lies (torch/distributed/checkpoint/metadata.py, filesystem.py).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Guard;
 use super::shards::check_bare;
@@ -196,8 +196,8 @@ impl<'g> Object<'g> {
 }
 
 /// `{MetadataIndex: _StorageInfo}`; two indices are one if name and offset are.
-fn slices(graph: &Graph, pairs: &[(ValueId, ValueId)]) -> Result<HashMap<Index, Slice>> {
-    let mut slices = HashMap::with_capacity(pairs.len());
+fn slices(graph: &Graph, pairs: &[(ValueId, ValueId)]) -> Result<BTreeMap<Index, Slice>> {
+    let mut slices = BTreeMap::new();
     for (key, value) in pairs {
         let index = Object::of(graph, *key, "MetadataIndex")?;
         let name = graph.str(index.need("fqn")?);
