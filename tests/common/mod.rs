@@ -4,6 +4,8 @@
 pub mod checkpoint;
 pub mod faults;
 pub mod manifest;
+pub mod plain;
+pub mod state_dict;
 pub mod stored;
 pub mod tree;
 
