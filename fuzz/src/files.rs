@@ -1,0 +1,164 @@
+//! The containers of one file.
+
+use std::io::{Cursor, Write};
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+use super::state_dict::Draw;
+use super::{oracle, parts, settings};
+
+const METHODS: [CompressionMethod; 2] = [CompressionMethod::Stored, CompressionMethod::Deflated];
+
+/// Whether it starts like one of the containers that are opened.
+pub fn is_checkpoint(file: &[u8]) -> bool {
+    file.starts_with(b"PK")
+        || file.starts_with(b"\x1f\x8b")
+        || file.starts_with(b"\x80")
+        || file.starts_with(b"L119547037146038801333356L")
+        || file.get(257..262) == Some(b"ustar")
+}
+
+fn open(file: &[u8]) {
+    oracle::convert_bytes(file, &settings::plain(), None);
+}
+
+/// Any bytes, or an archive around any pickle and any storages, with up to seven of its bytes changed.
+pub fn zip(data: &[u8]) {
+    let mut draw = Draw::new(data);
+    if draw.below(4) == 0 {
+        return open(draw.rest());
+    }
+    let method = *draw.pick(&METHODS);
+    let is_script = draw.below(4) == 1;
+    let changes: Vec<(u64, u8)> = (0..draw.below(8))
+        .map(|_| (draw.below(1 << 16), draw.below(256) as u8))
+        .collect();
+    let parts = parts(draw.rest());
+    let mut file = match is_script {
+        true => script_of(&parts, method),
+        false => zip_of(&parts, method),
+    };
+    for (at, byte) in changes {
+        // Counted from the end, where the directory is.
+        let at = at as usize % file.len() + 1;
+        let len = file.len();
+        file[len - at] ^= byte;
+    }
+    open(&file);
+}
+
+/// The layout of `torch.save` around a pickle and storages.
+pub fn zip_of(parts: &[&[u8]], method: CompressionMethod) -> Vec<u8> {
+    let mut entries = vec![("a/data.pkl".to_owned(), parts[0])];
+    entries.push(("a/byteorder".to_owned(), b"little"));
+    let storages = parts[1..].iter().enumerate();
+    entries.extend(storages.map(|(number, part)| (format!("a/data/{number}"), *part)));
+    entries.push(("a/version".to_owned(), b"3\n"));
+    archive(&entries, method)
+}
+
+/// The layout of TorchScript: a pickle, constants, code and storages.
+fn script_of(parts: &[&[u8]], method: CompressionMethod) -> Vec<u8> {
+    let mut entries = vec![("m/data.pkl".to_owned(), parts[0])];
+    let names = ["m/constants.pkl", "m/code/__torch__.py", "m/constants/0"];
+    for (name, part) in names.into_iter().zip(&parts[1..]) {
+        entries.push((name.to_owned(), part));
+    }
+    for (number, part) in parts.iter().skip(4).enumerate() {
+        entries.push((format!("m/data/{number}"), part));
+    }
+    archive(&entries, method)
+}
+
+fn archive(entries: &[(String, &[u8])], method: CompressionMethod) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(method);
+    for (name, content) in entries {
+        zip.start_file(name.as_str(), options).unwrap();
+        zip.write_all(content).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// Any bytes, or any pickle and what follows it behind the legacy stream's first three.
+pub fn legacy(data: &[u8]) {
+    let mut draw = Draw::new(data);
+    match draw.below(4) {
+        0 => open(draw.rest()),
+        _ => open(&legacy_of(draw.rest())),
+    }
+}
+
+pub fn legacy_of(body: &[u8]) -> Vec<u8> {
+    let magic = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.";
+    let system =
+        b"\x80\x02}(X\x10\x00\x00\x00protocol_versionM\xe9\x03X\x0d\x00\x00\x00little_endian\x88u.";
+    [&magic[..], system, body].concat()
+}
+
+/// Any bytes, or a tar of the members of torch 0.1.
+pub fn tar(data: &[u8]) {
+    let mut draw = Draw::new(data);
+    if draw.below(4) == 0 {
+        return open(draw.rest());
+    }
+    let mut archive = ::tar::Builder::new(Vec::new());
+    let names = ["storages", "tensors", "pickle", "sys_info"];
+    for (name, part) in names.into_iter().zip(parts(draw.rest())) {
+        let mut header = ::tar::Header::new_ustar();
+        header.set_size(part.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, part).unwrap();
+    }
+    open(&archive.into_inner().unwrap());
+}
+
+/// Any bytes, or any bytes compressed.
+pub fn gzip(data: &[u8]) {
+    let mut draw = Draw::new(data);
+    match draw.below(4) {
+        0 => open(draw.rest()),
+        1 => open(&gzip_of(&legacy_of(draw.rest()))),
+        2 => open(&gzip_of(&zip_of(
+            &parts(draw.rest()),
+            CompressionMethod::Stored,
+        ))),
+        _ => open(&gzip_of(draw.rest())),
+    }
+}
+
+pub fn gzip_of(body: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(body).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// An archive of torch.export around any description and any records, of either generation.
+pub fn exported(data: &[u8]) {
+    let mut draw = Draw::new(data);
+    let method = *draw.pick(&METHODS);
+    let is_first_generation = draw.below(4) == 1;
+    let parts = parts(draw.rest());
+    let mut entries: Vec<(String, &[u8])> = match is_first_generation {
+        true => vec![("serialized_exported_program.json".to_owned(), b"{}")],
+        false => vec![("m/archive_format".to_owned(), b"pt2")],
+    };
+    let names: &[&str] = match is_first_generation {
+        true => &["serialized_state_dict.pt"],
+        false => &[
+            "m/data/weights/model_weights_config.json",
+            "m/data/sample_inputs/model.pt",
+        ],
+    };
+    entries.extend(
+        names
+            .iter()
+            .zip(&parts)
+            .map(|(name, part)| ((*name).to_owned(), *part)),
+    );
+    for (number, part) in parts.iter().skip(names.len()).enumerate() {
+        entries.push((format!("m/data/weights/weight_{number}"), part));
+    }
+    open(&archive(&entries, method));
+}

@@ -1,0 +1,152 @@
+//! What is fuzzed: functions of any bytes that use the crate as its callers do, and panic when it breaks a promise.
+//!
+//! `fuzz_targets/` hands them to libFuzzer; `tests/regressions.rs` replays `regressions/` through them.
+
+#[allow(dead_code)] // shared with the tests, which use other parts
+#[path = "../../tests/common/checkpoint.rs"]
+mod checkpoint;
+mod files;
+mod folders;
+mod oracle;
+mod settings;
+#[path = "../../tests/common/state_dict.rs"]
+mod state_dict;
+mod walk;
+
+use std::fs;
+use std::path::Path;
+
+use ::safetensors::SafeTensors;
+use ckpt2st::pickle::load;
+use ckpt2st::{ConvertOptions, ErrorKind, OpenOptions, Root, inspect, verify};
+use state_dict::{Draw, StateDict};
+use zip::CompressionMethod;
+
+pub use files::{exported, gzip, legacy, tar, zip};
+pub use folders::{distributed, shards};
+
+/// Any bytes.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name.
+pub const ALL: &[(&str, Target)] = &[
+    ("checkpoint", checkpoint),
+    ("distributed", distributed),
+    ("exported", exported),
+    ("gzip", gzip),
+    ("header", header),
+    ("legacy", legacy),
+    ("pickle", pickle),
+    ("safetensors", safetensors),
+    ("shards", shards),
+    ("tar", tar),
+    ("zip", zip),
+];
+
+/// Between the parts of an input that becomes several records or files.
+const SEPARATOR: &[u8] = b"\n----\n";
+
+fn parts(data: &[u8]) -> Vec<&[u8]> {
+    let mut parts = Vec::new();
+    let mut rest = data;
+    while let Some(at) = rest.windows(SEPARATOR.len()).position(|w| w == SEPARATOR) {
+        parts.push(&rest[..at]);
+        rest = &rest[at + SEPARATOR.len()..];
+    }
+    parts.push(rest);
+    parts
+}
+
+/// The pickle machine: one byte for the offset, then a pickle.
+pub fn pickle(data: &[u8]) {
+    let mut draw = Draw::new(data);
+    let offset = draw.below(4);
+    let source = draw.rest().to_vec();
+    let limits = settings::limits();
+    let once = || load(&source, offset, &limits).map(|loaded| walk::told(&loaded, source.len()));
+    let told = once();
+    assert_eq!(format!("{told:?}"), format!("{:?}", once()));
+    match told {
+        Ok(told) => {
+            // What stands behind a pickle does not change it, and no byte of it can be left away.
+            let end = told.end as usize;
+            let mut other = source.clone();
+            other[end..].fill(0xff);
+            let loaded = load(&other, offset, &limits).unwrap();
+            assert_eq!(told, walk::told(&loaded, source.len()));
+            assert!(load(&source[..end - 1].to_vec(), offset, &limits).is_err());
+        }
+        Err(error) => assert_ne!(error.kind(), ErrorKind::Internal, "{error}"),
+    }
+}
+
+/// A whole conversion: 24 bytes for the options, then any file, or a pickle and its storages.
+pub fn checkpoint(data: &[u8]) {
+    let (options, body) = data.split_at(data.len().min(24));
+    let mut draw = Draw::new(options);
+    let how = draw.below(8);
+    let file = match how {
+        0 => body.to_vec(),
+        1 => files::legacy_of(body),
+        2 => files::gzip_of(body),
+        3 => files::zip_of(&parts(body), CompressionMethod::Deflated),
+        _ => files::zip_of(&parts(body), CompressionMethod::Stored),
+    };
+    let (options, cut) = settings::draw(&mut draw);
+    oracle::convert_bytes(&file, &options, cut);
+}
+
+/// Sound state dicts of any geometry, and some that reach beyond their storage: 4 bytes for the options.
+pub fn header(data: &[u8]) {
+    let mut draw = Draw::new(data);
+    let method = *draw.pick(&[CompressionMethod::Stored, CompressionMethod::Deflated]);
+    let cut = settings::cut(&mut draw);
+    let state_dict = StateDict::draw(&mut draw);
+    let mut options = settings::plain();
+    options.open.root = Root::All;
+    let found = oracle::convert_bytes(&state_dict.archive(method), &options, cut);
+    assert_eq!(found, state_dict.expected());
+}
+
+/// A header of safetensors and the data behind it: looked into, and compared with a checkpoint.
+pub fn safetensors(data: &[u8]) {
+    let parts = parts(data);
+    let (header, content) = (parts[0], parts.get(1).copied().unwrap_or_default());
+    let length = header.len() as u64;
+    let file = match header.first() {
+        Some(b'{') => [&length.to_le_bytes(), header, content].concat(),
+        _ => header.to_vec(),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.safetensors");
+    fs::write(&path, &file).unwrap();
+    let theirs = SafeTensors::deserialize(&file);
+    let looked = || inspect(&path, &OpenOptions::default(), &());
+    let ours = looked();
+    assert_eq!(format!("{ours:?}"), format!("{:?}", looked()));
+    if let (Ok(ours), false) = (&ours, files::is_checkpoint(&file)) {
+        // What is looked into here can be loaded there.
+        let theirs = theirs.as_ref().unwrap();
+        assert_eq!(ours.tensors.len(), theirs.len());
+        assert!(
+            ours.tensors
+                .iter()
+                .all(|tensor| theirs.tensor(&tensor.name).is_ok())
+        );
+    }
+    compare(folder.path(), &path, theirs.ok());
+}
+
+/// What `verify` calls equal is equal.
+fn compare(folder: &Path, path: &Path, found: Option<SafeTensors>) {
+    let state_dict = StateDict::draw(&mut Draw::new(settings::SOME_STATE_DICT));
+    let source = folder.join("in.pt");
+    fs::write(&source, state_dict.archive(CompressionMethod::Stored)).unwrap();
+    let mut options: ConvertOptions = settings::plain();
+    options.open.root = Root::All;
+    let verified = verify(&source, path, &options, &());
+    if verified.is_ok_and(|verification| verification.is_equal()) {
+        let found = oracle::tensors(&found.unwrap());
+        assert_eq!(Some(found), state_dict.expected());
+    }
+}

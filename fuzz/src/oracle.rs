@@ -1,0 +1,157 @@
+//! What holds for every input.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use ckpt2st::{
+    Checkpoint, ConvertOptions, Cut, Destination, Error, ErrorKind, Plan, Result, ShardNames,
+    convert, inspect, verify,
+};
+use safetensors::SafeTensors;
+
+use super::state_dict::Expected;
+
+/// The largest output that is written, in bytes: a few bytes can ask for as many as a disk has.
+const MAX_OUTPUT: u64 = 1 << 20;
+
+/// The tensors of an output by name.
+pub type Tensors = BTreeMap<String, Expected>;
+
+/// Converts a file of those bytes; gives the tensors of the output.
+pub fn convert_bytes(file: &[u8], options: &ConvertOptions, cut: Option<Cut>) -> Option<Tensors> {
+    let source = Arc::new(file.to_vec());
+    let once = || told(&Checkpoint::from_source(source.clone(), &options.open));
+    let found = once();
+    assert_eq!(found, once(), "the same bytes are the same checkpoint");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in.pt");
+    fs::write(&path, file).unwrap();
+    convert_file(&path, options, cut)
+}
+
+/// Converts a checkpoint that is a file of an otherwise empty folder, or in it; gives the tensors of the output.
+pub fn convert_file(input: &Path, options: &ConvertOptions, cut: Option<Cut>) -> Option<Tensors> {
+    let before = told(&options.open(input, &()));
+    assert_eq!(before, told(&options.open(input, &())));
+    let looked = inspect(input, &options.open, &());
+    looked.map_or_else(
+        |error| check(&error),
+        |found| drop(serde_json::to_string(&found).unwrap()),
+    );
+
+    let plan = options
+        .open(input, &())
+        .and_then(|opened| Plan::new(&opened, &options.plan));
+    if let Ok(plan) = &plan
+        && plan.file.data_bytes > MAX_OUTPUT
+    {
+        return None;
+    }
+    let output = tempfile::tempdir().unwrap();
+    let names = ShardNames::of_stem("model");
+    let destination = match cut {
+        None => Destination::File(output.path().join("model.safetensors")),
+        Some(cut) => Destination::Shards {
+            folder: output.path().to_owned(),
+            names,
+            cut,
+        },
+    };
+    let converted = convert(input, &destination, options, &());
+    let files = files(output.path());
+    match (converted, plan) {
+        (Ok(summary), Ok(plan)) => {
+            let found = read(&files);
+            let planned = plan.file.tensors.iter();
+            let planned = planned.map(|t| (&t.name, t.dtype.safetensors(), &t.shape, t.bytes()));
+            let mut planned: Vec<_> = planned.collect();
+            planned.sort_by_key(|tensor| tensor.0);
+            let shown = found
+                .iter()
+                .map(|(name, t)| (name, t.dtype, &t.shape, t.data.len() as u64));
+            assert_eq!(shown.collect::<Vec<_>>(), planned);
+            assert_eq!(summary.tensors, found.len());
+            let output = match files.len() {
+                1 => output.path().join("model.safetensors"),
+                _ => output.path().to_owned(),
+            };
+            let verified = verify(input, &output, options, &()).unwrap();
+            assert!(verified.is_equal(), "{:?}", verified.differences);
+            Some(found)
+        }
+        (Ok(_), Err(error)) => panic!("converted what has no plan: {error}"),
+        (Err(error), _) => {
+            check(&error);
+            assert!(files.is_empty(), "left by {error}: {:?}", files.keys());
+            None
+        }
+    }
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let named = entries.map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        (name, fs::read(entry.path()).unwrap())
+    });
+    named.collect()
+}
+
+fn read(files: &BTreeMap<String, Vec<u8>>) -> Tensors {
+    let mut found = Tensors::new();
+    for (name, bytes) in files {
+        match name.ends_with(".safetensors") {
+            true => found.extend(tensors(&SafeTensors::deserialize(bytes).unwrap())),
+            false => drop(serde_json::from_slice::<serde_json::Value>(bytes).unwrap()),
+        }
+    }
+    found
+}
+
+/// The tensors as the reference reads them.
+pub fn tensors(found: &SafeTensors) -> Tensors {
+    let tensors = found.iter().map(|(name, tensor)| {
+        let expected = Expected {
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            data: tensor.data().to_vec(),
+        };
+        (name.to_owned(), expected)
+    });
+    tensors.collect()
+}
+
+/// Everything that was found, for comparisons.
+fn told(opened: &Result<Checkpoint>) -> String {
+    match opened {
+        Ok(found) => format!(
+            "{} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+            found.format,
+            found.root,
+            found.entries,
+            found.left_out,
+            found.averages,
+            found.dangerous,
+            found.unknown_globals,
+            found.globals,
+            found.warnings,
+            found.config,
+        ),
+        Err(error) => {
+            check(error);
+            error.to_string()
+        }
+    }
+}
+
+/// Nothing that the machine did, and no fault of the program.
+fn check(error: &Error) {
+    assert!(!error.to_string().is_empty());
+    let is_gone = error
+        .io_error()
+        .is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    let is_the_input = !matches!(error.kind(), ErrorKind::Internal | ErrorKind::Io) || is_gone;
+    assert!(is_the_input, "{error:?}");
+}
