@@ -181,9 +181,10 @@ impl<R: ReadAt> io::Read for Sequential<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let left = self.source.len().saturating_sub(self.position);
         let wanted = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
-        let Some(part) = buf.get_mut(..wanted) else {
-            return Ok(0);
-        };
+        let part = buf.get_mut(..wanted).unwrap_or_default();
+        if part.is_empty() {
+            return Ok(0); // beyond the end not every source reads nothing
+        }
         self.source.read_exact_at(part, self.position)?;
         self.position += wanted as u64;
         Ok(wanted)
