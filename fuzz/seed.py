@@ -22,6 +22,7 @@ SEPARATOR = b"\n----\n"
 LARGEST = 64 * 1024
 CHECKPOINTS = {".pt", ".ckpt", ".pth", ".pt2", ".ptl", ".bin", ".gz", ".distcp"}
 OPTIONS = 24
+FORMS = ["pickle", "zip", "legacy", "tar", "gzip", "exported"]
 
 
 def add(target, *pieces):
@@ -31,6 +32,8 @@ def add(target, *pieces):
         folder = CORPUS / target
         folder.mkdir(parents=True, exist_ok=True)
         (folder / hashlib.sha1(content).hexdigest()).write_bytes(content)
+        if target in FORMS:
+            add("scan", bytes([FORMS.index(target)]), content)
 
 
 def pickle_end(content, at=0):

@@ -19,15 +19,43 @@ pub fn is_checkpoint(file: &[u8]) -> bool {
         || file.get(257..262) == Some(b"ustar")
 }
 
+/// What makes a file of any bytes: the files that the targets open, by the number of the target.
+pub const FORMS: [fn(&[u8]) -> Vec<u8>; 6] =
+    [<[u8]>::to_vec, zipped, streamed, tarred, gzipped, archived];
+
 fn open(file: &[u8]) {
     oracle::convert_bytes(file, &settings::plain(), None);
 }
 
 /// Any bytes, or an archive around any pickle and any storages, with up to seven of its bytes changed.
 pub fn zip(data: &[u8]) {
+    open(&zipped(data));
+}
+
+/// Any bytes, or any pickle and what follows it behind the legacy stream's first three.
+pub fn legacy(data: &[u8]) {
+    open(&streamed(data));
+}
+
+/// Any bytes, or a tar of the members of torch 0.1.
+pub fn tar(data: &[u8]) {
+    open(&tarred(data));
+}
+
+/// Any bytes, or any bytes compressed.
+pub fn gzip(data: &[u8]) {
+    open(&gzipped(data));
+}
+
+/// An archive of torch.export around any description and any records, of either generation.
+pub fn exported(data: &[u8]) {
+    open(&archived(data));
+}
+
+fn zipped(data: &[u8]) -> Vec<u8> {
     let mut draw = Draw::new(data);
     if draw.below(4) == 0 {
-        return open(draw.rest());
+        return draw.rest().to_vec();
     }
     let method = *draw.pick(&METHODS);
     let is_script = draw.below(4) == 1;
@@ -45,7 +73,7 @@ pub fn zip(data: &[u8]) {
         let len = file.len();
         file[len - at] ^= byte;
     }
-    open(&file);
+    file
 }
 
 /// The layout of `torch.save` around a pickle and storages.
@@ -81,12 +109,11 @@ fn archive(entries: &[(String, &[u8])], method: CompressionMethod) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// Any bytes, or any pickle and what follows it behind the legacy stream's first three.
-pub fn legacy(data: &[u8]) {
+fn streamed(data: &[u8]) -> Vec<u8> {
     let mut draw = Draw::new(data);
     match draw.below(4) {
-        0 => open(draw.rest()),
-        _ => open(&legacy_of(draw.rest())),
+        0 => draw.rest().to_vec(),
+        _ => legacy_of(draw.rest()),
     }
 }
 
@@ -97,11 +124,10 @@ pub fn legacy_of(body: &[u8]) -> Vec<u8> {
     [&magic[..], system, body].concat()
 }
 
-/// Any bytes, or a tar of the members of torch 0.1.
-pub fn tar(data: &[u8]) {
+fn tarred(data: &[u8]) -> Vec<u8> {
     let mut draw = Draw::new(data);
     if draw.below(4) == 0 {
-        return open(draw.rest());
+        return draw.rest().to_vec();
     }
     let mut archive = ::tar::Builder::new(Vec::new());
     let names = ["storages", "tensors", "pickle", "sys_info"];
@@ -111,20 +137,16 @@ pub fn tar(data: &[u8]) {
         header.set_mode(0o644);
         archive.append_data(&mut header, name, part).unwrap();
     }
-    open(&archive.into_inner().unwrap());
+    archive.into_inner().unwrap()
 }
 
-/// Any bytes, or any bytes compressed.
-pub fn gzip(data: &[u8]) {
+fn gzipped(data: &[u8]) -> Vec<u8> {
     let mut draw = Draw::new(data);
     match draw.below(4) {
-        0 => open(draw.rest()),
-        1 => open(&gzip_of(&legacy_of(draw.rest()))),
-        2 => open(&gzip_of(&zip_of(
-            &parts(draw.rest()),
-            CompressionMethod::Stored,
-        ))),
-        _ => open(&gzip_of(draw.rest())),
+        0 => draw.rest().to_vec(),
+        1 => gzip_of(&legacy_of(draw.rest())),
+        2 => gzip_of(&zip_of(&parts(draw.rest()), CompressionMethod::Stored)),
+        _ => gzip_of(draw.rest()),
     }
 }
 
@@ -134,8 +156,7 @@ pub fn gzip_of(body: &[u8]) -> Vec<u8> {
     gzip.finish().unwrap()
 }
 
-/// An archive of torch.export around any description and any records, of either generation.
-pub fn exported(data: &[u8]) {
+fn archived(data: &[u8]) -> Vec<u8> {
     let mut draw = Draw::new(data);
     let method = *draw.pick(&METHODS);
     let is_first_generation = draw.below(4) == 1;
@@ -160,5 +181,5 @@ pub fn exported(data: &[u8]) {
     for (number, part) in parts.iter().skip(names.len()).enumerate() {
         entries.push((format!("m/data/weights/weight_{number}"), part));
     }
-    open(&archive(&entries, method));
+    archive(&entries, method)
 }

@@ -32,5 +32,5 @@ fn folder(data: &[u8], names: &[&str]) {
         ".metadata" => folder.path().to_owned(),
         index => folder.path().join(index),
     };
-    oracle::convert_file(&input, &options, cut);
+    oracle::convert_path(&input, &options, cut);
 }

@@ -15,10 +15,13 @@ mod walk;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use ::safetensors::SafeTensors;
 use ckpt2st::pickle::load;
-use ckpt2st::{ConvertOptions, ErrorKind, OpenOptions, Root, inspect, verify};
+use ckpt2st::{
+    Checkpoint, ConvertOptions, ErrorKind, OpenOptions, Root, inspect, scan_source, verify,
+};
 use state_dict::{Draw, StateDict};
 use zip::CompressionMethod;
 
@@ -38,6 +41,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("legacy", legacy),
     ("pickle", pickle),
     ("safetensors", safetensors),
+    ("scan", scan),
     ("shards", shards),
     ("tar", tar),
     ("zip", zip),
@@ -94,6 +98,23 @@ pub fn checkpoint(data: &[u8]) {
     };
     let (options, cut) = settings::draw(&mut draw);
     oracle::convert_bytes(&file, &options, cut);
+}
+
+/// What the pickles of any file would call: one byte for the form of the file, which is that of another target.
+pub fn scan(data: &[u8]) {
+    let mut draw = Draw::new(data);
+    let form = draw.pick(&files::FORMS);
+    let file = Arc::new(form(draw.rest()));
+    let options = settings::plain().open;
+    let scanned = || scan_source(file.clone(), &options, &()).unwrap();
+    let found = scanned();
+    assert_eq!(found, scanned());
+    drop(serde_json::to_string(&found).unwrap());
+    // What a conversion refuses as dangerous is told of.
+    let opened = Checkpoint::from_source(file.clone(), &options);
+    if opened.is_err_and(|error| error.kind() == ErrorKind::Dangerous) {
+        assert!(found.is_dangerous(), "{found:?}");
+    }
 }
 
 /// Sound state dicts of any geometry, and some that reach beyond their storage: 4 bytes for the options.

@@ -21,29 +21,38 @@ pub type Tensors = BTreeMap<String, Expected>;
 
 /// Converts a file of those bytes; gives the tensors of the output.
 pub fn convert_bytes(file: &[u8], options: &ConvertOptions, cut: Option<Cut>) -> Option<Tensors> {
-    let source = Arc::new(file.to_vec());
-    let once = || told(&Checkpoint::from_source(source.clone(), &options.open));
-    let found = once();
-    assert_eq!(found, once(), "the same bytes are the same checkpoint");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("in.pt");
     fs::write(&path, file).unwrap();
-    convert_file(&path, options, cut)
+    let mut open = options.open.clone();
+    open.config |= options.plan.metadata.config;
+    let found = Checkpoint::from_source(Arc::new(file.to_vec()), &open);
+    convert_found(&found, &path, options, cut)
 }
 
-/// Converts a checkpoint that is a file of an otherwise empty folder, or in it; gives the tensors of the output.
-pub fn convert_file(input: &Path, options: &ConvertOptions, cut: Option<Cut>) -> Option<Tensors> {
-    let before = told(&options.open(input, &()));
-    assert_eq!(before, told(&options.open(input, &())));
-    let looked = inspect(input, &options.open, &());
-    looked.map_or_else(
-        |error| check(&error),
-        |found| drop(serde_json::to_string(&found).unwrap()),
-    );
+/// Converts a checkpoint of several files; gives the tensors of the output.
+pub fn convert_path(input: &Path, options: &ConvertOptions, cut: Option<Cut>) -> Option<Tensors> {
+    convert_found(&options.open(input, &()), input, options, cut)
+}
 
-    let plan = options
-        .open(input, &())
-        .and_then(|opened| Plan::new(&opened, &options.plan));
+/// Converts what was opened once; gives the tensors of the output.
+fn convert_found(
+    found: &Result<Checkpoint>,
+    input: &Path,
+    options: &ConvertOptions,
+    cut: Option<Cut>,
+) -> Option<Tensors> {
+    let opened = options.open(input, &());
+    assert_eq!(
+        told(found),
+        told(&opened),
+        "the same bytes are the same checkpoint"
+    );
+    match inspect(input, &options.open, &()) {
+        Ok(found) => drop(serde_json::to_string(&found).unwrap()),
+        Err(error) => check(&error),
+    }
+    let plan = opened.and_then(|opened| Plan::new(&opened, &options.plan));
     if let Ok(plan) = &plan
         && plan.file.data_bytes > MAX_OUTPUT
     {
@@ -141,7 +150,7 @@ fn told(opened: &Result<Checkpoint>) -> String {
         ),
         Err(error) => {
             check(error);
-            error.to_string()
+            error.message().to_owned()
         }
     }
 }
