@@ -175,6 +175,32 @@ fn files_in_values_of_bytes_are_looked_at() {
 }
 
 #[test]
+fn tensors_that_python_pickles_itself_are_as_dangerous_as_what_is_in_their_bytes() {
+    let legacy = std::fs::read(fixtures().join("legacy/bare.pt")).unwrap();
+    let loading = |content: &[u8], rest: &[u8]| {
+        let mut pickle = b"\x80\x03ctorch.storage\n_load_from_bytes\nq\x00B".to_vec();
+        pickle.extend((content.len() as u32).to_le_bytes());
+        pickle.extend(content);
+        pickle.extend(b"\x85R");
+        pickle.extend(rest);
+        judged(pickle)
+    };
+    let found = loading(&legacy, b".");
+    assert!(!found.is_dangerous() && found.is_complete(), "{found:?}");
+    assert!(found.pickles.len() > 5);
+    for (content, rest) in [
+        (&legacy[..100], &b"."[..]),
+        (DANGER, b"."),
+        (b"no pickle", b"."),
+        // The function itself is handed on, to be called with something else perhaps.
+        (&legacy, b"0cbuiltins\nmap\nh\x00\x85R."),
+    ] {
+        let found = loading(content, rest);
+        assert!(found.is_dangerous(), "{found:?}");
+    }
+}
+
+#[test]
 fn a_mark_of_encryption_hides_nothing_and_is_no_clean_file() {
     let mut archive = zip_of(&[("data.pkl", DANGER)], CompressionMethod::Stored);
     archive[6] |= 1;

@@ -115,7 +115,9 @@ impl<'g, 'o> Scanner<'g, 'o> {
                 Ok("tar archive")
             }
             sniff::Kind::Legacy => {
-                self.stream(place, source, 0, Certainty::Sure)?;
+                if self.stream(place, source, 0, Certainty::Sure)? < LEGACY_PICKLES {
+                    self.problem(place, "one of the five pickles of the legacy stream is missing or broken; get the file again");
+                }
                 Ok("legacy stream of torch.save")
             }
             kind => {
@@ -210,6 +212,9 @@ const CLOSED: &[(&[u8], &str)] = &[
     (b"\x28\xb5\x2f\xfd", "a zstd file"),
     (b"BZh", "a bzip2 file"),
 ];
+
+/// Magic number, protocol, system info, object, storage keys (torch/serialization.py, `_legacy_save`).
+const LEGACY_PICKLES: usize = 5;
 
 /// Where the pickle of a `.npy` file of objects starts (numpy/lib/format.py).
 fn numpy_pickle(head: &[u8]) -> Option<u64> {

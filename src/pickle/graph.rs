@@ -216,10 +216,27 @@ impl Graph {
     }
 
     /// Every `bytes` and `bytearray`, and every text that was left where it is.
-    pub(crate) fn byte_strings(&self) -> impl Iterator<Item = Value<'_>> + '_ {
+    pub(crate) fn byte_strings(&self) -> impl Iterator<Item = (ValueId, Value<'_>)> + '_ {
         let ids = (1..=self.nodes.len()).filter_map(|id| NonZeroU32::new(u32::try_from(id).ok()?));
-        let values = ids.map(|id| self.get(ValueId(id)));
-        values.filter(|value| matches!(value, Value::Bytes(_) | Value::Blob(_)))
+        let values = ids.map(|id| (ValueId(id), self.get(ValueId(id))));
+        values.filter(|(_, value)| matches!(value, Value::Bytes(_) | Value::Blob(_)))
+    }
+
+    /// Whether a value lies in another one, and not only is called.
+    pub(crate) fn is_held(&self, id: ValueId) -> bool {
+        let in_pair =
+            |pairs: &[(ValueId, ValueId)]| pairs.iter().any(|(k, v)| *k == id || *v == id);
+        self.ids.contains(&id)
+            || self.lists.iter().any(|list| list.contains(&id))
+            || self.dicts.iter().any(|pairs| in_pair(pairs))
+            || self.persistent_ids().any(|pid| pid == id)
+            || self.objects.iter().any(|object| {
+                object.args == id
+                    || object.kwargs() == Some(id)
+                    || object.state() == Some(id)
+                    || object.items().contains(&id)
+                    || in_pair(object.pairs())
+            })
     }
 
     /// The text of a `str`.

@@ -119,7 +119,7 @@ impl Scanner<'_, '_> {
                 let head = record.head(HEAD)?;
                 if !is_named && !could_be_file(&head) {
                     let head: Arc<dyn ReadAt> = Arc::new(head);
-                    return self.stream(place, &head, 0, Certainty::Maybe);
+                    return self.stream(place, &head, 0, Certainty::Maybe).map(drop);
                 }
                 let (content, error) = self.unpacked(record)?;
                 if let Some(error) = error.filter(|_| is_listed) {

@@ -1,35 +1,39 @@
 //! Pickles one behind the other, and what lies in their values.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::super::judged::Judged;
+use super::super::judged::{Judged, ScannedPickle};
 use super::super::record::Record;
 use super::super::sniff;
 use super::{Certainty, Scanner};
 use crate::error::Result;
-use crate::pickle::{BlobKind, Graph, Value};
+use crate::pickle::{BlobKind, Graph, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
+use crate::torch::Verdict;
 
 /// Longer bytes that have to be decoded are not looked into.
 const MAX_DECODED: u64 = 16 << 20;
 
 impl Scanner<'_, '_> {
     /// Reads pickles from `offset` (in bytes) on for as long as there are any. The first one is as certain as
-    /// `certainty` says; what follows a STOP may be anything.
+    /// `certainty` says; what follows a STOP may be anything. Tells how many of them are whole.
     pub(super) fn stream(
         &mut self,
         place: &str,
         source: &Arc<dyn ReadAt>,
         offset: u64,
         certainty: Certainty,
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let mut certainty = certainty;
         let mut offset = offset;
+        let mut whole = 0usize;
         while let Some(judged) = self.pickle(place, source, offset, certainty)? {
             certainty = Certainty::Maybe;
             offset = judged.end;
+            whole = whole.saturating_add(1);
         }
-        Ok(())
+        Ok(whole)
     }
 
     /// Reads the pickle at `offset`, and tells it when there is one; `None` behind the last one.
@@ -62,14 +66,32 @@ impl Scanner<'_, '_> {
         }
         scanned.place = place.to_owned();
         self.globals = self.globals.saturating_add(scanned.globals.len());
+        let (index, problems) = (self.pickles.len(), self.problems.len());
         self.pickles.push(scanned.clone());
-        self.values(place, source, &judged.graph)?;
+        let looked_at = self.values(place, source, &judged.graph)?;
+        let (known, inside) = self.pickles.split_at_mut(index.saturating_add(1));
+        let is_sound =
+            |pickle: &ScannedPickle| pickle.verdict != Verdict::Dangerous && pickle.error.is_none();
+        if let Some(scanned) = known.last_mut()
+            && self.problems.len() == problems
+            && inside.iter().all(is_sound)
+            && loads_only(&judged.graph, &looked_at)
+        {
+            clear_loads(scanned);
+        }
         Ok(is_whole.then_some(judged))
     }
 
     /// Looks into values that are files themselves: pickled by `torch.storage._load_from_bytes`, `pickle.loads`, ….
-    fn values(&mut self, place: &str, source: &Arc<dyn ReadAt>, graph: &Graph) -> Result<()> {
-        for value in graph.byte_strings() {
+    /// Gives those that are.
+    fn values(
+        &mut self,
+        place: &str,
+        source: &Arc<dyn ReadAt>,
+        graph: &Graph,
+    ) -> Result<HashSet<ValueId>> {
+        let mut looked_at = HashSet::new();
+        for (id, value) in graph.byte_strings() {
             let content: Arc<dyn ReadAt> = match value {
                 Value::Bytes(bytes) if is_file(bytes) => Arc::new(bytes.to_vec()),
                 Value::Blob(blob) => {
@@ -79,7 +101,7 @@ impl Scanner<'_, '_> {
                     let record = match blob.kind {
                         BlobKind::Bytes => Record::plain(place, raw),
                         BlobKind::Latin1 if blob.len <= MAX_DECODED => {
-                            Record::latin1(place, raw, u64::MAX)
+                            Record::latin1(place, raw, blob.len)
                         }
                         BlobKind::Latin1 | BlobKind::Text => continue,
                     };
@@ -95,9 +117,48 @@ impl Scanner<'_, '_> {
                 place => format!("{place} > a value of bytes"),
             };
             self.source(&place, &content, Certainty::Maybe)?;
+            looked_at.insert(id);
         }
-        Ok(())
+        Ok(looked_at)
     }
+}
+
+/// Loads a file of `torch.save` from bytes: so tensors are pickled by others than torch (torch/storage.py). It is no more
+/// dangerous than what is in the bytes.
+const LOAD: (&str, &str) = ("torch.storage", "_load_from_bytes");
+
+/// Whether a pickle uses that function, and for nothing but values that were looked at.
+fn loads_only(graph: &Graph, looked_at: &HashSet<ValueId>) -> bool {
+    let is_load = |id| {
+        let global = graph.global(id);
+        global.is_some_and(|global| (global.module.as_str(), global.name.as_str()) == LOAD)
+    };
+    let is_of_value = |args| match graph.tuple(args) {
+        Some([bytes]) => looked_at.contains(bytes),
+        _ => false,
+    };
+    let calls = graph.objects().iter();
+    let mut calls = calls.filter(|object| is_load(object.callable));
+    calls.next().is_some_and(|first| {
+        is_of_value(first.args)
+            && calls.all(|call| is_of_value(call.args))
+            && !graph.is_held(first.callable)
+    })
+}
+
+fn clear_loads(scanned: &mut ScannedPickle) {
+    let (module, name) = LOAD;
+    let load = format!("{module}.{name}");
+    scanned
+        .dangerous_calls
+        .retain(|finding| finding.global != load);
+    let named = scanned
+        .globals
+        .iter_mut()
+        .filter(|global| global.name == load);
+    named.for_each(|global| global.verdict = Verdict::Known);
+    let verdicts = scanned.globals.iter().map(|global| global.verdict);
+    scanned.verdict = verdicts.max().unwrap_or(Verdict::Known);
 }
 
 fn starts_as_pickle(source: &dyn ReadAt, offset: u64) -> bool {
