@@ -175,6 +175,14 @@ fn files_in_values_of_bytes_are_looked_at() {
 }
 
 #[test]
+fn numbers_in_a_storage_that_look_like_the_start_of_a_pickle_are_no_broken_one() {
+    // 640 as int64, as a count of batches can be.
+    let storages = [vec![0x80, 2, 0, 0, 0, 0, 0, 0], b"\x80\x02(K\x01".to_vec()];
+    let found = judged(archive_of(PLAIN, &storages, CompressionMethod::Stored));
+    assert!(found.is_complete() && found.pickles.len() == 1, "{found:?}");
+}
+
+#[test]
 fn tensors_that_python_pickles_itself_are_as_dangerous_as_what_is_in_their_bytes() {
     let legacy = std::fs::read(fixtures().join("legacy/bare.pt")).unwrap();
     let loading = |content: &[u8], rest: &[u8]| {

@@ -129,8 +129,9 @@ impl<'g, 'o> Scanner<'g, 'o> {
                     self.stream(place, source, start, Certainty::Sure)?;
                     return Ok("numpy array of objects");
                 }
-                let certainty = match (&kind, head.as_slice()) {
-                    (sniff::Kind::Foreign(_), [0x80, 0..=5, ..]) => Certainty::Sure,
+                // Not inside an archive: a storage can start with any number.
+                let certainty = match (&kind, head.as_slice(), self.depth) {
+                    (sniff::Kind::Foreign(_), [0x80, 0..=5, ..], 1) => Certainty::Sure,
                     _ => certainty,
                 };
                 self.stream(place, source, 0, certainty)?;

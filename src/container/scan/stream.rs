@@ -83,7 +83,7 @@ impl Scanner<'_, '_> {
     }
 
     /// Looks into values that are files themselves: pickled by `torch.storage._load_from_bytes`, `pickle.loads`, ….
-    /// Gives those that are.
+    /// Gives those that are of a kind that torch writes.
     fn values(
         &mut self,
         place: &str,
@@ -116,8 +116,9 @@ impl Scanner<'_, '_> {
                 "" => "a value of bytes".to_owned(),
                 place => format!("{place} > a value of bytes"),
             };
-            self.source(&place, &content, Certainty::Maybe)?;
-            looked_at.insert(id);
+            if !self.source(&place, &content, Certainty::Maybe)?.is_empty() {
+                looked_at.insert(id);
+            }
         }
         Ok(looked_at)
     }
