@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use crate::checkpoint::Layout;
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
 use crate::saved::Saved;
 
 /// What is there already of an output.
@@ -73,7 +74,7 @@ impl Existing {
 /// # Errors
 /// Why it is not complete.
 fn made(path: &Path) -> Result<SystemTime> {
-    let saved = Saved::open(path)?;
+    let saved = Saved::open(path, &Limits::unlimited())?;
     if !saved.oddities.is_empty() {
         return Err(Error::corrupt("its index and its files do not agree"));
     }

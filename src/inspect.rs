@@ -102,7 +102,7 @@ pub fn inspect(path: &Path, options: &OpenOptions, progress: &dyn Progress) -> R
     let look = || {
         let is_no_checkpoint = || path.is_dir() && matches!(Layout::of(path), Ok(None));
         if (path.is_file() || is_no_checkpoint())
-            && let Some(saved) = Saved::find(path)?
+            && let Some(saved) = Saved::find(path, &options.limits)?
         {
             return Ok(stored::of(&saved));
         }

@@ -2,60 +2,177 @@
 
 use crate::error::{Error, Result};
 
-/// How much of a hostile file is read before it is refused.
-///
-/// The defaults pass every checkpoint seen in practice and stop files that are built to exhaust memory.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Bytes of one pickle. Default: 1 GiB; a checkpoint of 100 000 tensors needs about 16 MiB.
-    pub pickle_bytes: u64,
-    /// Values in one pickle's graph. Default: 32 million, at 16 bytes each; a tensor takes about 15.
-    pub nodes: u64,
-    /// Memo entries of one pickle. Default: 32 million; Python's pickler memoises most values.
-    pub memo: u64,
-    /// Values and marks waiting on the pickle machine's stack. Default: 4 million; Python's pickler
-    /// puts at most 1000 items between marks, except for the items of one tuple.
-    pub depth: u64,
-    /// Values visited while names are collected, shared values counted each time they are reached.
-    /// Default: 50 million. This is what stops a small pickle that shares its way to exponential size.
-    pub visits: u64,
-    /// Tensors of one file, shared ones counted each time they are reached, and names of more than 128 bytes as
-    /// further ones. Default: 2 million; a safetensors header, at most 100 MB, has room for about one million.
-    pub tensors: u64,
+/// Each limit in one place: what it is called in the code and on the command line, its default, and what completes
+/// "more than N …".
+macro_rules! limits {
+    ($($(#[$doc:meta])* $limit:ident $field:ident = $default:expr, $name:literal: $what:literal;)*) => {
+        /// How much of a hostile file is read before it is refused.
+        ///
+        /// The defaults pass checkpoints of 100 000 tensors and of any number of bytes, and keep the memory that a file
+        /// built to exhaust it can ask for below 256 MiB. Each has a name, as in `pickle-bytes`, by which errors of the
+        /// kind [`Limit`](crate::ErrorKind::Limit) and [`Limits::set`] call it.
+        #[derive(Debug, Clone)]
+        #[non_exhaustive]
+        pub struct Limits {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Limits {
+                Limits { $($field: $default,)* }
+            }
+        }
+
+        /// One of the [`Limits`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Limit {
+            $($limit,)*
+        }
+
+        impl Limit {
+            fn name(self) -> &'static str {
+                match self {
+                    $(Limit::$limit => $name,)*
+                }
+            }
+
+            /// Completes "more than N …".
+            fn what(self) -> &'static str {
+                match self {
+                    $(Limit::$limit => $what,)*
+                }
+            }
+        }
+
+        impl Limits {
+            /// The names of all limits.
+            pub const NAMES: &'static [&'static str] = &[$($name,)*];
+
+            /// Sets the limit of that name; `None` when there is none.
+            pub fn set(&mut self, name: &str, value: u64) -> Option<()> {
+                match name {
+                    $($name => self.$field = value,)*
+                    _ => return None,
+                }
+                Some(())
+            }
+
+            pub(crate) fn of(&self, limit: Limit) -> u64 {
+                match limit {
+                    $(Limit::$limit => self.$field,)*
+                }
+            }
+        }
+    };
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            pickle_bytes: 1 << 30,
-            nodes: 32_000_000,
-            memo: 32_000_000,
-            depth: 4_000_000,
-            visits: 50_000_000,
-            tensors: 2_000_000,
+limits! {
+    /// Bytes of one pickle that are read; long `str` and `bytes`, as numpy arrays have, stay where they are.
+    /// Default: 256 MiB, read in about a second; a checkpoint of 100 000 tensors needs about 16 MiB.
+    PickleBytes pickle_bytes = 256 << 20, "pickle-bytes": "bytes in a pickle";
+    /// Values in one pickle. Default: 8 million; a tensor takes about 15.
+    Nodes nodes = 8_000_000, "nodes": "values in a pickle";
+    /// Bytes of memory for the values of one pickle. Default: 128 MiB; a tensor takes about 500 bytes.
+    GraphBytes graph_bytes = 128 << 20, "graph-bytes": "bytes of memory for the values of a pickle";
+    /// Memo entries of one pickle. Default: 4 million; Python's pickler memoises most values.
+    Memo memo = 4_000_000, "memo": "memo entries in a pickle";
+    /// Values and marks waiting on the pickle machine's stack. Default: 4 million; Python's pickler puts at most 1000
+    /// items between marks, except for the items of one tuple.
+    Depth depth = 4_000_000, "depth": "values on the stack of a pickle";
+    /// Bytes of a line, as protocol 0 writes text and numbers. Default: 16 MiB; text that says its length stays in the
+    /// file where it is longer than 64 KiB.
+    LineBytes line_bytes = 16 << 20, "line-bytes": "bytes in a line of a pickle";
+    /// Bytes of an integer; decimal ones have 2.4 digits to a byte. Default: 1785, the 4300 digits of CPython's own
+    /// limit (`sys.int_info.default_max_str_digits`).
+    IntegerBytes integer_bytes = 1785, "integer-bytes": "bytes in an integer";
+    /// Values visited while names are collected, shared values counted each time they are reached.
+    /// Default: 20 million. This is what stops a small pickle that shares its way to exponential size.
+    Visits visits = 20_000_000, "visits": "values while names are collected";
+    /// Levels of values inside values. Default: 1000, where Python's own pickler gives up (`sys.getrecursionlimit`).
+    Nesting nesting = 1000, "nesting": "levels of values inside values";
+    /// Tensors of all files of a checkpoint, shared ones counted each time they are reached, and names of more than 128
+    /// bytes as further ones. Default: 200 000, at about 600 bytes of memory each.
+    Tensors tensors = 200_000, "tensors": "tensors";
+    /// Bytes of a tensor's name. Default: 64 KiB; dotted module paths have a few hundred.
+    NameBytes name_bytes = 64 << 10, "name-bytes": "bytes in a tensor's name";
+    /// Dimensions of a tensor. Default: 64, the most that torch's kernels take (`MAX_DIMS` in ATen's `TensorIterator`).
+    Rank rank = 64, "rank": "dimensions of a tensor";
+    /// Entries of a zip archive. Default: 400 000; a storage is one.
+    Records records = 400_000, "records": "records in a zip archive";
+    /// Bytes of a zip archive's directory. Default: 48 MiB; a storage takes about 70 to 100.
+    DirectoryBytes directory_bytes = 48 << 20, "directory-bytes": "bytes in the directory of a zip archive";
+    /// Bytes that are unpacked from deflated records of an archive or from gzip, for each byte of the file; 256 MiB are
+    /// always allowed. Default: 100; weights shrink to a half at best, and deflate's own limit is about 1032.
+    InflateRatio inflate_ratio = 100, "inflate-ratio": "unpacked bytes for each byte of the file";
+    /// Bytes of the output's data for each byte of the input; 256 MiB are always allowed. Default: 100. Tensors that
+    /// repeat their elements (`expand`, stride 0) or share them are written out, and can ask for exabytes.
+    OutputRatio output_ratio = 100, "output-ratio": "bytes of output for each byte of the input";
+    /// Bytes of a safetensors header that is read. Default: 100 000 000, the longest that the safetensors crate
+    /// reads (`MAX_HEADER_SIZE`).
+    HeaderBytes header_bytes = 100_000_000, "header-bytes": "bytes in a safetensors header";
+    /// Bytes of JSON: an index of shards, or what an exported program says of its tensors. Default: 24 MiB; an
+    /// index of 100 000 tensors has about 10 MB.
+    JsonBytes json_bytes = 24 << 20, "json-bytes": "bytes of JSON";
+    /// Values of JSON that are kept: of an index of shards, or of a safetensors header, where a tensor is one. Default:
+    /// 400 000.
+    JsonValues json_values = 400_000, "json-values": "values of JSON";
+    /// Bytes of the code of a TorchScript archive. Default: 32 MiB; a class has a few kilobytes.
+    CodeBytes code_bytes = 32 << 20, "code-bytes": "bytes of code";
+}
+
+/// What may be unpacked or written whatever the ratio to the file's size is: a file of zeros is not hostile.
+const ALWAYS_ALLOWED: u64 = 256 << 20;
+
+impl Limits {
+    /// Checks an amount that is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) when it is above the limit.
+    pub(crate) fn check(&self, limit: Limit, amount: u64) -> Result<()> {
+        match amount <= self.of(limit) {
+            true => Ok(()),
+            false => Err(exceeded(limit, self.of(limit))),
+        }
+    }
+
+    /// What may be made of `input` bytes of a file, by a limit that is a ratio to them.
+    pub(crate) fn of_input(&self, limit: Limit, input: u64) -> Budget {
+        let allowed = self.of(limit).saturating_mul(input).max(ALWAYS_ALLOWED);
+        Budget {
+            limit,
+            allowed: self.of(limit),
+            left: allowed,
+        }
+    }
+
+    /// For what is known to be sound: no limits.
+    pub(crate) fn unlimited() -> Limits {
+        let mut limits = Limits::default();
+        for name in Limits::NAMES {
+            let _ = limits.set(name, u64::MAX);
+        }
+        limits
+    }
+
+    pub(crate) fn budget(&self, limit: Limit) -> Budget {
+        Budget {
+            limit,
+            allowed: self.of(limit),
+            left: self.of(limit),
         }
     }
 }
 
 /// What is left of one of the [`Limits`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Budget {
-    what: &'static str,
-    limit: u64,
+    limit: Limit,
+    /// What the limit is set to.
+    allowed: u64,
     left: u64,
 }
 
 impl Budget {
-    /// A full budget; `what` completes "more than LIMIT …".
-    pub fn new(what: &'static str, limit: u64) -> Budget {
-        Budget {
-            what,
-            limit,
-            left: limit,
-        }
-    }
-
     /// Takes `amount` off the budget.
     ///
     /// # Errors
@@ -66,26 +183,29 @@ impl Budget {
                 self.left = left;
                 Ok(())
             }
-            None => Err(self.exceeded()),
+            None => Err(exceeded(self.limit, self.allowed)),
         }
+    }
+
+    /// As [`charge`](Budget::charge), for what is counted in memory.
+    pub fn charge_len(&mut self, len: usize) -> Result<()> {
+        self.charge(u64::try_from(len).unwrap_or(u64::MAX))
     }
 
     /// Fails when `level`, a quantity that also shrinks again, is above the limit.
     pub fn check(&self, level: usize) -> Result<()> {
         match u64::try_from(level) {
-            Ok(level) if level <= self.limit => Ok(()),
-            _ => Err(self.exceeded()),
+            Ok(level) if level <= self.allowed => Ok(()),
+            _ => Err(exceeded(self.limit, self.allowed)),
         }
-    }
-
-    #[cold]
-    fn exceeded(&self) -> Error {
-        Error::limit(format!(
-            "the file asks for more than {} {}, the limit for files that are not known to be sound",
-            self.limit, self.what
-        ))
     }
 }
 
-/// Bytes of a tensor's name. A longer one is an attack: dotted module paths have a few hundred.
-pub const MAX_NAME: usize = 64 * 1024;
+#[cold]
+fn exceeded(limit: Limit, allowed: u64) -> Error {
+    let (name, what) = (limit.name(), limit.what());
+    Error::limit(format!(
+        "the file asks for more than {allowed} {what}, the limit {name} for files that are not known to be sound; if \
+         this one is, raise it with --limit {name}=…"
+    ))
+}

@@ -127,13 +127,6 @@ impl SubRange {
     }
 }
 
-impl SubRange {
-    /// Start and end in bytes, in the other source.
-    pub(crate) fn range(&self) -> (u64, u64) {
-        (self.start, self.start.saturating_add(self.len))
-    }
-}
-
 impl ReadAt for SubRange {
     fn len(&self) -> u64 {
         self.len

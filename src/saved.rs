@@ -10,6 +10,7 @@ use crate::container::is_safetensors;
 use crate::container::safetensors::{SafetensorsFile, Stored};
 use crate::container::shards::Index;
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::read_at::{FileSource, ReadAt};
 
 /// Everything that one safetensors file holds, or several with an index.
@@ -76,10 +77,10 @@ impl Saved {
     /// # Errors
     /// [`Usage`](crate::ErrorKind::Usage) for a folder without safetensors files, or with several outputs, and for a
     /// checkpoint; [`Corrupt`](crate::ErrorKind::Corrupt) for what is no whole safetensors file; I/O errors.
-    pub fn open(path: &Path) -> Result<Saved> {
+    pub fn open(path: &Path, limits: &Limits) -> Result<Saved> {
         let failed = |e| Error::io("cannot look at the output", e).in_file(path);
         let is_folder = fs::metadata(path).map_err(failed)?.is_dir();
-        match Saved::find(path)? {
+        match Saved::find(path, limits)? {
             Some(saved) => Ok(saved),
             None if is_folder => {
                 Err(Error::usage("the folder holds no safetensors file").in_file(path))
@@ -88,12 +89,12 @@ impl Saved {
                 Err(Error::corrupt("this is no index of safetensors files").in_file(path))
             }
             // Says what is wrong with it.
-            None => Saved::of_file(path, FileSource::open(path)?),
+            None => Saved::of_file(path, FileSource::open(path)?, limits),
         }
     }
 
     /// As [`open`](Saved::open), by the content; `None` when there is no safetensors file, and no index of such.
-    pub fn find(path: &Path) -> Result<Option<Saved>> {
+    pub fn find(path: &Path, limits: &Limits) -> Result<Option<Saved>> {
         let path = match path.is_dir() {
             true => match in_folder(path).map_err(|error| error.in_file(path))? {
                 Some(found) => found,
@@ -104,14 +105,14 @@ impl Saved {
         let find = || {
             let source = FileSource::open(&path)?;
             if is_safetensors(&source)? {
-                return Saved::of_file(&path, source).map(Some);
+                return Saved::of_file(&path, source, limits).map(Some);
             }
             let is_saved = |index: &Index| {
                 let mut files = index.weight_map.values();
                 files.all(|file| file.ends_with(SUFFIX))
             };
-            match read_index(&source)?.filter(is_saved) {
-                Some(index) => Saved::of_index(&path, source.len(), index).map(Some),
+            match read_index(&source, limits)?.filter(is_saved) {
+                Some(index) => Saved::of_index(&path, source.len(), index, limits).map(Some),
                 None => Ok(None),
             }
         };
@@ -119,21 +120,21 @@ impl Saved {
     }
 
     /// What an open file holds.
-    pub fn of_file(path: &Path, source: FileSource) -> Result<Saved> {
+    pub fn of_file(path: &Path, source: FileSource, limits: &Limits) -> Result<Saved> {
         let mut saved = Saved::default();
-        saved.add(path, source)?;
+        saved.add(path, source, limits)?;
         saved.note_aliases();
         Ok(saved)
     }
 
-    fn of_index(path: &Path, bytes: u64, index: Index) -> Result<Saved> {
+    fn of_index(path: &Path, bytes: u64, index: Index, limits: &Limits) -> Result<Saved> {
         let mut saved = Saved::default();
         let folder = path.parent().unwrap_or(Path::new(""));
         let files = index.files();
         for file in &files {
             let path = folder.join(file);
             let source = FileSource::open(&path).map_err(|error| error.in_file(&path))?;
-            saved.add(&path, source)?;
+            saved.add(&path, source, limits)?;
         }
         let others = safetensors_in(folder).into_iter();
         let others = others.filter(|name| files.binary_search(&name.as_str()).is_err());
@@ -149,8 +150,8 @@ impl Saved {
         Ok(saved)
     }
 
-    fn add(&mut self, path: &Path, source: FileSource) -> Result<()> {
-        let header = SafetensorsFile::read(&source).map_err(|error| error.in_file(path))?;
+    fn add(&mut self, path: &Path, source: FileSource, limits: &Limits) -> Result<()> {
+        let header = SafetensorsFile::read(&source, limits).map_err(|error| error.in_file(path))?;
         let file = self.files.len();
         self.files.push(SavedFile {
             path: path.to_path_buf(),

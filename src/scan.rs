@@ -68,8 +68,9 @@ pub fn scan_source(
     progress: &dyn Progress,
 ) -> Result<Scan> {
     let scratch = options.scratch.clone().unwrap_or_else(std::env::temp_dir);
-    let guard = Guard::new(&options.limits, true, scratch, progress);
-    let mut scanner = Scanner::new(&guard);
+    let mut guard = Guard::new(&options.limits, true, scratch, progress);
+    guard.input_bytes = source.len();
+    let mut scanner = Scanner::new(&guard)?;
     let bytes_in = source.len();
     let format = scanner.file(source)?;
     let verdicts = scanner.pickles.iter().map(|pickle| pickle.verdict);

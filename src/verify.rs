@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Layout};
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::options::ConvertOptions;
 use crate::plan::{Plan, PlannedFile, Ties};
 use crate::progress::{Phase, Progress};
@@ -59,7 +60,7 @@ pub fn verify(
     options: &ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<Verification> {
-    let saved = Saved::open(output)?;
+    let saved = Saved::open(output, &options.open.limits)?;
     // As a conversion of the folder would, which records the name.
     let source = match Layout::of(source)? {
         Some(Layout::Shards(index)) => index,
@@ -130,7 +131,7 @@ pub(crate) fn verify_target(
     options: &ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let saved = Saved::of_file(target.path(), target.reopen()?)?;
+    let saved = Saved::of_file(target.path(), target.reopen()?, &Limits::unlimited())?;
     let differs = |what: &dyn std::fmt::Display| {
         let what = format!(
             "the output differs from the source, and was not kept: {what}; check the disk and the memory of this machine"

@@ -19,9 +19,11 @@ pub fn is_checkpoint(file: &[u8]) -> bool {
         || file.get(257..262) == Some(b"ustar")
 }
 
-/// What makes a file of any bytes: the files that the targets open, by the number of the target.
-pub const FORMS: [fn(&[u8]) -> Vec<u8>; 6] =
-    [<[u8]>::to_vec, zipped, streamed, tarred, gzipped, archived];
+/// Makes a file of any bytes.
+pub type Form = fn(&[u8]) -> Vec<u8>;
+
+/// The files that the targets open, by the number of the target.
+pub const FORMS: [Form; 6] = [<[u8]>::to_vec, zipped, streamed, tarred, gzipped, archived];
 
 fn open(file: &[u8]) {
     oracle::convert_bytes(file, &settings::plain(), None);

@@ -33,6 +33,7 @@ impl Collected<'_> {
         let source = FileSource::open(path)?;
         self.paths.push(path.to_path_buf());
         self.file_bytes = self.file_bytes.saturating_add(source.len());
+        self.guard.input_bytes = self.file_bytes;
         Ok(source)
     }
 
@@ -82,9 +83,13 @@ impl Collected<'_> {
         for tensor in named {
             reader.name(tensor);
         }
-        let mut walker = Walker::new(graph, reader, self.guard.limits);
+        let config = self.config(&archive, is_whole);
+        let Guard {
+            limits, tensors, ..
+        } = &mut self.guard;
+        let mut walker = Walker::new(graph, reader, limits, tensors);
         let mut tree = walker.tree(archive.pickle.root)?;
-        tree.config = self.config(&archive, is_whole);
+        tree.config = config;
         let leaves = tree.found.iter_mut().map(|found| &mut found.leaf);
         self.stores
             .add(walker.reader.into_storages(), &archive, file, leaves)?;

@@ -321,7 +321,7 @@ mod tests {
     use crate::pickle;
 
     fn config(pickle: &[u8]) -> (Json, bool) {
-        let loaded = pickle::load(&pickle.to_vec(), 0, &Limits::default()).unwrap();
+        let loaded = pickle::load(&pickle.to_vec(), 0, &Limits::unlimited()).unwrap();
         let mut config = Config::default();
         let found = config.read(&loaded.graph, loaded.root, false);
         (found.unwrap(), config.is_truncated)

@@ -3,14 +3,12 @@
 use std::collections::HashSet;
 
 use super::tree::{Name, Tree};
-use crate::error::{Error, Result};
-use crate::limits::{Budget, Limits, MAX_NAME};
+use crate::error::Result;
+use crate::limits::{Budget, Limit, Limits};
 use crate::pickle::{Graph, Value, ValueId};
 use crate::torch::{Children, Key, Leaf, Reader, Refusal};
 
-/// Deeper nesting than this is an attack: Python's own pickler gives up near 1000 levels.
-const MAX_NESTING: usize = 1000;
-/// Bytes of a name that cost as much as a tensor.
+/// Bytes of a name, and of sizes and strides, that cost as much as a tensor.
 const BYTES_PER_TENSOR: usize = 128;
 /// Bytes of names and keys that cost as much as visiting one value.
 const BYTES_PER_VISIT: usize = 64;
@@ -20,7 +18,10 @@ pub struct Walker<'g> {
     graph: &'g Graph,
     pub reader: Reader<'g>,
     visits: Budget,
-    tensors: Budget,
+    tensors: &'g mut Budget,
+    nesting: Budget,
+    name_bytes: Budget,
+    rank: Budget,
     /// Containers between the root and the value being visited.
     on_path: HashSet<ValueId>,
     /// Values known to hold no tensor.
@@ -38,12 +39,21 @@ struct Level {
 }
 
 impl<'g> Walker<'g> {
-    pub fn new(graph: &'g Graph, reader: Reader<'g>, limits: &Limits) -> Walker<'g> {
+    /// Walks with what is left for `tensors`.
+    pub fn new(
+        graph: &'g Graph,
+        reader: Reader<'g>,
+        limits: &Limits,
+        tensors: &'g mut Budget,
+    ) -> Walker<'g> {
         Walker {
             graph,
             reader,
-            visits: Budget::new("values while names are collected", limits.visits),
-            tensors: Budget::new("tensors in a file", limits.tensors),
+            visits: limits.budget(Limit::Visits),
+            tensors,
+            nesting: limits.budget(Limit::Nesting),
+            name_bytes: limits.budget(Limit::NameBytes),
+            rank: limits.budget(Limit::Rank),
             on_path: HashSet::new(),
             barren: HashSet::new(),
         }
@@ -101,15 +111,11 @@ impl<'g> Walker<'g> {
         path: &mut Vec<Level>,
         tree: &mut Tree,
     ) -> Result<()> {
-        if name.text().len() > MAX_NAME {
-            return Err(Error::limit(format!(
-                "a name is longer than {MAX_NAME} bytes; no checkpoint needs that"
-            )));
-        }
+        self.name_bytes.check(name.text().len())?;
         self.charge(1, name.text().len())?;
         let module_at = level_module(path);
         if let Some(leaf) = self.reader.tensor(id) {
-            self.charge_tensor(name)?;
+            self.charge_tensor(name, &leaf)?;
             tree.push(name, module_at, leaf);
             return Ok(());
         }
@@ -120,11 +126,7 @@ impl<'g> Walker<'g> {
         let Some(children) = self.children(id)? else {
             return Ok(());
         };
-        if path.len() >= MAX_NESTING {
-            return Err(Error::limit(format!(
-                "values are nested more than {MAX_NESTING} deep; no checkpoint needs that"
-            )));
-        }
+        self.nesting.check(path.len().saturating_add(1))?;
         if self.any_tensor(&children.hidden)? {
             let reason = format!(
                 "is {} with tensors inside that have no names",
@@ -180,19 +182,18 @@ impl<'g> Walker<'g> {
         Ok(children)
     }
 
-    fn charge_tensor(&mut self, name: &Name) -> Result<()> {
-        let bytes = name
-            .text()
-            .len()
-            .saturating_add(name.keys().saturating_mul(8));
-        let names = bytes.checked_div(BYTES_PER_TENSOR).unwrap_or(0);
-        let cost = names.saturating_add(1);
-        self.tensors.charge(u64::try_from(cost).unwrap_or(u64::MAX))
+    fn charge_tensor(&mut self, name: &Name, leaf: &Leaf) -> Result<()> {
+        let rank = leaf.rank();
+        self.rank.check(rank)?;
+        let sizes = name.keys().saturating_add(rank.saturating_mul(2));
+        let bytes = name.text().len().saturating_add(sizes.saturating_mul(8));
+        let more = bytes.checked_div(BYTES_PER_TENSOR).unwrap_or(0);
+        self.tensors.charge_len(more.saturating_add(1))
     }
 
     fn charge(&mut self, values: usize, bytes: usize) -> Result<()> {
         let cost = values.saturating_add(bytes.checked_div(BYTES_PER_VISIT).unwrap_or(0));
-        self.visits.charge(u64::try_from(cost).unwrap_or(u64::MAX))
+        self.visits.charge_len(cost)
     }
 
     fn describe(&self, id: ValueId) -> String {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::zero;
 use crate::container::shards::Index;
 use crate::error::{Error, Result};
+use crate::limits::{Limit, Limits};
 use crate::read_at::{FileSource, ReadAt};
 
 /// Which files a checkpoint consists of.
@@ -24,9 +25,6 @@ pub enum Layout {
     /// The states of a DeepSpeed run with ZeRO, by the path of their folder (`global_step100`).
     DeepSpeed(PathBuf),
 }
-
-/// The longest index that is read; one of 100 000 tensors has about 10 MB.
-const MAX_INDEX: u64 = 256 << 20;
 
 impl Layout {
     /// What lies at `path`: `None` for a folder that is no checkpoint by itself, though there may be some
@@ -116,7 +114,7 @@ impl Layout {
 }
 
 fn index_at(path: &Path) -> Result<Option<Index>> {
-    let found = FileSource::open(path).and_then(|source| read_index(&source));
+    let found = FileSource::open(path).and_then(|source| read_index(&source, &Limits::default()));
     found.map_err(|error| error.in_file(path))
 }
 
@@ -125,12 +123,12 @@ fn of_file(path: &Path) -> Result<Layout> {
     if is_metadata(&name) {
         return Ok(Layout::Distributed(path.to_path_buf()));
     }
-    match read_index(&FileSource::open(path)?)? {
-        Some(_) => Ok(Layout::Shards(path.to_path_buf())),
-        None if is_index(&name) => Err(Error::corrupt(
+    match is_index_inside(&FileSource::open(path)?)? {
+        true => Ok(Layout::Shards(path.to_path_buf())),
+        false if is_index(&name) => Err(Error::corrupt(
             "the index of shards is no JSON object with a weight_map; get it again",
         )),
-        None => Ok(Layout::File),
+        false => Ok(Layout::File),
     }
 }
 
@@ -217,19 +215,48 @@ fn is_metadata(name: &str) -> bool {
 /// The index that a file is; `None` when its content is something else.
 ///
 /// # Errors
-/// [`Corrupt`](crate::ErrorKind::Corrupt) for a broken index, and I/O errors.
-pub fn read_index(source: &dyn ReadAt) -> Result<Option<Index>> {
-    let failed = |e| Error::io("cannot read the file", e);
-    let mut head = vec![0; usize::try_from(source.len().min(64)).unwrap_or(0)];
-    source.read_exact_at(&mut head, 0).map_err(failed)?;
-    if !head.trim_ascii_start().starts_with(b"{") || source.len() > MAX_INDEX {
+/// [`Corrupt`](crate::ErrorKind::Corrupt) for a broken index, [`Limit`](crate::ErrorKind::Limit), and I/O errors.
+pub fn read_index(source: &dyn ReadAt, limits: &Limits) -> Result<Option<Index>> {
+    if !is_index_inside(source)? {
         return Ok(None);
     }
+    limits.check(Limit::JsonBytes, source.len())?;
     let mut text = vec![0; usize::try_from(source.len()).unwrap_or(0)];
-    source.read_exact_at(&mut text, 0).map_err(failed)?;
+    source.read_exact_at(&mut text, 0).map_err(unreadable)?;
+    Index::parse(&text, limits).map(Some)
+}
+
+/// Bytes of a file in which the key of an index is looked for, whatever the limits are.
+const LOOKED_AT: u64 = 256 << 20;
+const PIECE: u64 = 256 * 1024;
+
+/// Whether a file is JSON with the key by which an index is known. Keeps none of it in memory.
+fn is_index_inside(source: &dyn ReadAt) -> Result<bool> {
     let needle = b"weight_map";
-    match text.windows(needle.len()).any(|bytes| bytes == needle) {
-        true => Index::parse(&text).map(Some),
-        false => Ok(None),
+    let mut piece = Vec::new();
+    let mut position = 0u64;
+    let len = source.len().min(LOOKED_AT);
+    while position < len {
+        let size = len.saturating_sub(position).min(PIECE);
+        piece.resize(usize::try_from(size).unwrap_or(0), 0);
+        source
+            .read_exact_at(&mut piece, position)
+            .map_err(unreadable)?;
+        if position == 0 && !piece.trim_ascii_start().starts_with(b"{") {
+            return Ok(false);
+        }
+        if piece.windows(needle.len()).any(|bytes| bytes == needle) {
+            return Ok(true);
+        }
+        // What is cut in two is found in the next piece.
+        position = match position.saturating_add(size) {
+            end if end == len => len,
+            end => end.saturating_sub(16),
+        };
     }
+    Ok(false)
+}
+
+fn unreadable(e: io::Error) -> Error {
+    Error::io("cannot read the file", e)
 }

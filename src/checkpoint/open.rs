@@ -82,6 +82,8 @@ pub struct Checkpoint {
     pub(crate) paths: Vec<PathBuf>,
     /// What the index says beside the map of shards; `None` for a checkpoint that is not cut into shards.
     pub(crate) shard_metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// How much was read, and may be written.
+    pub(crate) limits: Limits,
     stores: Stores,
 }
 
@@ -163,6 +165,7 @@ impl Checkpoint {
     pub fn from_source(source: Arc<dyn ReadAt>, options: &OpenOptions) -> Result<Checkpoint> {
         let mut collected = collected(options, &());
         collected.file_bytes = source.len();
+        collected.guard.input_bytes = source.len();
         let tree = of_one_file(&mut collected, source)?;
         Checkpoint::of(collected, tree, options)?.with_tensors()
     }
@@ -173,7 +176,7 @@ impl Checkpoint {
         progress: &dyn Progress,
     ) -> Result<Checkpoint> {
         let mut collected = collected(options, progress);
-        let index = read_index(&collected.open(path)?)?;
+        let index = read_index(&collected.open(path)?, &options.limits)?;
         let index = index.ok_or_else(|| Error::corrupt("the index of shards has changed"))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let tree = shards::collect(&mut collected, &index, folder)?;
@@ -217,6 +220,7 @@ impl Checkpoint {
             file_bytes,
             paths,
             shard_metadata: None,
+            limits: options.limits.clone(),
             stores,
         })
     }

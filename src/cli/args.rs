@@ -166,6 +166,9 @@ pub struct ConvertArgs {
     #[command(flatten)]
     pub telling: ReportArgs,
 
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
     /// Print errors only, e.g. -r checkpoints/ -q
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
@@ -298,6 +301,15 @@ pub struct RootArgs {
     pub all: bool,
 }
 
+/// How much of a file is read before it is refused.
+#[derive(Debug, Args)]
+pub struct LimitArgs {
+    /// Raise or lower a limit that protects from hostile files (docs/limits.md), e.g. tensors=1000000 or
+    /// pickle-bytes=4GiB; repeatable
+    #[arg(id = "limit", long = "limit", value_name = "NAME=VALUE")]
+    pub entries: Vec<String>,
+}
+
 /// How results are told.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -327,6 +339,9 @@ pub struct InspectArgs {
     #[command(flatten)]
     pub root: RootArgs,
 
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
     /// List every tensor, and whole lists, e.g. inspect model.ckpt -v
     #[arg(short, long)]
     pub verbose: bool,
@@ -341,6 +356,9 @@ pub struct ScanArgs {
     /// One JSON object for each file on standard output (docs/json.md), e.g. --json | jq .pickles
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
 
     /// Print only files that are not clean, e.g. scan downloads/ -q
     #[arg(short, long, conflicts_with = "verbose")]
@@ -377,6 +395,9 @@ pub struct VerifyArgs {
 
     #[command(flatten)]
     pub report: ReportArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
 
     /// Print errors only: the exit code tells whether there are differences
     #[arg(short, long)]

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
-use ckpt2st::{Inspection, OpenOptions, Verdict, inspect};
+use ckpt2st::{Inspection, OpenOptions, Result, Verdict, inspect};
 use indicatif::{HumanBytes, HumanCount};
 
 use super::args::InspectArgs;
@@ -18,16 +18,20 @@ const PLAIN_WIDTH: usize = 100;
 const FEW: usize = 8;
 
 /// Looks into every input and returns the exit code.
-pub fn run(args: &InspectArgs) -> u8 {
+///
+/// # Errors
+/// [`Usage`](ckpt2st::ErrorKind::Usage) for a limit that is none.
+pub fn run(args: &InspectArgs) -> Result<u8> {
     let mut options = OpenOptions::default();
     options.root = options::root(&args.root);
+    options.limits = options::limits(&args.limits)?;
     let mut code = exit::DONE;
     signals::end_in_order();
     let width = width();
     let board = Board::new(args.inputs.len(), 0, false);
     for (number, input) in args.inputs.iter().enumerate() {
         if signals::is_interrupted() {
-            return exit::INTERRUPTED;
+            return Ok(exit::INTERRUPTED);
         }
         let found = inspect(input, &options, &board.begin(input, 0));
         board.aside(|| match found {
@@ -52,7 +56,7 @@ pub fn run(args: &InspectArgs) -> u8 {
             break;
         }
     }
-    code
+    Ok(code)
 }
 
 /// The columns of the terminal, or of the lines that do not go to one.

@@ -73,7 +73,7 @@ pub fn run() -> u8 {
     open_files::allow_many();
     let done = match &cli.verb {
         None => run::Run::new(&cli.convert, &typed).and_then(|run| batch::run(&run)),
-        Some(args::Verb::Inspect(args)) => Ok(inspect::run(args)),
+        Some(args::Verb::Inspect(args)) => inspect::run(args),
         Some(args::Verb::Scan(args)) => scan::run(args),
         Some(args::Verb::Verify(args)) => verify::run(args, &typed),
     };

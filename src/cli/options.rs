@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use ckpt2st::{
-    ConvertOptions, Ema, Error, FloatType, MetadataOptions, OnOverflow, OpenOptions, PlanOptions,
-    Result, Root, Threads, Ties,
+    ConvertOptions, Ema, Error, FloatType, Limits, MetadataOptions, OnOverflow, OpenOptions,
+    PlanOptions, Result, Root, Threads, Ties,
 };
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
 
 use super::args::{
-    Cli, ConvertArgs, DtypeArg, EmaArg, MetadataArgs, OverflowArg, ReportArgs, RootArgs, TiesArg,
-    WeightArgs,
+    Cli, ConvertArgs, DtypeArg, EmaArg, LimitArgs, MetadataArgs, OverflowArg, ReportArgs, RootArgs,
+    TiesArg, WeightArgs,
 };
 
 /// The options of a conversion; `typed` are those that [`typed`] gives.
@@ -20,7 +20,7 @@ use super::args::{
 /// [`Usage`](ckpt2st::ErrorKind::Usage) for what can be told without a file.
 pub fn convert(args: &ConvertArgs, typed: &[String]) -> Result<ConvertOptions> {
     let mut options = ConvertOptions::default();
-    options.open = open(&args.weights);
+    options.open = open(&args.weights, &args.limits)?;
     options.plan = plan(&args.weights)?;
     options.plan.metadata = metadata(&args.metadata, typed)?;
     options.sidecar.clone_from(&args.sidecar);
@@ -43,11 +43,35 @@ pub fn root(args: &RootArgs) -> Root {
     }
 }
 
-pub fn open(args: &WeightArgs) -> OpenOptions {
+/// How a checkpoint is opened.
+///
+/// # Errors
+/// Those of [`limits`].
+pub fn open(args: &WeightArgs, limits: &LimitArgs) -> Result<OpenOptions> {
     let mut options = OpenOptions::default();
     options.root = root(&args.root);
     options.allow_dangerous = args.allow_dangerous;
-    options
+    options.limits = self::limits(limits)?;
+    Ok(options)
+}
+
+/// How much of a file is read.
+///
+/// # Errors
+/// [`Usage`](ckpt2st::ErrorKind::Usage) for a limit that does not exist, and a value that is no number.
+pub fn limits(args: &LimitArgs) -> Result<Limits> {
+    let mut limits = Limits::default();
+    for entry in &args.entries {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        if !Limits::NAMES.contains(&name) {
+            return Err(Error::usage(format!(
+                "--limit {entry:?} names no limit; there are {}",
+                Limits::NAMES.join(", ")
+            )));
+        }
+        limits.set(name, size("--limit", value)?);
+    }
+    Ok(limits)
 }
 
 /// What is done to the weights.
@@ -121,12 +145,12 @@ fn entries(typed: &[String]) -> Result<BTreeMap<String, String>> {
     Ok(entries)
 }
 
-/// Bytes of a size such as `5GB`, `500MiB`, `1.5 GB` or `1000000`: units of 1000 as Hugging Face counts, or of 1024
+/// Bytes of a size that was given for `option`, such as `5GB`, `500MiB`, `1.5 GB` or `1000000`: units of 1000 as Hugging Face counts, or of 1024
 /// where they are written so.
 ///
 /// # Errors
 /// [`Usage`](ckpt2st::ErrorKind::Usage) for anything else, and for less than a byte.
-pub fn size(text: &str) -> Result<u64> {
+pub fn size(option: &str, text: &str) -> Result<u64> {
     const UNITS: [(&str, f64); 10] = [
         ("KIB", 1024.0),
         ("MIB", 1_048_576.0),
@@ -148,7 +172,7 @@ pub fn size(text: &str) -> Result<u64> {
         // Far below 2^53, so the number is exact.
         Some(bytes) if (1.0..1e15).contains(&bytes) => Ok(bytes as u64),
         _ => Err(Error::usage(format!(
-            "--max-shard-size {text:?} is no size; write one as in 5GB, 500MiB or 1000000"
+            "{option}: {text:?} is no size; write one as in 5GB, 500MiB or 1000000"
         ))),
     }
 }

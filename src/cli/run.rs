@@ -42,7 +42,8 @@ impl Run {
     /// output.
     pub fn new(args: &ConvertArgs, typed: &[String]) -> Result<Run> {
         let options = options::convert(args, typed)?;
-        let max = args.max_shard_size.as_deref().map(options::size);
+        let max = args.max_shard_size.as_deref();
+        let max = max.map(|size| options::size("--max-shard-size", size));
         let max = max.transpose()?;
         let Finds {
             found,

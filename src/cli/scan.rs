@@ -8,7 +8,7 @@ use super::args::ScanArgs;
 use super::board::Board;
 use super::report::{self, count, sanitise, shorten};
 use super::walk::Walk;
-use super::{exit, json, signals, stdout};
+use super::{exit, json, options, signals, stdout};
 
 /// Entries of a list that are shown when nobody asked for all.
 const FEW: usize = 8;
@@ -17,7 +17,8 @@ const MAX_TEXT: usize = 300;
 
 /// Judges every input and returns the exit code.
 pub fn run(args: &ScanArgs) -> Result<u8> {
-    let options = OpenOptions::default();
+    let mut open = OpenOptions::default();
+    open.limits = options::limits(&args.limits)?;
     let mut tally = Tally::default();
     signals::end_in_order();
     let board = Board::new(args.inputs.len(), 0, true);
@@ -27,7 +28,7 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
                 return Ok(exit::INTERRUPTED);
             }
             let found = file.and_then(|file| {
-                let found = scan(&file, &options, &board.begin(&file, 0))?;
+                let found = scan(&file, &open, &board.begin(&file, 0))?;
                 Ok((file, found))
             });
             board.aside(|| match found {

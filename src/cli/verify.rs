@@ -13,12 +13,12 @@ use super::{exit, json, options, report, signals, stdout};
 /// [`Usage`](ckpt2st::ErrorKind::Usage) for options that mean nothing.
 pub fn run(args: &VerifyArgs, typed: &[String]) -> Result<u8> {
     let mut options = ConvertOptions::default();
-    options.open = options::open(&args.weights);
+    options.open = options::open(&args.weights, &args.limits)?;
     options.plan = options::plan(&args.weights)?;
     options.plan.metadata = options::metadata(&args.metadata, typed)?;
     options.threads = options::threads(&args.report);
     if let Some(size) = &args.max_shard_size {
-        options::size(size)?;
+        options::size("--max-shard-size", size)?;
     }
     let found = {
         signals::end_in_order();

@@ -7,11 +7,9 @@ use super::zip::{self, Records};
 use super::{Archive, Contents, Guard, Record, exported, scan, truncated};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
+use crate::limits::Limit;
 use crate::read_at::ReadAt;
 use crate::torch::ScriptClasses;
-
-/// The source of a TorchScript class is a few kilobytes; all of it together at most this many bytes.
-const MAX_CODE: u64 = 64 << 20;
 
 /// Takes a zip archive apart, whatever it is.
 pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Contents> {
@@ -36,9 +34,14 @@ pub fn open_pickled(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archiv
     }
 }
 
-fn directory(source: &Arc<dyn ReadAt>, guard: &Guard) -> Result<Records> {
-    match zip::directory(source)? {
-        Some(records) => Ok(records),
+fn directory(source: &Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Records> {
+    match zip::directory(source, guard.limits)? {
+        Some(records) => {
+            let packed = records.values().filter(|record| record.is_packed());
+            let bytes = packed.map(|record| record.len);
+            guard.unpacks(bytes.fold(0, u64::saturating_add))?;
+            Ok(records)
+        }
         None => Err(truncated::diagnose(source, guard.limits)),
     }
 }
@@ -72,7 +75,7 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
     let source = pickle_source(&pickle, guard)?;
     let loaded = guard.load(&*source, 0)?;
     let scripts = match is_script {
-        true => Some(script_classes(&records, &format!("{prefix}code/"))?),
+        true => Some(script_classes(&records, &format!("{prefix}code/"), guard)?),
         false => None,
     };
     // torch.jit.load and others unpickle more than the weights.
@@ -104,9 +107,9 @@ fn pickle_source(record: &Record, guard: &Guard) -> Result<Arc<dyn ReadAt>> {
 
 /// The classes in `code/`, by their files' names: `code/__torch__/torch/nn.py` is the module
 /// `__torch__.torch.nn`.
-fn script_classes(records: &Records, code: &str) -> Result<ScriptClasses> {
+fn script_classes(records: &Records, code: &str, guard: &Guard) -> Result<ScriptClasses> {
     let mut classes = ScriptClasses::default();
-    let mut left = MAX_CODE;
+    let mut left = guard.limits.budget(Limit::CodeBytes);
     for (key, record) in records {
         if !key.starts_with(code) || !key.ends_with(".py") {
             continue;
@@ -117,11 +120,7 @@ fn script_classes(records: &Records, code: &str) -> Result<ScriptClasses> {
             .get(code.len()..)
             .and_then(|path| path.get(..path.len().checked_sub(3)?));
         let Some(path) = path else { continue };
-        left = left.checked_sub(record.len).ok_or_else(|| {
-            Error::limit(format!(
-                "the archive holds more than {MAX_CODE} bytes of code"
-            ))
-        })?;
+        left.charge(record.len)?;
         let source = record.read_whole()?;
         classes.add(&path.replace('/', "."), &String::from_utf8_lossy(&source));
     }
@@ -138,12 +137,17 @@ fn find_prefix(records: &Records) -> Result<Option<String>> {
         .filter(|prefix| prefix.is_empty() || prefix.ends_with('/'))
         .collect();
     prefixes.sort_by_key(|prefix| depth(prefix));
+    let is_inside =
+        |inner: &str, outer: &str| inner.starts_with(outer) && depth(inner) > depth(outer);
     match prefixes.as_slice() {
         [] => Ok(None),
-        [first, second, ..] if depth(first) == depth(second) => Err(Error::corrupt(format!(
-            "the archive holds more than one checkpoint ({first:?} and {second:?}); split it first"
-        ))),
-        [first, ..] => Ok(Some((*first).to_owned())),
+        // One inside the folder of another is a file that TorchScript keeps beside the module.
+        [first, others @ ..] => match others.iter().find(|other| !is_inside(other, first)) {
+            None => Ok(Some((*first).to_owned())),
+            Some(other) => Err(Error::corrupt(format!(
+                "the archive holds more than one checkpoint ({first:?} and {other:?}); split it first"
+            ))),
+        },
     }
 }
 

@@ -9,6 +9,7 @@ use super::zip::Records;
 use super::{Contents, EXPORTED, Guard, Record, open_nested, scan};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::limits::Limit;
 
 /// A tensor of an exported program.
 pub struct Exported {
@@ -51,9 +52,6 @@ const SCALAR_TYPES: &[(u64, Dtype)] = &[
     (35, Dtype::UInt64),
 ];
 
-/// A description of 100 000 tensors has about 30 MB.
-const MAX_CONFIG: u64 = 32 << 20;
-
 const CONFIG: &str = "_weights_config.json";
 
 /// The state dict of an exported program; `None` when the archive is none.
@@ -89,7 +87,7 @@ pub fn find(records: &Records, guard: &mut Guard) -> Result<Option<Contents>> {
     for (model, record) in &configs {
         let folder = record.name.rfind('/').map_or(0, |at| at.saturating_add(1));
         let folder = record.name.get(..folder).unwrap_or_default();
-        for (name, described) in read_config(record)? {
+        for (name, described) in read_config(record, guard)? {
             let name = match configs.len() {
                 1 => name,
                 _ => format!("{model}.{name}"),
@@ -143,13 +141,9 @@ struct SymInt {
 /// `torch.strided` in torch._export.serde.schema.Layout.
 const STRIDED: u64 = 7;
 
-fn read_config(record: &Record) -> Result<BTreeMap<String, Described>> {
-    if record.len > MAX_CONFIG {
-        return Err(Error::limit(format!(
-            "the record {:?} is longer than {MAX_CONFIG} bytes",
-            record.name
-        )));
-    }
+fn read_config(record: &Record, guard: &Guard) -> Result<BTreeMap<String, Described>> {
+    let check = guard.limits.check(Limit::JsonBytes, record.len);
+    check.map_err(|error| error.inside(&record.name))?;
     let config: Config = serde_json::from_slice(&record.read_whole()?).map_err(|e| {
         Error::corrupt(format!(
             "the record {:?} does not describe tensors ({e}); get the file again",

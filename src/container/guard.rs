@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::record::Record;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::Limits;
+use crate::limits::{Budget, Limit, Limits};
 use crate::pickle::{self, Loaded};
 use crate::progress::{Phase, Progress};
 use crate::read_at::{FileSource, ReadAt};
@@ -24,6 +24,12 @@ pub struct Guard<'o> {
     pub allow_dangerous: bool,
     /// The folder for unnamed temporary files, into which is unpacked what cannot be read in place.
     pub scratch: PathBuf,
+    /// Bytes of the files that were opened so far.
+    pub input_bytes: u64,
+    /// Bytes that were unpacked from them, or may be.
+    unpacked_bytes: u64,
+    /// What is left for the tensors of all files.
+    pub tensors: Budget,
     /// Asked whether to go on while something is unpacked.
     pub progress: &'o dyn Progress,
     /// Calls that would run code.
@@ -47,12 +53,35 @@ impl<'o> Guard<'o> {
             limits,
             allow_dangerous,
             scratch,
+            input_bytes: 0,
+            unpacked_bytes: 0,
+            tensors: limits.budget(Limit::Tensors),
             progress,
             dangerous: Vec::new(),
             unknown_globals: Vec::new(),
             seen: HashSet::new(),
             globals: None,
         }
+    }
+
+    /// What may still be unpacked.
+    ///
+    /// # Errors
+    /// [`Limit`](ErrorKind::Limit) when that is less than nothing.
+    pub fn unpackable(&self) -> Result<Budget> {
+        let limits = self.limits;
+        let mut left = limits.of_input(Limit::InflateRatio, self.input_bytes);
+        left.charge(self.unpacked_bytes)?;
+        Ok(left)
+    }
+
+    /// Notes what is unpacked, or may be at any time from here on.
+    ///
+    /// # Errors
+    /// As [`unpackable`](Guard::unpackable).
+    pub fn unpacks(&mut self, bytes: u64) -> Result<()> {
+        self.unpacked_bytes = self.unpacked_bytes.saturating_add(bytes);
+        self.unpackable().map(drop)
     }
 
     /// Hands `fill` an unnamed temporary file to write to, and gives what it then holds. `what` is unpacked.

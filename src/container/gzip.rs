@@ -13,7 +13,7 @@ use crate::read_at::{ReadAt, Sequential};
 const PIECE: usize = 256 * 1024;
 
 /// Unpacks into a temporary file, if what is inside starts like a checkpoint; else gives its first bytes only.
-pub fn unpack(source: Arc<dyn ReadAt>, guard: &Guard) -> Result<Arc<dyn ReadAt>> {
+pub fn unpack(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Arc<dyn ReadAt>> {
     let mut members = Members::new(source);
     let mut buffer = vec![0; PIECE];
     let first = members.read(&mut buffer)?;
@@ -21,10 +21,17 @@ pub fn unpack(source: Arc<dyn ReadAt>, guard: &Guard) -> Result<Arc<dyn ReadAt>>
     if let sniff::Kind::Foreign(_) | sniff::Kind::Gzip = sniff::kind(&head)? {
         return Ok(Arc::new(head));
     }
-    guard.unpack("the unpacked checkpoint", |sink| {
+    let mut left = guard.unpackable()?;
+    let unpacked = guard.unpack("the unpacked checkpoint", |sink| {
+        left.charge_len(head.len())?;
         sink(&head)?;
-        members.read_pieces(sink)
-    })
+        members.read_pieces(&mut |bytes| {
+            left.charge_len(bytes.len())?;
+            sink(bytes)
+        })
+    })?;
+    guard.unpacks(unpacked.len())?;
+    Ok(unpacked)
 }
 
 /// The members of a gzip file one behind the other; zeros behind the last one are padding, as for Python.

@@ -17,6 +17,7 @@ pub mod dcp;
 mod exported;
 mod guard;
 mod gzip;
+mod json;
 mod judged;
 mod legacy;
 mod record;
@@ -28,6 +29,8 @@ mod tar;
 mod truncated;
 mod zip;
 mod zip_end;
+mod zip_entry;
+mod zip_fields;
 
 use std::collections::HashMap;
 use std::sync::Arc;

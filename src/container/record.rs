@@ -74,6 +74,11 @@ impl Record {
         self.encoding == Encoding::Unreadable(ENCRYPTED)
     }
 
+    /// Whether the content is longer than what lies in the file, or may be.
+    pub fn is_packed(&self) -> bool {
+        self.encoding == Encoding::Deflated
+    }
+
     /// The content as it lies in the file, if it can be read at any position.
     pub fn direct(&self) -> Option<Arc<dyn ReadAt>> {
         match self.encoding {

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use safetensors::tensor::{Metadata, TensorInfo};
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
+use super::json::{self, Strings, Values};
 use super::sniff::{self, Kind};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::limits::{Limit, Limits};
 use crate::read_at::ReadAt;
 
 /// Bytes of the length before the header.
@@ -50,8 +51,8 @@ impl SafetensorsFile {
     /// # Errors
     /// [`Corrupt`](crate::ErrorKind::Corrupt) for anything else, [`Usage`](crate::ErrorKind::Usage) for a checkpoint,
     /// and [`Io`](crate::ErrorKind::Io).
-    pub fn read(source: &dyn ReadAt) -> Result<SafetensorsFile> {
-        SafetensorsFile::read_header(source).map_err(|error| match sniff::kind(source) {
+    pub fn read(source: &dyn ReadAt, limits: &Limits) -> Result<SafetensorsFile> {
+        SafetensorsFile::read_header(source, limits).map_err(|error| match sniff::kind(source) {
             Ok(Kind::Zip | Kind::Legacy | Kind::Tar | Kind::Gzip) => Error::usage(
                 "this is a checkpoint, or packed, and no safetensors file; name the checkpoint first, then the output",
             ),
@@ -59,7 +60,7 @@ impl SafetensorsFile {
         })
     }
 
-    fn read_header(source: &dyn ReadAt) -> Result<SafetensorsFile> {
+    fn read_header(source: &dyn ReadAt, limits: &Limits) -> Result<SafetensorsFile> {
         let failed = |e| Error::io("cannot read the safetensors header", e);
         let mut length = [0; 8];
         if source.len() < LENGTH {
@@ -73,9 +74,15 @@ impl SafetensorsFile {
                 "its header would have {length} bytes, with {inside} bytes left in the file and {MAX_HEADER} allowed"
             )));
         }
+        limits.check(Limit::HeaderBytes, length)?;
         let mut json = vec![0; usize::try_from(length).map_err(invalid)?];
         source.read_exact_at(&mut json, LENGTH).map_err(failed)?;
-        let header: Header = serde_json::from_slice(&json).map_err(invalid)?;
+        let header = json::parse(
+            &json,
+            limits,
+            |json, values| Entries(values).deserialize(json),
+            invalid,
+        )?;
         drop(json);
 
         let mut by_offset = header.tensors.clone();
@@ -143,35 +150,40 @@ struct Header {
     tensors: Vec<(String, TensorInfo)>,
 }
 
-impl<'de> Deserialize<'de> for Header {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Header, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Header;
+/// Reads a [`Header`].
+struct Entries<'v>(&'v mut Values);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object with an entry per tensor")
+impl<'de> DeserializeSeed<'de> for Entries<'_> {
+    type Value = Header;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Header, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Entries<'_> {
+    type Value = Header;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with an entry per tensor")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Header, A::Error> {
+        let mut header = Header::default();
+        let mut seen = HashSet::new();
+        while let Some(name) = entries.next_key::<String>()? {
+            self.0.charge()?;
+            if !seen.insert(name.clone()) {
+                return Err(A::Error::custom(format_args!("{name:?} is there twice")));
             }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Header, A::Error> {
-                let mut header = Header::default();
-                let mut seen = HashSet::new();
-                while let Some(name) = entries.next_key::<String>()? {
-                    if !seen.insert(name.clone()) {
-                        return Err(A::Error::custom(format_args!("{name:?} is there twice")));
-                    }
-                    match name.as_str() {
-                        "__metadata__" => {
-                            let metadata: Option<_> = entries.next_value()?;
-                            header.metadata = metadata.unwrap_or_default();
-                        }
-                        _ => header.tensors.push((name, entries.next_value()?)),
-                    }
+            match name.as_str() {
+                "__metadata__" => {
+                    header.metadata = entries.next_value_seed(Strings(self.0))?;
                 }
-                Ok(header)
+                _ => header.tensors.push((name, entries.next_value()?)),
             }
         }
-        deserializer.deserialize_map(Entries)
+        Ok(header)
     }
 }
 
@@ -189,7 +201,7 @@ mod tests {
 
     #[test]
     fn tensors_come_in_the_headers_order() {
-        let found = SafetensorsFile::read(&file(TWO, 6)).unwrap();
+        let found = SafetensorsFile::read(&file(TWO, 6), &Limits::default()).unwrap();
         let names: Vec<&str> = found.tensors.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names, ["b", "a"]);
         assert_eq!((found.tensors[0].start, found.tensors[0].end), (4, 6));
@@ -219,7 +231,7 @@ mod tests {
             ("empty", Vec::new()),
             ("long header", u64::MAX.to_le_bytes().to_vec()),
         ] {
-            let error = SafetensorsFile::read(&bytes).unwrap_err();
+            let error = SafetensorsFile::read(&bytes, &Limits::default()).unwrap_err();
             assert!(
                 error.message().contains("safetensors file"),
                 "{what}: {error}"
@@ -231,7 +243,7 @@ mod tests {
     fn a_file_of_the_reference_writer_is_read() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
         let bytes = std::fs::read(folder.join("dtypes.safetensors")).unwrap();
-        let found = SafetensorsFile::read(&bytes).unwrap();
+        let found = SafetensorsFile::read(&bytes, &Limits::default()).unwrap();
         let theirs = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(found.tensors.len(), theirs.len());
         for tensor in &found.tensors {

@@ -12,6 +12,7 @@ use super::judged::ScannedPickle;
 use super::record::Record;
 use super::{Guard, sniff};
 use crate::error::{Error, Result};
+use crate::limits::Budget;
 use crate::read_at::ReadAt;
 
 /// Archives inside archives.
@@ -40,22 +41,26 @@ pub struct Scanner<'g, 'o> {
     pub problems: Vec<String>,
     /// Bytes of pickles, and unpacked bytes, that are still to be spent on this file.
     pickle_bytes: u64,
-    unpacked_bytes: u64,
+    unpackable: Budget,
     globals: usize,
     depth: usize,
 }
 
 impl<'g, 'o> Scanner<'g, 'o> {
-    pub fn new(guard: &'g Guard<'o>) -> Scanner<'g, 'o> {
-        Scanner {
+    /// A scanner of what `guard` knows the size of.
+    ///
+    /// # Errors
+    /// [`Limit`](crate::ErrorKind::Limit) when too much was unpacked of it already.
+    pub fn new(guard: &'g Guard<'o>) -> Result<Scanner<'g, 'o>> {
+        Ok(Scanner {
             guard,
             pickles: Vec::new(),
             problems: Vec::new(),
             pickle_bytes: guard.limits.pickle_bytes,
-            unpacked_bytes: MAX_UNPACKED,
+            unpackable: guard.unpackable()?,
             globals: 0,
             depth: 0,
-        }
+        })
     }
 
     /// Looks at a whole file and tells what it is, in a phrase.
@@ -175,7 +180,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
 /// # Errors
 /// [`Dangerous`](crate::ErrorKind::Dangerous) unless that is allowed, I/O errors.
 pub fn judge_file(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<()> {
-    let mut scanner = Scanner::new(guard);
+    let mut scanner = Scanner::new(guard)?;
     scanner.file(source)?;
     let pickles = scanner.pickles;
     pickles
@@ -189,7 +194,7 @@ pub fn judge_file(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<()> {
 /// As [`judge_file`], and [`Corrupt`](crate::ErrorKind::Corrupt) when it names something and then breaks, so that nobody
 /// can say what it would call.
 pub fn judge_record(record: &Record, guard: &mut Guard) -> Result<()> {
-    let mut scanner = Scanner::new(guard);
+    let mut scanner = Scanner::new(guard)?;
     scanner.record(&record.name, record, true)?;
     for pickle in scanner.pickles {
         if let Some(error) = pickle.error.filter(|_| !pickle.globals.is_empty()) {
@@ -201,9 +206,6 @@ pub fn judge_record(record: &Record, guard: &mut Guard) -> Result<()> {
     }
     Ok(())
 }
-
-/// Unpacked bytes of one file that are looked at.
-const MAX_UNPACKED: u64 = 1 << 30;
 
 /// Kinds of archives that are not looked into.
 const CLOSED: &[(&[u8], &str)] = &[

@@ -7,12 +7,10 @@ use std::sync::Arc;
 use super::legacy::{COUNT, count};
 use super::{Archive, Guard, Record};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limit;
 use crate::pickle::{Graph, Value, ValueId};
 use crate::read_at::{ReadAt, Sequential, SubRange};
 use crate::torch::{self, NamedTensor, StorageClass, text_of};
-
-/// No tensor has more dimensions (ATen/native/TensorIterator.h allows 64).
-const MAX_RANK: u64 = 64;
 
 /// Takes a tar checkpoint apart.
 pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
@@ -213,9 +211,9 @@ impl Side<'_, '_> {
                 return Err(malformed("a tensor over a storage that is not there", at));
             };
             let rank = count(member, head.end)?.map(|rank| rank & 0xffff_ffff);
-            let Some(rank) = rank.filter(|rank| *rank <= MAX_RANK) else {
-                return Err(malformed("a tensor of impossible rank", at));
-            };
+            let rank = rank.ok_or_else(|| malformed("a tensor that is not complete", at))?;
+            self.guard.limits.check(Limit::Rank, rank)?;
+            self.guard.limits.check(Limit::Tensors, number)?;
             position = head.end.saturating_add(COUNT);
             let mut numbers = Vec::new();
             for _ in 0..rank.saturating_mul(2).saturating_add(1) {

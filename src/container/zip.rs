@@ -1,158 +1,195 @@
-//! The directory of a zip archive, with torch's own quirks (caffe2/serialize).
+//! The directory of a zip archive, read so that no two readers can see different archives in one file.
 //!
-//! Sizes and checksums come from the central directory: torch leaves them zero in the local headers.
+//! The records lie end to end from the file's start to the directory, each where and as the directory says. Sizes and
+//! checksums come from the directory: torch leaves them out of the headers before the data.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader};
+use std::io::{BufReader, Read};
 use std::sync::Arc;
 
-use ::zip::read::{ArchiveOffset, Config};
-use ::zip::{CompressionMethod, ZipArchive, result::ZipError};
-
 use super::Record;
-use super::record::{ENCRYPTED, Encoding};
-use super::zip_end::{self, End};
+use super::zip_end::{self, Directory};
+use super::zip_entry::{self, CENTRAL_LEN, Entry};
 use crate::error::{Error, Result};
+use crate::limits::{Limit, Limits};
 use crate::read_at::{ReadAt, Sequential, SubRange};
 
-/// The entries of an archive by their names in lower case, as torch looks names up; in an order, so that of several
-/// broken ones every run names the same.
+/// The entries of an archive by their names in lower case, as torch looks names up.
 pub type Records = BTreeMap<String, Record>;
 
+/// Zeros that may lie between two records: tools that align data leave a page at most.
+const MAX_GAP: u64 = 64 * 1024;
+
 /// Reads the directory at the end of an archive; `None` when there is none.
-pub fn directory(source: &Arc<dyn ReadAt>) -> Result<Option<Records>> {
-    match zip_end::find(&**source)? {
-        End::Whole => {}
-        End::Missing => return Ok(None),
-        End::Later => {
-            return Err(Error::corrupt(
-                "the archive at the end of the file does not start where the file starts; for a .distcp file \
-                 of a distributed checkpoint name its folder, else get the file again",
-            ));
-        }
-    }
-    // Left to itself, the crate guesses where the archive starts, and guesses wrong for some sound files.
-    let config = Config {
-        archive_offset: ArchiveOffset::Known(0),
+///
+/// # Errors
+/// [`Corrupt`](crate::ErrorKind::Corrupt) for an archive that readers may differ on,
+/// [`Unsupported`](crate::ErrorKind::Unsupported) for one of several files,
+/// [`Limit`](crate::ErrorKind::Limit), and I/O errors.
+pub fn directory(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Option<Records>> {
+    let Some(directory) = zip_end::find(&**source)? else {
+        return Ok(None);
     };
-    let reader = BufReader::new(Sequential::new(source.clone()));
-    let archive = ZipArchive::with_config(config, reader).map_err(broken)?;
-    if archive.has_duplicate_names() {
-        return Err(duplicate("an entry"));
-    }
-    let mut records = Records::new();
-    for index in 0..archive.len() {
-        let entry = archive.by_index_data(index).map_err(broken)?;
-        if entry.is_dir() {
+    let mut entries = entries(source, directory, limits)?;
+    entries.sort_unstable_by_key(|entry| entry.header);
+    let starts = data_starts(source, &entries, directory)?;
+    let mut records = BTreeMap::new();
+    for (entry, start) in entries.into_iter().zip(starts) {
+        if entry.is_folder() {
             continue;
         }
-        let name = entry.name().map_err(broken)?.into_owned();
-        let start = data_start(source, &name, entry.name_raw(), entry.header_start())?;
-        let Some(raw) = SubRange::new(source.clone(), start, entry.compressed_size()) else {
-            return Err(Error::corrupt(format!(
-                "the file is truncated: the record {name:?} should end at byte {}, the file has {}; \
-                 get it again",
-                start.saturating_add(entry.compressed_size()),
-                source.len()
-            )));
-        };
-        let encoding = match entry.compression() {
-            _ if entry.encrypted() => Encoding::Unreadable(ENCRYPTED),
-            CompressionMethod::Stored if entry.compressed_size() == entry.size() => {
-                Encoding::Stored
-            }
-            CompressionMethod::Stored => {
-                return Err(Error::corrupt(format!(
-                    "the stored record {name:?} has two different sizes; get the file again"
-                )));
-            }
-            CompressionMethod::Deflated => Encoding::Deflated,
-            _ => Encoding::Unreadable("compressed in an unusual way"),
+        let Some(raw) = SubRange::new(source.clone(), start, entry.packed) else {
+            return Err(truncated(&entry, start, source.len()));
         };
         let record = Record {
-            len: entry.size(),
+            len: entry.len,
             // torch writes 0 everywhere when it is told to leave checksums out.
-            crc: Some(entry.crc32()).filter(|crc| *crc != 0),
+            crc: Some(entry.crc).filter(|crc| *crc != 0),
             raw,
-            encoding,
-            name,
+            encoding: entry.encoding(),
+            name: entry.name,
         };
         let key = record.name.to_lowercase();
         if let Some(first) = records.insert(key, record) {
-            return Err(duplicate(&format!("{:?}", first.name)));
+            return Err(Error::corrupt(format!(
+                "the zip archive holds {:?} twice, and readers differ on which one counts; get the file again",
+                first.name
+            )));
         }
     }
-    refuse_overlaps(&records)?;
     Ok(Some(records))
 }
 
-/// Entries that share bytes would let a small file ask for the same bytes over and over.
-fn refuse_overlaps(records: &Records) -> Result<()> {
-    let mut ranges: Vec<(u64, u64, &str)> = records
-        .values()
-        .filter(|record| !record.raw.is_empty())
-        .map(|record| {
-            let (start, end) = record.raw.range();
-            (start, end, record.name.as_str())
-        })
-        .collect();
-    ranges.sort_unstable();
-    let overlap = ranges.windows(2).find_map(|pair| match pair {
-        [(_, end, first), (start, _, second)] if start < end => Some((first, second)),
-        _ => None,
-    });
-    match overlap {
-        Some((first, second)) => Err(Error::corrupt(format!(
-            "the records {first:?} and {second:?} of the archive overlap; get the file again"
-        ))),
-        None => Ok(()),
+/// The entries in the directory's order.
+fn entries(source: &Arc<dyn ReadAt>, directory: Directory, limits: &Limits) -> Result<Vec<Entry>> {
+    let fixed_len = u64::try_from(CENTRAL_LEN).unwrap_or(0);
+    if directory.entries > directory.len.checked_div(fixed_len).unwrap_or(0) {
+        return Err(wrong_count(directory));
+    }
+    limits.check(Limit::Records, directory.entries)?;
+    limits.check(Limit::DirectoryBytes, directory.len)?;
+    let inside = SubRange::new(source.clone(), directory.start, directory.len);
+    let Some(inside) = inside else {
+        return Err(wrong_count(directory));
+    };
+    let mut reader = BufReader::with_capacity(64 * 1024, Sequential::new(inside));
+    let mut at = directory.start;
+    let mut left = directory.len;
+    let mut entries = Vec::new();
+    let (mut fixed, mut rest) = ([0; CENTRAL_LEN], Vec::new());
+    let mut take = |buffer: &mut [u8]| -> Result<()> {
+        let len = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+        left = left
+            .checked_sub(len)
+            .ok_or_else(|| wrong_count(directory))?;
+        reader
+            .read_exact(buffer)
+            .map_err(|e| Error::io("cannot read the zip archive", e))
+    };
+    for _ in 0..directory.entries {
+        take(&mut fixed)?;
+        let [name, extra, comment] = zip_entry::lengths(&fixed);
+        let behind = name.saturating_add(extra).saturating_add(comment);
+        rest.resize(behind, 0);
+        take(&mut rest)?;
+        let (name, rest) = rest.split_at_checked(name).unwrap_or_default();
+        let extra = rest.get(..extra).unwrap_or_default();
+        entries.push(Entry::read(&fixed, name, extra, at)?);
+        let len = u64::try_from(CENTRAL_LEN.saturating_add(behind)).unwrap_or(u64::MAX);
+        at = at.saturating_add(len);
+    }
+    match left {
+        0 => Ok(entries),
+        _ => Err(wrong_count(directory)),
     }
 }
 
-/// Where an entry's data starts: behind the local header, whose extra field torch pads for alignment and
-/// leaves out of the central directory.
-fn data_start(source: &Arc<dyn ReadAt>, name: &str, raw_name: &[u8], header: u64) -> Result<u64> {
-    let bad = |what: &str| {
-        Error::corrupt(format!(
-            "the local header of {name:?} at byte {header} {what}; get the file again"
-        ))
-    };
-    // One read for both: an archive can have 100 000 entries.
-    let mut local = vec![0; raw_name.len().saturating_add(30)];
-    source
-        .read_exact_at(&mut local, header)
-        .map_err(|_| bad("lies beyond the end of the file"))?;
-    let Some((fixed, local_name)) = local.split_first_chunk::<30>() else {
-        return Err(bad("is missing"));
-    };
-    let [b'P', b'K', 3, 4, rest @ ..] = fixed else {
-        return Err(bad("is missing"));
-    };
-    let [.., n0, n1, e0, e1] = rest;
-    let name_len = u16::from_le_bytes([*n0, *n1]);
-    let extra_len = u16::from_le_bytes([*e0, *e1]);
-    if usize::from(name_len) != raw_name.len() || local_name != raw_name {
-        return Err(bad("gives another name than the archive's directory"));
+/// Where each entry's data starts. The entries, in the order of their headers, fill the file from its start to the
+/// directory: what lies between them and in no entry could be found by a reader that does not look at the directory,
+/// and entries that share bytes would let a small file ask for the same bytes over and over.
+fn data_starts(
+    source: &Arc<dyn ReadAt>,
+    entries: &[Entry],
+    directory: Directory,
+) -> Result<Vec<u64>> {
+    let mut starts = Vec::with_capacity(entries.len());
+    let mut position = 0u64;
+    let mut before: Option<&Entry> = None;
+    let mut buffer = Vec::new();
+    let next = entries.iter().map(Some).chain([None]);
+    for entry in next {
+        let header = entry.map_or(directory.start, |entry| entry.header);
+        let Some(gap) = header.checked_sub(position) else {
+            return Err(overlap(before, entry));
+        };
+        if gap > MAX_GAP {
+            return Err(hidden(before, position));
+        }
+        // One read for what lies between two entries and for the next one's header: there can be 100 000 of them.
+        let gap = usize::try_from(gap).unwrap_or(0);
+        let wanted = gap.saturating_add(entry.map_or(0, Entry::header_len));
+        buffer.resize(wanted, 0);
+        source.read_exact_at(&mut buffer, position).map_err(|_| {
+            let name = entry.map_or("", |entry| &entry.name);
+            Error::corrupt(format!(
+                "the header of the record {name:?} at byte {header} lies beyond the end of the file; get it again"
+            ))
+        })?;
+        let (behind, local) = buffer.split_at_checked(gap).unwrap_or_default();
+        let is_known = match before {
+            Some(before) => before.is_followed_by(behind),
+            None => behind.is_empty(),
+        };
+        if !is_known {
+            return Err(hidden(before, position));
+        }
+        if let Some(entry) = entry {
+            let start = entry.data_start(local)?;
+            position = match start.checked_add(entry.packed) {
+                Some(end) if end <= source.len() => end,
+                _ => return Err(truncated(entry, start, source.len())),
+            };
+            starts.push(start);
+        }
+        before = entry;
     }
-    [30, u64::from(name_len), u64::from(extra_len)]
-        .iter()
-        .try_fold(header, |sum, part| sum.checked_add(*part))
-        .ok_or_else(|| bad("lies beyond the end of the file"))
+    Ok(starts)
 }
 
-fn duplicate(name: &str) -> Error {
+fn truncated(entry: &Entry, start: u64, len: u64) -> Error {
     Error::corrupt(format!(
-        "the zip archive holds {name} twice, and readers differ on which one counts; get the file again"
+        "the file is truncated: the record {:?} should end at byte {}, the file has {len}; get it again",
+        entry.name,
+        start.saturating_add(entry.packed)
     ))
 }
 
-fn broken(error: ZipError) -> Error {
-    match error {
-        ZipError::Io(e) if e.kind() != io::ErrorKind::UnexpectedEof => {
-            Error::io("cannot read the zip archive", e)
-        }
-        error => Error::corrupt(format!(
-            "the zip archive is truncated or corrupt ({error}); get the file again"
-        )),
-    }
+fn overlap(first: Option<&Entry>, second: Option<&Entry>) -> Error {
+    let name = |entry: Option<&Entry>| match entry {
+        Some(entry) => format!("the record {:?}", entry.name),
+        None => "the directory".to_owned(),
+    };
+    Error::corrupt(format!(
+        "{} and {} of the archive overlap; get the file again",
+        name(first),
+        name(second)
+    ))
+}
+
+fn hidden(before: Option<&Entry>, at: u64) -> Error {
+    let place = match before {
+        Some(entry) => format!("behind the record {:?}", entry.name),
+        None => "before the first record".to_owned(),
+    };
+    Error::corrupt(format!(
+        "the archive holds something at byte {at}, {place}, that its directory does not tell of; get the file again"
+    ))
+}
+
+fn wrong_count(directory: Directory) -> Error {
+    Error::corrupt(format!(
+        "the archive's directory of {} bytes at byte {} does not hold exactly the {} entries that the end record \
+         counts; get the file again",
+        directory.len, directory.start, directory.entries
+    ))
 }

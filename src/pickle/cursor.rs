@@ -19,11 +19,13 @@ pub struct Cursor<'a> {
     /// How much the next read brings in.
     ahead: usize,
     budget: Budget,
+    lines: Budget,
 }
 
 impl<'a> Cursor<'a> {
-    /// Reads `source` from `offset` (in bytes) on; `budget` is charged for every byte that is read in.
-    pub fn new(source: &'a dyn ReadAt, offset: u64, budget: Budget) -> Cursor<'a> {
+    /// Reads `source` from `offset` (in bytes) on; `budget` is charged for every byte that is read in, and
+    /// `lines` says how long one may be.
+    pub fn new(source: &'a dyn ReadAt, offset: u64, budget: Budget, lines: Budget) -> Cursor<'a> {
         Cursor {
             source,
             window: Vec::new(),
@@ -31,6 +33,7 @@ impl<'a> Cursor<'a> {
             next: 0,
             ahead: FIRST_WINDOW,
             budget,
+            lines,
         }
     }
 
@@ -111,6 +114,7 @@ impl<'a> Cursor<'a> {
                 return Ok(line.get(..len).unwrap_or_default());
             }
             searched = rest.len();
+            self.lines.check(searched)?;
             // Twice as much each time, so that a long line does not cost a read for each byte.
             let more = usize::try_from(self.remaining()).unwrap_or(usize::MAX);
             let wanted = searched.saturating_mul(2).min(more);

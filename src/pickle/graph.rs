@@ -183,6 +183,8 @@ pub struct Graph {
     changed_globals: Vec<ValueId>,
     blobs: Vec<Blob>,
     global_ids: HashMap<(String, String), ValueId>,
+    /// Bytes of memory that all of this takes.
+    memory: usize,
 }
 
 impl Graph {

@@ -10,7 +10,7 @@ use super::memo::Memo;
 use super::opcode as op;
 use super::text;
 use crate::error::Result;
-use crate::limits::{Budget, Limits};
+use crate::limits::{Budget, Limit, Limits};
 use crate::read_at::ReadAt;
 
 /// One pickle, read to its STOP.
@@ -59,11 +59,11 @@ impl Read {
 
 /// As [`load`], but gives what was read before an error too.
 pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Read> {
-    let bytes = Budget::new("bytes of pickle", limits.pickle_bytes);
+    let bytes = limits.budget(Limit::PickleBytes);
     let mut graph = Graph::default();
     let constants = [graph.none()?, graph.bool(false)?, graph.bool(true)?];
     let mut machine = Machine {
-        cursor: Cursor::new(source, offset, bytes),
+        cursor: Cursor::new(source, offset, bytes, limits.budget(Limit::LineBytes)),
         graph,
         constants,
         stack: Vec::new(),
@@ -71,9 +71,11 @@ pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<
         memo: Memo::default(),
         at: offset,
         frame_end: None,
-        nodes: Budget::new("values in a pickle", limits.nodes),
-        memo_budget: Budget::new("memo entries in a pickle", limits.memo),
-        depth: Budget::new("values on the pickle's stack", limits.depth),
+        nodes: limits.budget(Limit::Nodes),
+        memo_budget: limits.budget(Limit::Memo),
+        depth: limits.budget(Limit::Depth),
+        memory: limits.budget(Limit::GraphBytes),
+        integers: limits.budget(Limit::IntegerBytes),
     };
     let root = machine.run();
     machine.graph.unify_keys();
@@ -103,6 +105,8 @@ struct Machine<'a> {
     nodes: Budget,
     memo_budget: Budget,
     depth: Budget,
+    memory: Budget,
+    integers: Budget,
 }
 
 impl Machine<'_> {
@@ -113,6 +117,7 @@ impl Machine<'_> {
             if opcode != op::STOP {
                 self.step(opcode)?;
                 self.leave_frame()?;
+                self.memory.check(self.graph.memory())?;
                 continue;
             }
             let root = self.pop()?;
@@ -169,7 +174,8 @@ impl Machine<'_> {
                 match line {
                     b"00" => self.constant(1),
                     b"01" => self.constant(2),
-                    _ => {
+                    line => {
+                        self.integers.check(text::integer_bytes(line))?;
                         let value = text::integer(line);
                         self.integer(value)
                     }
@@ -177,7 +183,9 @@ impl Machine<'_> {
             }
             op::LONG => {
                 let line = self.cursor.line()?;
-                let value = text::integer(line.strip_suffix(b"L").unwrap_or(line));
+                let line = line.strip_suffix(b"L").unwrap_or(line);
+                self.integers.check(text::integer_bytes(line))?;
+                let value = text::integer(line);
                 self.integer(value)
             }
             op::BININT => {

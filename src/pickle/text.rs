@@ -8,10 +8,20 @@ pub enum Integer {
     Big(Vec<u8>),
 }
 
-/// CPython reads no longer decimal either (`sys.int_info.default_max_str_digits`).
-const MAX_DIGITS: usize = 4300;
+/// Digits that are taken at once, so that their number fits 64 bits.
+const DIGITS_AT_ONCE: usize = 18;
 
-/// A decimal integer as INT and LONG write it, the trailing `L` of a LONG already cut off.
+fn low_limb(value: u128) -> u64 {
+    u64::try_from(value & u128::from(u64::MAX)).unwrap_or(u64::MAX)
+}
+
+/// The bytes that a decimal integer of this text can take: a digit has 3.3 bits.
+pub fn integer_bytes(text: &[u8]) -> usize {
+    text.len().saturating_mul(415) / 1000
+}
+
+/// A decimal integer as INT and LONG write it, the trailing `L` of a LONG already cut off. Takes time that grows with
+/// the square of its length, which the caller has looked at.
 pub fn integer(text: &[u8]) -> Option<Integer> {
     let text = std::str::from_utf8(text).ok()?.trim();
     if let Ok(value) = text.parse::<i64>() {
@@ -21,23 +31,30 @@ pub fn integer(text: &[u8]) -> Option<Integer> {
         Some(digits) => (true, digits),
         None => (false, text),
     };
-    if digits.is_empty() || digits.len() > MAX_DIGITS {
+    if digits.is_empty() {
         return None;
     }
-    let mut magnitude: Vec<u8> = Vec::new();
-    for digit in digits.bytes() {
-        let mut carry = u16::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
-        for byte in &mut magnitude {
-            // At most 255 * 10 + 9 + a carry of 9.
-            carry = u16::from(*byte).wrapping_mul(10).wrapping_add(carry);
-            let [low, high] = carry.to_le_bytes();
-            *byte = low;
-            carry = u16::from(high);
+    // Limbs of 64 bits and as many digits at once as fit one.
+    let mut limbs: Vec<u64> = Vec::new();
+    for digits in digits.as_bytes().chunks(DIGITS_AT_ONCE) {
+        let mut scale = 1u128;
+        let mut carry = 0u128;
+        for digit in digits {
+            let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+            carry = carry.wrapping_mul(10).wrapping_add(digit.into());
+            scale = scale.wrapping_mul(10);
+        }
+        for limb in &mut limbs {
+            // At most (2^64 - 1) * 10^18 and a carry below 2^64.
+            carry = u128::from(*limb).wrapping_mul(scale).wrapping_add(carry);
+            *limb = low_limb(carry);
+            carry >>= 64;
         }
         if carry > 0 {
-            magnitude.push(carry.to_le_bytes()[0]);
+            limbs.push(low_limb(carry));
         }
     }
+    let mut magnitude: Vec<u8> = limbs.iter().flat_map(|limb| limb.to_le_bytes()).collect();
     magnitude.push(0); // room for the sign
     if negative {
         negate(&mut magnitude);

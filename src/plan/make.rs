@@ -10,6 +10,7 @@ use super::select::{self, Patterns};
 use super::ties::{self, Ties, TiesReport};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limit;
 use crate::torch::{Leaf, Tensor};
 
 /// What is done to the tensors on the way, in the order in which it is done.
@@ -94,7 +95,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) or [`Corrupt`](ErrorKind::Corrupt) when a selected tensor
-    /// cannot be written, and [`Usage`](ErrorKind::Usage) when the options leave nothing, collide, or ask
+    /// cannot be written, [`Limit`](ErrorKind::Limit) when far more would be written than the checkpoint has bytes, and
+    /// [`Usage`](ErrorKind::Usage) when the options leave nothing, collide, or ask
     /// for averages that the file does not have.
     pub fn new(checkpoint: &Checkpoint, options: &PlanOptions) -> Result<Plan> {
         let mut skipped = Vec::new();
@@ -109,7 +111,8 @@ impl Plan {
             )));
         }
         let (renames, prefixes) = (&options.rename, &options.strip_prefix);
-        rename::rename(&mut selected, renames, prefixes, &mut warnings)?;
+        let max_name = checkpoint.limits.name_bytes;
+        rename::rename(&mut selected, renames, prefixes, max_name, &mut warnings)?;
 
         let mut casts = cast::Casts::new(options.dtype, &options.keep_dtype)?;
         let mut tensors = Vec::with_capacity(selected.len());
@@ -130,8 +133,13 @@ impl Plan {
         }
         warnings.extend(options.without_effect());
         let hint = rename::hint(&tensors);
+        let file = PlannedFile::new(tensors, metadata)?;
+        let mut allowed = checkpoint
+            .limits
+            .of_input(Limit::OutputRatio, checkpoint.file_bytes);
+        allowed.charge(file.data_bytes)?;
         Ok(Plan {
-            file: PlannedFile::new(tensors, metadata)?,
+            file,
             ema,
             ties,
             skipped,

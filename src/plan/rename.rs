@@ -8,7 +8,6 @@ use regex::Regex;
 use super::planned::{Planned, Selected};
 use super::select::unused;
 use crate::error::{Error, Result};
-use crate::limits::MAX_NAME;
 
 /// Bytes of what takes the place of a match: every character of a name can be one.
 const MAX_NEW: usize = 4096;
@@ -104,13 +103,15 @@ fn check_groups(regex: &Regex, new: &str) -> Result<()> {
     Ok(())
 }
 
-/// Renames every tensor, then takes prefixes off, each in its turn.
+/// Renames every tensor, then takes prefixes off, each in its turn; names get no longer than `max_bytes`.
 pub fn rename(
     tensors: &mut [Selected],
     renames: &[Rename],
     prefixes: &[String],
+    max_bytes: u64,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
+    let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
     let set = |tensor: &mut Selected, name: String, option: &str| {
         if name.is_empty() {
             return Err(Error::usage(format!(
@@ -118,9 +119,9 @@ pub fn rename(
                 tensor.name
             )));
         }
-        if name.len() > MAX_NAME {
+        if name.len() > max_bytes {
             return Err(Error::usage(format!(
-                "{option} makes a name longer than {MAX_NAME} bytes of {:?}",
+                "{option} makes a name longer than {max_bytes} bytes of {:?}",
                 tensor.source_name()
             )));
         }

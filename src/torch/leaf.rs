@@ -23,6 +23,14 @@ impl Leaf {
         }
     }
 
+    /// The number of dimensions; 0 when the tensor cannot be written.
+    pub(crate) fn rank(&self) -> usize {
+        match self {
+            Leaf::Tensor(tensor) => tensor.shape().len(),
+            Leaf::Refused(_) => 0,
+        }
+    }
+
     /// Makes the tensor's storages those that come `base` places later in a longer list; `None` when there
     /// are too many.
     pub(crate) fn rebase(&mut self, base: usize) -> Option<()> {

@@ -3,8 +3,10 @@
 
 pub mod checkpoint;
 pub mod faults;
+pub mod hostile_zips;
 pub mod manifest;
 pub mod plain;
+pub mod raw_zip;
 pub mod state_dict;
 pub mod stored;
 pub mod tree;

@@ -19,7 +19,7 @@ const MAX_IN_MEMORY: u64 = 16 << 20;
 impl Scanner<'_, '_> {
     /// Looks at the entries of a zip archive, listed or not.
     pub(super) fn zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
-        let listing = entries::list(source).map_err(failed)?;
+        let listing = entries::list(source, self.guard.limits).map_err(failed)?;
         self.check_zip(place, source, &listing)?;
         self.entries(place, &listing)
     }
@@ -27,7 +27,10 @@ impl Scanner<'_, '_> {
     /// Looks at an archive at the end of a file that starts as something else.
     pub(super) fn appended_zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
         match entries::has_end(source).map_err(failed)? {
-            true => self.entries(place, &entries::list(source).map_err(failed)?),
+            true => self.entries(
+                place,
+                &entries::list(source, self.guard.limits).map_err(failed)?,
+            ),
             false => Ok(()),
         }
     }
@@ -58,7 +61,7 @@ impl Scanner<'_, '_> {
         }
         for archive in archives {
             let archive: Arc<dyn ReadAt> = Arc::new(archive);
-            match zip::directory(&archive) {
+            match zip::directory(&archive, self.guard.limits) {
                 Ok(Some(_)) => {}
                 Ok(None) => self.problem(
                     place,
@@ -144,12 +147,11 @@ impl Scanner<'_, '_> {
         len: u64,
         fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
     ) -> Result<(Arc<dyn ReadAt>, Option<Error>)> {
-        let mut left = self.unpacked_bytes;
+        let mut left = self.unpackable.clone();
         let mut failed = None;
         let charged = |sink: &mut dyn FnMut(&[u8]) -> Result<()>| {
             let filled = fill(&mut |bytes: &[u8]| {
-                let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                left = left.checked_sub(len).ok_or_else(too_much)?;
+                left.charge_len(bytes.len())?;
                 sink(bytes)
             });
             match filled {
@@ -174,7 +176,7 @@ impl Scanner<'_, '_> {
             }
             false => self.guard.unpack("a compressed record", charged)?,
         };
-        self.unpacked_bytes = left;
+        self.unpackable = left;
         Ok((content, failed))
     }
 
@@ -265,10 +267,6 @@ fn could_be_file(head: &[u8]) -> bool {
         sniff::Kind::Safetensors | sniff::Kind::Foreign(_)
     ) || matches!(head, [0x80, 0..=5, ..])
         || head.starts_with(b"\x93NUMPY")
-}
-
-fn too_much() -> Error {
-    Error::limit("it unpacks to more than is looked at")
 }
 
 fn failed(error: std::io::Error) -> Error {

@@ -5,7 +5,8 @@ use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 use super::super::record::{Encoding, Record};
-use super::super::zip_end::{last_end, u16_at, u32_at, u64_at};
+use super::super::zip_fields::{Fields, extra_fields};
+use crate::limits::Limits;
 use crate::read_at::{ReadAt, Sequential, SubRange};
 
 /// An entry, readable as far as it says.
@@ -15,12 +16,10 @@ pub struct Entry {
     pub is_encrypted: bool,
     /// Whether a directory lists it.
     pub is_listed: bool,
-    /// Where its local header starts, in bytes.
-    header: u64,
+    /// Where its local header starts, and where its data ends, in bytes.
+    range: (u64, u64),
 }
 
-/// Entries that are looked at; a checkpoint has about as many as tensors.
-pub const MAX_ENTRIES: usize = 500_000;
 /// Bytes between entries that are searched for others.
 const MAX_SEARCHED: u64 = 256 << 20;
 
@@ -32,8 +31,12 @@ pub struct Listing {
     pub starts: Vec<u64>,
     /// Whether there are more entries than are looked at, or more bytes between them.
     pub is_cut: bool,
+    /// How many entries are looked at.
+    max: usize,
 }
 
+const END: &[u8] = b"PK\x05\x06";
+const END_LEN: usize = 22;
 const END_TAIL: u64 = 66 * 1024;
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: u64 = 30;
@@ -44,8 +47,11 @@ const CENTRAL_LEN: usize = 46;
 ///
 /// # Errors
 /// I/O errors.
-pub fn list(source: &Arc<dyn ReadAt>) -> io::Result<Listing> {
-    let mut listing = Listing::default();
+pub fn list(source: &Arc<dyn ReadAt>, limits: &Limits) -> io::Result<Listing> {
+    let mut listing = Listing {
+        max: usize::try_from(limits.records).unwrap_or(usize::MAX),
+        ..Listing::default()
+    };
     let mut end = source.len();
     // Archives one behind the other, as the files of a distributed checkpoint are.
     while let Some(found) = Directory::find(source, end)? {
@@ -113,7 +119,7 @@ impl Listing {
         let mut reader = BufReader::with_capacity(64 * 1024, Sequential::new(range));
         let mut fixed = [0; CENTRAL_LEN];
         while reader.read_exact(&mut fixed).is_ok() && fixed.starts_with(CENTRAL) {
-            if self.entries.len() >= MAX_ENTRIES {
+            if self.entries.len() >= self.max {
                 self.is_cut = true;
                 break;
             }
@@ -148,7 +154,7 @@ impl Listing {
                 },
                 is_encrypted: is_encrypted(u16_at(&fixed, 8)) || is_encrypted(local.flags),
                 is_listed: true,
-                header,
+                range: (header, local.data.saturating_add(packed)),
             });
         }
         Ok(())
@@ -156,11 +162,7 @@ impl Listing {
 
     /// Looks between the entries for local headers of others.
     fn search(&mut self, source: &Arc<dyn ReadAt>) -> io::Result<()> {
-        let mut covered: Vec<(u64, u64)> = self
-            .entries
-            .iter()
-            .map(|entry| (entry.header, entry.record.raw.range().1))
-            .collect();
+        let mut covered: Vec<(u64, u64)> = self.entries.iter().map(|entry| entry.range).collect();
         covered.sort_unstable();
         covered.push((source.len(), source.len()));
         let mut left = MAX_SEARCHED;
@@ -211,7 +213,7 @@ impl Listing {
     }
 
     fn take_hidden(&mut self, source: &Arc<dyn ReadAt>, header: u64, end: u64) -> io::Result<()> {
-        if self.entries.len() >= MAX_ENTRIES {
+        if self.entries.len() >= self.max {
             self.is_cut = true;
             return Ok(());
         }
@@ -236,7 +238,7 @@ impl Listing {
             },
             is_encrypted: is_encrypted(local.flags),
             is_listed: false,
-            header,
+            range: (header, end),
         });
         Ok(())
     }
@@ -288,19 +290,14 @@ fn rest_from(source: &Arc<dyn ReadAt>, start: u64, end: u64) -> Option<SubRange>
 }
 
 /// Replaces the numbers that do not fit 32 bits by those of the zip64 extra field (APPNOTE.TXT 4.5.3).
-fn widen(numbers: &mut [u64; 3], mut extra: &[u8]) {
-    while let Some((head, rest)) = extra.split_at_checked(4) {
-        let (field, after) = rest
-            .split_at_checked(u16_at(head, 2).into())
-            .unwrap_or((rest, &[]));
-        if u16_at(head, 0) == 1 {
-            let mut values = field.chunks_exact(8).map(|value| u64_at(value, 0));
-            let missing = numbers.iter_mut().filter(|n| **n == u64::from(u32::MAX));
-            missing.for_each(|number| *number = values.next().unwrap_or(*number));
-            return;
-        }
-        extra = after;
-    }
+fn widen(numbers: &mut [u64; 3], extra: &[u8]) {
+    let extra = extra_fields(extra).unwrap_or_default();
+    let Some((_, field)) = extra.iter().find(|(id, _)| *id == 1) else {
+        return;
+    };
+    let mut values = Fields(field);
+    let missing = numbers.iter_mut().filter(|n| **n == u64::from(u32::MAX));
+    missing.for_each(|number| *number = values.u64());
 }
 
 fn encoding(method: u16) -> Encoding {
@@ -327,4 +324,30 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
         }
         from = at.saturating_add(1);
     }
+}
+
+/// The last end record whose comment does not reach beyond the file, and where it starts.
+fn last_end(tail: &[u8]) -> Option<(usize, &[u8])> {
+    let mut starts = tail.windows(END.len()).enumerate().rev();
+    starts.find_map(|(at, bytes)| {
+        let record = tail.get(at..)?;
+        let len = END_LEN.checked_add(u16_at(record, 20).into())?;
+        (bytes == END && record.len() >= len).then_some((at, record))
+    })
+}
+
+fn fields_at(bytes: &[u8], at: usize) -> Fields<'_> {
+    Fields(bytes.get(at..).unwrap_or_default())
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    fields_at(bytes, at).u16()
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    fields_at(bytes, at).u32()
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    fields_at(bytes, at).u64()
 }

@@ -3,12 +3,33 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
-use super::{Blob, Global, Graph, Node, Object, Span, Value, ValueId, entry_mut};
+use super::{Blob, Extra, Global, Graph, Node, Object, Span, Value, ValueId, entry_mut};
 use crate::error::{Error, Result};
 
+/// Bytes of an item of a list or set, which has room for more.
+const ITEM: usize = 8;
+/// Bytes of a list's first item: the room for more, and what the allocator adds.
+const FIRST_ITEM: usize = 24;
+/// Bytes of a pair, with what finding equal keys takes.
+const PAIR: usize = 48;
+/// Bytes of what an object has besides its arguments, and of what the allocator adds.
+const EXTRA: usize = size_of::<Extra>() + 16;
+/// Bytes of a global besides its names: the table in which it is found, and what is told of it later.
+const GLOBAL: usize = 512;
+
 impl Graph {
+    /// Bytes of memory that the values take, at least what they really take.
+    pub(in crate::pickle) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    fn grew_by(&mut self, bytes: usize) {
+        self.memory = self.memory.saturating_add(bytes);
+    }
+
     fn push(&mut self, node: Node) -> Result<ValueId> {
         self.nodes.push(node);
+        self.grew_by(size_of::<Node>());
         // Ids count from 1, so the id is the length after the push.
         u32::try_from(self.nodes.len())
             .ok()
@@ -26,6 +47,7 @@ impl Graph {
         let pool = pool(self);
         let index = u32::try_from(pool.len()).map_err(|_| pool_full())?;
         pool.push(value);
+        self.grew_by(size_of::<T>());
         self.push(node(index))
     }
 
@@ -48,6 +70,7 @@ impl Graph {
     pub(in crate::pickle) fn new_str(&mut self, text: &str) -> Result<ValueId> {
         let span = span(self.text.len(), text.len())?;
         self.text.push_str(text);
+        self.grew_by(text.len());
         self.push(Node::Str(span))
     }
 
@@ -77,6 +100,7 @@ impl Graph {
     }
 
     pub(in crate::pickle) fn list(&mut self, items: Vec<ValueId>) -> Result<ValueId> {
+        self.grew_by(items.len().saturating_mul(ITEM));
         self.push_in(|graph| &mut graph.lists, items, Node::List)
     }
 
@@ -113,6 +137,8 @@ impl Graph {
             offset,
             opcode,
         };
+        let names = module.len().saturating_add(name.len());
+        self.grew_by(GLOBAL.saturating_add(names.saturating_mul(4)));
         let id = self.push_in(|graph| &mut graph.globals, global, Node::Global)?;
         self.global_ids.insert(key, id);
         Ok(id)
@@ -133,17 +159,25 @@ impl Graph {
         };
         if kwargs.is_some() {
             object.extra_mut().kwargs = kwargs;
+            self.grew_by(EXTRA);
         }
         self.push_in(|graph| &mut graph.objects, object, Node::Object)
     }
 
     /// Appends to a list or an object; `None` when `target` is neither.
     pub(in crate::pickle) fn append(&mut self, target: ValueId, items: &[ValueId]) -> Option<()> {
+        self.grew_by(items.len().saturating_mul(ITEM));
         match self.node(target)? {
-            Node::List(index) => entry_mut(&mut self.lists, index)?.extend_from_slice(items),
+            Node::List(index) => {
+                let list = entry_mut(&mut self.lists, index)?;
+                let is_first = list.is_empty();
+                list.extend_from_slice(items);
+                self.grew_by(if is_first { FIRST_ITEM } else { 0 });
+            }
             Node::Object(index) => {
                 let object = entry_mut(&mut self.objects, index)?;
                 object.extra_mut().items.extend_from_slice(items);
+                self.grew_by(EXTRA);
             }
             _ => return None,
         }
@@ -154,6 +188,7 @@ impl Graph {
     pub(in crate::pickle) fn add(&mut self, target: ValueId, items: &[ValueId]) -> Option<()> {
         match self.node(target)? {
             Node::Set(index) => {
+                self.grew_by(items.len().saturating_mul(ITEM));
                 entry_mut(&mut self.lists, index)?.extend_from_slice(items);
                 Some(())
             }
@@ -168,11 +203,13 @@ impl Graph {
             [key, value] => Some((key, value)),
             _ => None,
         });
+        self.grew_by(flat.len().saturating_mul(PAIR / 2));
         match self.node(target)? {
             Node::Dict(index) => entry_mut(&mut self.dicts, index)?.extend(pairs),
             Node::Object(index) => {
                 let object = entry_mut(&mut self.objects, index)?;
                 object.extra_mut().pairs.extend(pairs);
+                self.grew_by(EXTRA);
             }
             _ => return None,
         }
@@ -184,6 +221,7 @@ impl Graph {
         match self.node(target)? {
             Node::Object(index) => {
                 entry_mut(&mut self.objects, index)?.extra_mut().state = Some(state);
+                self.grew_by(EXTRA);
                 Some(())
             }
             _ => None,
@@ -217,7 +255,7 @@ impl Graph {
         if pairs.len() < 2 {
             return;
         }
-        let mut last = HashMap::with_capacity(pairs.len());
+        let mut last = HashMap::new();
         for &(key, value) in pairs.iter() {
             last.insert(self.key(key), value);
         }
@@ -252,12 +290,14 @@ impl Graph {
     fn push_bytes(&mut self, bytes: &[u8]) -> Result<Span> {
         let span = span(self.bytes.len(), bytes.len())?;
         self.bytes.extend_from_slice(bytes);
+        self.grew_by(bytes.len());
         Ok(span)
     }
 
     fn push_ids(&mut self, items: &[ValueId]) -> Result<Span> {
         let span = span(self.ids.len(), items.len())?;
         self.ids.extend_from_slice(items);
+        self.grew_by(size_of_val(items));
         Ok(span)
     }
 }

@@ -105,6 +105,8 @@ impl Machine<'_> {
     }
 
     pub(super) fn long(&mut self, len: u64) -> Result<()> {
+        self.integers
+            .check(usize::try_from(len).unwrap_or(usize::MAX))?;
         let value = text::twos_complement(self.cursor.take(len)?);
         self.integer(Some(value))
     }
@@ -184,7 +186,7 @@ impl Machine<'_> {
 
     pub(super) fn put(&mut self, index: u64) -> Result<()> {
         let value = self.top()?;
-        self.memo_budget.check(self.memo.len())?;
+        self.memo_budget.check(self.memo.cost())?;
         self.memo.put(index, value);
         Ok(())
     }
