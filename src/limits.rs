@@ -72,8 +72,9 @@ limits! {
     PickleBytes pickle_bytes = 256 << 20, "pickle-bytes": "bytes in a pickle";
     /// Values in one pickle. Default: 8 million; a tensor takes about 15.
     Nodes nodes = 8_000_000, "nodes": "values in a pickle";
-    /// Bytes of memory for the values of one pickle. Default: 128 MiB; a tensor takes about 500 bytes.
-    GraphBytes graph_bytes = 128 << 20, "graph-bytes": "bytes of memory for the values of a pickle";
+    /// Bytes of memory for the values of one pickle. Default: 96 MiB; a tensor takes about 450
+    /// bytes.
+    GraphBytes graph_bytes = 96 << 20, "graph-bytes": "bytes of memory for the values of a pickle";
     /// Memo entries of one pickle. Default: 4 million; Python's pickler memoises most values.
     Memo memo = 4_000_000, "memo": "memo entries in a pickle";
     /// Values and marks waiting on the pickle machine's stack. Default: 4 million; Python's pickler puts at most 1000
@@ -82,9 +83,9 @@ limits! {
     /// Bytes of a line, as protocol 0 writes text and numbers. Default: 16 MiB; text that says its length stays in the
     /// file where it is longer than 64 KiB.
     LineBytes line_bytes = 16 << 20, "line-bytes": "bytes in a line of a pickle";
-    /// Bytes of an integer; decimal ones have 2.4 digits to a byte. Default: 1785, the 4300 digits of CPython's own
-    /// limit (`sys.int_info.default_max_str_digits`).
-    IntegerBytes integer_bytes = 1785, "integer-bytes": "bytes in an integer";
+    /// Bytes of an integer; a decimal digit counts as 0.415. Default: 2048, room for the 4300 digits that CPython itself
+    /// reads (`sys.int_info.default_max_str_digits`).
+    IntegerBytes integer_bytes = 2048, "integer-bytes": "bytes in an integer";
     /// Values visited while names are collected, shared values counted each time they are reached.
     /// Default: 20 million. This is what stops a small pickle that shares its way to exponential size.
     Visits visits = 20_000_000, "visits": "values while names are collected";

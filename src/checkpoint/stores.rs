@@ -155,7 +155,7 @@ fn locate(storage: &Storage, archive: &Archive) -> Result<Record, String> {
             };
             let found = match storage.place {
                 Place::Part { start } => record.part(start, storage.bytes),
-                _ => Some(record.clone()).filter(|record| record.len >= storage.bytes),
+                _ => (record.len >= storage.bytes).then(|| Record::clone(record)),
             };
             found.ok_or_else(|| {
                 format!(

@@ -191,7 +191,7 @@ fn encrypted() -> Error {
 
 /// What an archive is that holds no `data.pkl`.
 fn diagnose(records: &Records) -> Error {
-    if records.values().any(Record::is_encrypted) {
+    if records.values().any(|record| record.is_encrypted()) {
         return encrypted();
     }
     let what = match OTHERS

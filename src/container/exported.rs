@@ -79,7 +79,7 @@ pub fn find(records: &Records, guard: &mut Guard) -> Result<Option<Contents>> {
         .iter()
         .filter_map(|(name, record)| {
             let (_, file) = name.rsplit_once("data/weights/")?;
-            Some((file.strip_suffix(CONFIG)?, record))
+            Some((file.strip_suffix(CONFIG)?, &**record))
         })
         .collect();
     configs.sort_by_key(|(model, _)| *model);
@@ -173,7 +173,7 @@ fn tensor(records: &Records, folder: &str, name: String, described: Described) -
     let numbers = |list: &[SymInt]| list.iter().map(|number| number.as_int).collect();
     Ok(Exported {
         name,
-        record: record.clone(),
+        record: Record::clone(record),
         described: meta.map(|meta| {
             let dtype = SCALAR_TYPES.iter().find(|(code, _)| *code == meta.dtype);
             Description {

@@ -55,7 +55,7 @@ pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
         };
         let record = storage(&source, &key, position, unit, bytes)?;
         position = position.saturating_add(COUNT).saturating_add(record.len);
-        if storages.insert(key.clone(), record).is_some() {
+        if storages.insert(key.clone(), Box::new(record)).is_some() {
             return Err(Error::corrupt(format!(
                 "the legacy stream lists the storage {key:?} twice; get the file again"
             )));

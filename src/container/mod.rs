@@ -61,7 +61,7 @@ pub struct Archive {
     /// Where the pickle was read; its blobs lie there.
     pub source: Arc<dyn ReadAt>,
     /// Storage data by storage key, in lower case as torch looks records up.
-    pub storages: HashMap<String, Record>,
+    pub storages: HashMap<String, Box<Record>>,
     /// The byte order of every storage.
     pub byte_order: ByteOrder,
     /// The classes of a TorchScript archive.
@@ -90,7 +90,7 @@ impl Archive {
         format: &'static str,
         pickle: Loaded,
         source: Arc<dyn ReadAt>,
-        storages: HashMap<String, Record>,
+        storages: HashMap<String, Box<Record>>,
     ) -> Archive {
         Archive {
             format,

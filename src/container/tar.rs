@@ -34,7 +34,7 @@ pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
     let loaded = guard.load(&*object, 0)?;
     let records = HashMap::from([(
         STORAGES.to_owned(),
-        Record::plain(STORAGES, (*storages).clone()),
+        Box::new(Record::plain(STORAGES, (*storages).clone())),
     )]);
     Ok(Archive {
         named,

@@ -15,7 +15,8 @@ use crate::limits::{Limit, Limits};
 use crate::read_at::{ReadAt, Sequential, SubRange};
 
 /// The entries of an archive by their names in lower case, as torch looks names up.
-pub type Records = BTreeMap<String, Record>;
+// Boxed, because a map has room for more than there are.
+pub type Records = BTreeMap<String, Box<Record>>;
 
 /// Zeros that may lie between two records: tools that align data leave a page at most.
 const MAX_GAP: u64 = 64 * 1024;
@@ -50,7 +51,7 @@ pub fn directory(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Option<Rec
             name: entry.name,
         };
         let key = record.name.to_lowercase();
-        if let Some(first) = records.insert(key, record) {
+        if let Some(first) = records.insert(key, Box::new(record)) {
             return Err(Error::corrupt(format!(
                 "the zip archive holds {:?} twice, and readers differ on which one counts; get the file again",
                 first.name

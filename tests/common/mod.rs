@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod faults;
+pub mod floods;
 pub mod hostile_zips;
 pub mod manifest;
 pub mod plain;
