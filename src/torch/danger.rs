@@ -1,10 +1,9 @@
 //! Which calls a pickle would make that can run code.
 
-use std::collections::{HashMap, HashSet};
-
 use serde::Serialize;
 
 use super::globals::qualified;
+use super::uses::{Use, Uses};
 use super::verdict::{self, Verdict};
 use crate::pickle::{Global, Graph, Object, Value, ValueId};
 
@@ -51,9 +50,10 @@ pub fn judge(graph: &Graph) -> Judgement {
     let mut judgement = Judgement::default();
     for global in graph.globals() {
         let by_name = verdict::verdict(global);
+        let usage = uses.of_global(global);
         let finding = match by_name {
-            Verdict::Dangerous => uses.finding(global),
-            Verdict::Known | Verdict::Unknown => uses.change(global),
+            Verdict::Dangerous => finding(graph, global, &usage),
+            Verdict::Known | Verdict::Unknown => change(graph, global),
         };
         judgement.globals.push(GlobalUse {
             name: qualified(global),
@@ -62,10 +62,7 @@ pub fn judge(graph: &Graph) -> Judgement {
                 (None, Verdict::Dangerous) => Verdict::Unknown,
                 (None, verdict) => verdict,
             },
-            calls: uses
-                .calls
-                .get(&global.offset)
-                .map_or(0, |calls| u64::try_from(calls.len()).unwrap_or(u64::MAX)),
+            calls: u64::try_from(usage.calls).unwrap_or(u64::MAX),
             offset: global.offset,
             opcode: global.opcode,
         });
@@ -74,92 +71,31 @@ pub fn judge(graph: &Graph) -> Judgement {
     judgement
 }
 
-/// Who calls what, gathered once.
-struct Uses<'g> {
-    graph: &'g Graph,
-    /// Calls by the offset of the global that they call.
-    calls: HashMap<u64, Vec<&'g Object>>,
-    /// Offsets of the objects that are called themselves.
-    called: HashSet<u64>,
+/// The finding that a dangerous global is, unless it is only used to name something.
+fn finding(graph: &Graph, global: &Global, usage: &Use) -> Option<Finding> {
+    let path = format!("{}.{}", global.module, global.name);
+    (!usage.is_harmless).then(|| Finding {
+        call: match usage.call {
+            Some(call) => format!("{path}({})", arguments(graph, call)),
+            None => path.clone(),
+        },
+        global: path,
+        offset: global.offset,
+        opcode: global.opcode,
+    })
 }
 
-impl<'g> Uses<'g> {
-    fn of(graph: &'g Graph) -> Uses<'g> {
-        let mut uses = Uses {
-            graph,
-            calls: HashMap::new(),
-            called: HashSet::new(),
-        };
-        for object in graph.objects() {
-            match graph.get(object.callable) {
-                Value::Global(global) => uses.calls.entry(global.offset).or_default().push(object),
-                Value::Object(callee) => {
-                    uses.called.insert(callee.offset);
-                }
-                _ => {}
-            }
-        }
-        uses
-    }
-
-    fn finding(&self, global: &Global) -> Option<Finding> {
-        let path = format!("{}.{}", global.module, global.name);
-        let call = match self.calls.get(&global.offset) {
-            // A global that is only ever used harmlessly is harmless.
-            Some(calls) => {
-                let call = calls.iter().find(|call| !self.is_harmless(global, call))?;
-                format!("{path}({})", arguments(self.graph, call))
-            }
-            None => path.clone(),
-        };
-        Some(Finding {
-            global: path,
-            call,
-            offset: global.offset,
-            opcode: global.opcode,
-        })
-    }
-
-    /// What a pickle does that changes a global itself: it replaces parts of a module or class.
-    fn change(&self, global: &Global) -> Option<Finding> {
-        let mut changed = self.graph.changed_globals();
-        changed.find(|changed| changed.offset == global.offset)?;
-        let path = format!("{}.{}", global.module, global.name);
-        Some(Finding {
-            call: format!("setattr({path}, …)"),
-            global: path,
-            offset: global.offset,
-            opcode: global.opcode,
-        })
-    }
-
-    /// Uses that only name something: a nested class or a bound method by `getattr`, a getter of the
-    /// operator module, `functools.partial` of a harmless function. Calling the result is another matter,
-    /// except that `getattr(SomeClass, 'Nested')(…)` makes an object of a nested class, as torch's
-    /// ShardedTensor does.
-    fn is_harmless(&self, global: &Global, object: &Object) -> bool {
-        let graph = self.graph;
-        let args = graph.tuple(object.args).unwrap_or_default();
-        let is_harmless_value = |id: &ValueId| {
-            let global = match graph.get(*id) {
-                Value::Global(global) => Some(global),
-                Value::Object(inner) => graph.global(inner.callable),
-                _ => None,
-            };
-            global.is_some_and(|global| verdict::verdict(global) != Verdict::Dangerous)
-        };
-        let is_called = self.called.contains(&object.offset);
-        match (global.name.as_str(), args) {
-            ("getattr", [owner, name]) => graph.str(*name).is_some_and(|name| {
-                is_harmless_value(owner)
-                    && !verdict::leads_astray(name)
-                    && (name.starts_with(|c: char| c.is_ascii_uppercase()) || !is_called)
-            }),
-            ("partial", [function, ..]) => is_harmless_value(function) && !is_called,
-            ("attrgetter" | "itemgetter" | "methodcaller", _) => !is_called,
-            _ => false,
-        }
-    }
+/// What a pickle does that changes a global itself: it replaces parts of a module or class.
+fn change(graph: &Graph, global: &Global) -> Option<Finding> {
+    let mut changed = graph.changed_globals();
+    changed.find(|changed| changed.offset == global.offset)?;
+    let path = format!("{}.{}", global.module, global.name);
+    Some(Finding {
+        call: format!("setattr({path}, …)"),
+        global: path,
+        offset: global.offset,
+        opcode: global.opcode,
+    })
 }
 
 /// Longest literal that is quoted from a hostile file.

@@ -1,5 +1,6 @@
 //! The one table of (module, name) → meaning.
 
+use super::verdict::python3;
 use crate::dtype::Dtype;
 use crate::pickle::{Global, Graph, Value, ValueId};
 
@@ -304,26 +305,9 @@ const INERT: &[(&str, &str)] = &[
     ("numpy", "ndarray"),
 ];
 
-/// The module and name that old spellings stand for (Python 2, `torch.tensor`).
-pub(super) fn normalize<'a>(module: &'a str, name: &'a str) -> (&'a str, &'a str) {
-    let module = match module {
-        "__builtin__" => "builtins",
-        "copy_reg" => "copyreg",
-        "torch.tensor" => "torch._tensor",
-        module => module,
-    };
-    let name = match (module, name) {
-        ("builtins", "xrange") => "range",
-        ("builtins", "unicode") => "str",
-        ("builtins", "long") => "int",
-        (_, name) => name,
-    };
-    (module, name)
-}
-
 /// `module.name`, in Python 3's spelling.
 pub fn qualified(global: &Global) -> String {
-    let (module, name) = normalize(&global.module, &global.name);
+    let (module, name) = python3(&global.module, &global.name);
     format!("{module}.{name}")
 }
 
@@ -357,7 +341,7 @@ pub fn class_of(graph: &Graph, id: ValueId) -> Option<String> {
 
 /// What the global means to us; `None` when it is not in the table.
 pub fn meaning(global: &Global) -> Option<Meaning> {
-    let (module, name) = normalize(&global.module, &global.name);
+    let (module, name) = python3(&global.module, &global.name);
     let listed = |table: &[(&str, Meaning)]| {
         let row = table.iter().find(|(known, _)| *known == name)?;
         Some(row.1)

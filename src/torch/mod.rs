@@ -22,6 +22,7 @@ mod numpy;
 mod rebuild;
 mod storage;
 mod tensor;
+mod uses;
 mod verdict;
 
 pub use assembled::{Assembled, Part};

@@ -1,0 +1,187 @@
+//! What is harmless in modules that are dangerous otherwise, because it only holds data.
+
+/// Names by module.
+pub const HARMLESS: &[(&str, &[&str])] = &[
+    ("_codecs", &["encode"]),
+    ("_functools", &["cmp_to_key"]),
+    ("_io", &["BytesIO", "StringIO"]),
+    ("_operator", ARITHMETIC),
+    (
+        "builtins",
+        &[
+            "Ellipsis",
+            "NotImplemented",
+            "abs",
+            "all",
+            "any",
+            "ascii",
+            "bin",
+            "bool",
+            "bytearray",
+            "bytes",
+            "callable",
+            "chr",
+            "complex",
+            "dict",
+            "divmod",
+            "enumerate",
+            "float",
+            "format",
+            "frozenset",
+            "hash",
+            "hex",
+            "id",
+            "int",
+            "isinstance",
+            "issubclass",
+            "iter",
+            "len",
+            "list",
+            "max",
+            "min",
+            "next",
+            "object",
+            "oct",
+            "ord",
+            "pow",
+            "print",
+            "range",
+            "repr",
+            "reversed",
+            "round",
+            "set",
+            "slice",
+            "sorted",
+            "str",
+            "sum",
+            "tuple",
+            "zip",
+        ],
+    ),
+    (
+        "codecs",
+        &["BOM_UTF8", "CodecInfo", "decode", "encode", "lookup"],
+    ),
+    (
+        "copyreg",
+        &["__newobj__", "__newobj_ex__", "_reconstructor"],
+    ),
+    (
+        "functools",
+        &[
+            "cached_property",
+            "cmp_to_key",
+            "lru_cache",
+            "partialmethod",
+            "singledispatch",
+            "update_wrapper",
+            "wraps",
+        ],
+    ),
+    ("http", &["HTTPMethod", "HTTPStatus"]),
+    (
+        "inspect",
+        &[
+            "BoundArguments",
+            "Parameter",
+            "Signature",
+            "_ParameterKind",
+            "_empty",
+        ],
+    ),
+    ("io", &["BytesIO", "StringIO"]),
+    (
+        "joblib.numpy_pickle",
+        &["NDArrayWrapper", "NumpyArrayWrapper"],
+    ),
+    (
+        "logging",
+        &[
+            "Filter",
+            "Formatter",
+            "LogRecord",
+            "Logger",
+            "LoggerAdapter",
+            "NullHandler",
+            "PercentStyle",
+            "RootLogger",
+            "StrFormatStyle",
+            "StreamHandler",
+            "StringTemplateStyle",
+            "getLogger",
+        ],
+    ),
+    ("operator", ARITHMETIC),
+    ("os", SYSTEM_RESULTS),
+    ("pathlib", PATHS),
+    ("pathlib._local", PATHS), // Python 3.13
+    ("platform", &["uname_result"]),
+    ("posix", SYSTEM_RESULTS),
+    ("resource", &["struct_rusage"]),
+    (
+        "torch._dynamo.convert_frame",
+        &[
+            "CatchErrorsWrapper",
+            "ConvertFrame",
+            "ConvertFrameAssert",
+            "ConvertFrameBox",
+        ],
+    ),
+    (
+        "torch._dynamo.eval_frame",
+        &["OptimizeContext", "OptimizedModule"],
+    ),
+    ("torch._dynamo.hooks", &["Hooks"]),
+    ("torch._dynamo.repro.after_dynamo", &["WrapBackendDebug"]),
+    ("torch._inductor.compile_fx", &["compile_fx"]), // as a backend's name
+    ("torch.serialization", &["_get_layout"]),
+    (
+        "types",
+        &[
+            "EllipsisType",
+            "GenericAlias",
+            "MappingProxyType",
+            "NoneType",
+            "NotImplementedType",
+            "SimpleNamespace",
+            "UnionType",
+        ],
+    ),
+    ("urllib.error", &["HTTPError", "URLError"]),
+    (
+        "urllib.parse",
+        &[
+            "DefragResult",
+            "ParseResult",
+            "ParseResultBytes",
+            "SplitResult",
+            "SplitResultBytes",
+        ],
+    ),
+    ("uuid", &["SafeUUID", "UUID"]),
+    ("zoneinfo", &["ZoneInfo", "ZoneInfo._unpickle"]),
+];
+
+const PATHS: &[&str] = &[
+    "Path",
+    "PosixPath",
+    "PurePath",
+    "PurePosixPath",
+    "PureWindowsPath",
+    "WindowsPath",
+];
+
+/// Tuples with names that the operating system's functions give.
+const SYSTEM_RESULTS: &[&str] = &[
+    "stat_result",
+    "terminal_size",
+    "times_result",
+    "uname_result",
+];
+
+/// Functions of the operator module that only calculate.
+const ARITHMETIC: &[&str] = &[
+    "abs", "add", "and_", "concat", "contains", "eq", "floordiv", "ge", "getitem", "gt", "index",
+    "inv", "invert", "is_", "is_not", "le", "lshift", "lt", "matmul", "mod", "mul", "ne", "neg",
+    "not_", "or_", "pos", "pow", "rshift", "sub", "truediv", "truth", "xor",
+];
