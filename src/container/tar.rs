@@ -44,6 +44,10 @@ pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
 
 const STORAGES: &str = "storages";
 
+/// The longest name or record of the header extensions, which the crate reads into memory: Python's tarfile writes times
+/// and names into them.
+const MAX_EXTENSION: u64 = 64 * 1024;
+
 /// The regular files of a tar by name.
 fn members(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, SubRange>> {
     match list(source) {
@@ -59,12 +63,36 @@ pub fn list(source: &Arc<dyn ReadAt>) -> (Vec<(String, SubRange)>, Option<Error>
     (members, read.err())
 }
 
+/// Refuses what the crate would read into memory whatever its length is. Other faults are left to the reading proper.
+fn refuse_long_extensions(source: &Arc<dyn ReadAt>) -> Result<()> {
+    let mut archive = ::tar::Archive::new(Sequential::new(source.clone()));
+    let Ok(entries) = archive.entries_with_seek() else {
+        return Ok(());
+    };
+    for entry in entries.raw(true).map_while(|entry| entry.ok()) {
+        let kind = entry.header().entry_type();
+        let is_about_next = kind.is_gnu_longname()
+            || kind.is_gnu_longlink()
+            || kind.is_pax_local_extensions()
+            || kind.is_pax_global_extensions();
+        if is_about_next && entry.size() > MAX_EXTENSION {
+            return Err(Error::corrupt(format!(
+                "the tar archive describes a member in {} bytes at byte {}, which no program needs; get the file again",
+                entry.size(),
+                entry.raw_header_position()
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn read_list(source: &Arc<dyn ReadAt>, members: &mut Vec<(String, SubRange)>) -> Result<()> {
     let broken = |e| {
         Error::corrupt(format!(
             "the tar archive is corrupt ({e}); get the file again"
         ))
     };
+    refuse_long_extensions(source)?;
     let mut archive = ::tar::Archive::new(Sequential::new(source.clone()));
     for entry in archive.entries_with_seek().map_err(broken)? {
         let entry = entry.map_err(broken)?;
