@@ -154,7 +154,8 @@ impl Finds {
         }
         let members: Skip = match checkpoint.layout.members() {
             Ok(members) => Box::new(members),
-            Err(error) => return self.failed.push(error),
+            // Told of when the checkpoint is opened.
+            Err(_) => return,
         };
         if self.recursive {
             return self.search(folder, below, true, Some(members));
@@ -249,9 +250,9 @@ impl Finds {
 
     /// Goes on in a folder that is a checkpoint, with what is no part of it.
     fn enter_checkpoint(&mut self, walk: &mut Walk, item: &Item, layout: &Layout) {
-        match layout.members() {
-            Ok(members) => self.enter(walk, &item.path, &item.below, Some(Box::new(members))),
-            Err(error) => self.failed.push(error),
+        // An error is told of when the checkpoint is opened.
+        if let Ok(members) = layout.members() {
+            self.enter(walk, &item.path, &item.below, Some(Box::new(members)));
         }
     }
 }
