@@ -92,16 +92,17 @@ limits! {
     /// Levels of values inside values. Default: 1000, where Python's own pickler gives up (`sys.getrecursionlimit`).
     Nesting nesting = 1000, "nesting": "levels of values inside values";
     /// Tensors of all files of a checkpoint, shared ones counted each time they are reached, and names of more than 128
-    /// bytes as further ones. Default: 200 000, at about 600 bytes of memory each.
-    Tensors tensors = 200_000, "tensors": "tensors";
+    /// bytes as further ones. Default: 125 000, at about 1800 bytes of memory each
+    /// until they are written.
+    Tensors tensors = 125_000, "tensors": "tensors";
     /// Bytes of a tensor's name. Default: 64 KiB; dotted module paths have a few hundred.
     NameBytes name_bytes = 64 << 10, "name-bytes": "bytes in a tensor's name";
     /// Dimensions of a tensor. Default: 64, the most that torch's kernels take (`MAX_DIMS` in ATen's `TensorIterator`).
     Rank rank = 64, "rank": "dimensions of a tensor";
-    /// Entries of a zip archive. Default: 400 000; a storage is one.
-    Records records = 400_000, "records": "records in a zip archive";
-    /// Bytes of a zip archive's directory. Default: 48 MiB; a storage takes about 70 to 100.
-    DirectoryBytes directory_bytes = 48 << 20, "directory-bytes": "bytes in the directory of a zip archive";
+    /// Entries of a zip archive. Default: 250 000; a storage is one.
+    Records records = 250_000, "records": "records in a zip archive";
+    /// Bytes of a zip archive's directory. Default: 32 MiB; a storage takes about 70 to 100.
+    DirectoryBytes directory_bytes = 32 << 20, "directory-bytes": "bytes in the directory of a zip archive";
     /// Bytes that are unpacked from deflated records of an archive or from gzip, for each byte of the file; 256 MiB are
     /// always allowed. Default: 100; weights shrink to a half at best, and deflate's own limit is about 1032.
     InflateRatio inflate_ratio = 100, "inflate-ratio": "unpacked bytes for each byte of the file";
