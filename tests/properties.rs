@@ -115,7 +115,9 @@ type Tensors = BTreeMap<String, Expected>;
 
 /// Every tensor of every file that a conversion makes.
 fn converted(input: &[u8], dtype: Option<FloatType>, cut: Option<u64>) -> ckpt2st::Result<Tensors> {
-    let (folder, source, _) = common::folder_with(input);
+    let folder = common::quick_folder();
+    let source = folder.path().join("in.pt");
+    fs::write(&source, input).unwrap();
     let output = folder.path().join("out");
     let mut options = ConvertOptions::default();
     options.open.root = Root::All;

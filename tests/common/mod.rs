@@ -34,6 +34,16 @@ pub fn folder_with(input: &[u8]) -> (tempfile::TempDir, PathBuf, PathBuf) {
     (folder, source, target)
 }
 
+/// A folder in memory where the system has one, for files that come and go by thousands.
+pub fn quick_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    folder.unwrap()
+}
+
 /// How many temporary files are left in a folder.
 pub fn leftovers(folder: &Path) -> usize {
     let entries = std::fs::read_dir(folder).unwrap();
