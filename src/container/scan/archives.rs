@@ -42,24 +42,17 @@ impl Scanner<'_, '_> {
         source: &Arc<dyn ReadAt>,
         listing: &Listing,
     ) -> Result<()> {
-        // Of archives one behind the other each has to be sound.
-        let mut end = source.len();
-        let mut archives = Vec::new();
-        for start in &listing.starts {
-            archives.extend(SubRange::new(
-                source.clone(),
-                *start,
-                end.saturating_sub(*start),
-            ));
-            end = *start;
-        }
-        if end > 0 {
-            archives = vec![SubRange::new(source.clone(), 0, source.len())]
-                .into_iter()
-                .flatten()
-                .collect();
-        }
-        for archive in archives {
+        // Archives one behind the other are sound if each is, and nothing comes before the first one.
+        let whole = [(0, source.len())];
+        let archives = match listing.archives.last() {
+            Some((0, _)) => listing.archives.as_slice(),
+            _ => &whole,
+        };
+        for (start, end) in archives {
+            let Some(archive) = SubRange::new(source.clone(), *start, end.saturating_sub(*start))
+            else {
+                continue;
+            };
             let archive: Arc<dyn ReadAt> = Arc::new(archive);
             match zip::directory(&archive, self.guard.limits) {
                 Ok(Some(_)) => {}

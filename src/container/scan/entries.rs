@@ -27,8 +27,8 @@ const MAX_SEARCHED: u64 = 256 << 20;
 #[derive(Default)]
 pub struct Listing {
     pub entries: Vec<Entry>,
-    /// Where each archive starts, of several one behind the other; the last one first.
-    pub starts: Vec<u64>,
+    /// Where each archive starts and ends, of several one behind the other; the last one first.
+    pub archives: Vec<(u64, u64)>,
     /// Whether there are more entries than are looked at, or more bytes between them.
     pub is_cut: bool,
     /// How many entries are looked at.
@@ -55,7 +55,7 @@ pub fn list(source: &Arc<dyn ReadAt>, limits: &Limits) -> io::Result<Listing> {
     let mut end = source.len();
     // Archives one behind the other, as the files of a distributed checkpoint are.
     while let Some(found) = Directory::find(source, end)? {
-        listing.starts.push(found.archive);
+        listing.archives.push((found.archive, end));
         listing.read(source, &found)?;
         if found.archive == 0 || found.archive >= end || listing.is_cut {
             break;
