@@ -102,6 +102,13 @@ fn pickles_behind_a_stop_are_looked_at_and_other_bytes_there_are_passed_over() {
     assert_eq!(found.pickles[2].offset, 2 * PLAIN.len() as u64);
     assert_eq!(found.pickles[2].dangerous_calls[0].offset, 10);
     assert!(found.is_dangerous() && found.is_complete());
+
+    // Without PROTO, too.
+    let found = judged([b"N.(lp0\nS'a'\na.", DANGER].concat());
+    assert_eq!(found.pickles.len(), 3);
+    assert!(found.is_dangerous());
+    let found = judged(b"N.N.N. anything");
+    assert_eq!((found.format, found.pickles.len()), ("no pickle", 0));
 }
 
 #[test]

@@ -21,6 +21,8 @@ const MAX_DEPTH: usize = 8;
 const MAX_PICKLES: usize = 100_000;
 /// Globals of all pickles of a file, each counted once for each pickle.
 const MAX_GLOBALS: usize = 500_000;
+/// What is read as a pickle because it may be one: each entry of an archive, and what follows a STOP.
+const MAX_READS: usize = 1_000_000;
 /// What is wrong with a file, of which more would not help.
 const MAX_PROBLEMS: usize = 50;
 
@@ -43,6 +45,8 @@ pub struct Scanner<'g, 'o> {
     pickle_bytes: u64,
     unpackable: Budget,
     globals: usize,
+    /// How often something was read as a pickle.
+    reads: usize,
     depth: usize,
 }
 
@@ -59,6 +63,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
             pickle_bytes: guard.limits.pickle_bytes,
             unpackable: guard.unpackable()?,
             globals: 0,
+            reads: 0,
             depth: 0,
         })
     }
@@ -167,7 +172,9 @@ impl<'g, 'o> Scanner<'g, 'o> {
 
     /// Whether so much was found that the rest is not looked at; it is told once.
     fn is_full(&mut self) -> bool {
-        let is_full = self.pickles.len() >= MAX_PICKLES || self.globals >= MAX_GLOBALS;
+        let is_full = self.pickles.len() >= MAX_PICKLES
+            || self.globals >= MAX_GLOBALS
+            || self.reads >= MAX_READS;
         if is_full {
             self.problem("", "it holds too many pickles to look at all of them");
         }

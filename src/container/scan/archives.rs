@@ -8,6 +8,7 @@ use super::super::{gzip, legacy, sniff, tar, zip};
 use super::entries::{self, Listing};
 use super::{Certainty, Scanner};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pickle::ValueId;
 use crate::read_at::{ReadAt, SubRange};
 use crate::torch::StorageClass;
 
@@ -211,11 +212,11 @@ impl Scanner<'_, '_> {
     fn member(&mut self, place: &str, name: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
         let mut offset = 0;
         let mut certainty = Certainty::Sure;
-        while let Some(judged) = self.pickle(place, source, offset, certainty)? {
+        while let Some((root, judged)) = self.pickle(place, source, offset, certainty)? {
             certainty = Certainty::Maybe;
             let data = match name {
-                "storages" => storage_behind(&judged, source),
-                "tensors" => geometry_behind(&judged, source),
+                "storages" => storage_behind(&judged, root, source),
+                "tensors" => geometry_behind(&judged, root, source),
                 _ => None,
             };
             offset = judged.end.saturating_add(data.unwrap_or(0));
@@ -225,8 +226,8 @@ impl Scanner<'_, '_> {
 }
 
 /// The length of the geometry behind the pickle of a tensor: its rank, then sizes, strides and offset.
-fn geometry_behind(judged: &Judged, source: &Arc<dyn ReadAt>) -> Option<u64> {
-    judged.graph.tuple(judged.root?)?;
+fn geometry_behind(judged: &Judged, root: ValueId, source: &Arc<dyn ReadAt>) -> Option<u64> {
+    judged.graph.tuple(root)?;
     let rank = legacy::count(&**source, judged.end).ok()?? & 0xffff_ffff;
     rank.checked_mul(2)?
         .checked_add(2)?
@@ -234,8 +235,8 @@ fn geometry_behind(judged: &Judged, source: &Arc<dyn ReadAt>) -> Option<u64> {
 }
 
 /// The length of what lies behind a pickle of a storage `(key, location, class)`.
-fn storage_behind(judged: &Judged, source: &Arc<dyn ReadAt>) -> Option<u64> {
-    let class = judged.graph.tuple(judged.root?)?.last()?;
+fn storage_behind(judged: &Judged, root: ValueId, source: &Arc<dyn ReadAt>) -> Option<u64> {
+    let class = judged.graph.tuple(root)?.last()?;
     let class = judged.graph.global(*class).and_then(StorageClass::of)?;
     let count = legacy::count(&**source, judged.end).ok()??;
     count.checked_mul(class.unit())?.checked_add(legacy::COUNT)

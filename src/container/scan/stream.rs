@@ -12,6 +12,8 @@ use crate::pickle::{BlobKind, Graph, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
 use crate::torch::Verdict;
 
+/// Whole pickles one behind the other that are not certain to be any.
+const MAX_DOUBTFUL: usize = 1000;
 /// Longer bytes that have to be decoded are not looked into.
 const MAX_DECODED: u64 = 16 << 20;
 
@@ -28,46 +30,83 @@ impl Scanner<'_, '_> {
         let mut certainty = certainty;
         let mut offset = offset;
         let mut whole = 0usize;
-        while let Some(judged) = self.pickle(place, source, offset, certainty)? {
-            certainty = Certainty::Maybe;
+        // Pickles of a number or two, which anything can begin with: they count when a real one follows.
+        let mut doubtful = Vec::new();
+        while doubtful.len() <= MAX_DOUBTFUL
+            && (certainty == Certainty::Sure || offset < source.len())
+            && let Some(judged) = self.judge(source, offset)?
+        {
+            let is_whole = judged.root.is_some();
             offset = judged.end;
-            whole = whole.saturating_add(1);
+            match self.is_pickle(source, &judged, certainty) {
+                true => {
+                    for judged in doubtful.drain(..).chain([judged]) {
+                        whole = whole.saturating_add(usize::from(judged.root.is_some()));
+                        self.tell(place, source, judged)?;
+                    }
+                }
+                false => doubtful.push(judged),
+            }
+            if !is_whole {
+                break;
+            }
+            certainty = Certainty::Maybe;
         }
         Ok(whole)
     }
 
-    /// Reads the pickle at `offset`, and tells it when there is one; `None` behind the last one.
+    /// Reads the pickle at `offset`, and tells it when it is whole and certain.
     pub(super) fn pickle(
         &mut self,
         place: &str,
         source: &Arc<dyn ReadAt>,
         offset: u64,
         certainty: Certainty,
-    ) -> Result<Option<Judged>> {
-        if (certainty == Certainty::Maybe && offset >= source.len()) || self.is_full() {
+    ) -> Result<Option<(ValueId, Judged)>> {
+        let Some(judged) = self.judge(source, offset)? else {
+            return Ok(None);
+        };
+        if !self.is_pickle(source, &judged, certainty) {
             return Ok(None);
         }
+        let root = judged.root;
+        let judged = self.tell(place, source, judged)?;
+        Ok(root.map(|root| (root, judged)))
+    }
+
+    /// Reads what may be a pickle; `None` when enough was read of this file.
+    fn judge(&mut self, source: &Arc<dyn ReadAt>, offset: u64) -> Result<Option<Judged>> {
+        if self.is_full() {
+            return Ok(None);
+        }
+        self.reads = self.reads.saturating_add(1);
         let mut limits = self.guard.limits.clone();
         limits.pickle_bytes = self.pickle_bytes;
-        let mut judged = Judged::read(&**source, offset, &limits)?;
-        let scanned = &mut judged.scanned;
-        self.pickle_bytes = self.pickle_bytes.saturating_sub(scanned.bytes);
-        let is_whole = judged.root.is_some();
-        let starts = starts_as_pickle(&**source, offset);
-        // Few bytes of anything are a pickle by chance, and hardly any name a global.
-        let is_pickle = match is_whole {
-            true => !scanned.globals.is_empty() || starts || judged.end == source.len(),
+        let judged = Judged::read(&**source, offset, &limits)?;
+        self.pickle_bytes = self.pickle_bytes.saturating_sub(judged.scanned.bytes);
+        Ok(Some(judged))
+    }
+
+    /// Whether what was read is a pickle beyond doubt: few bytes of anything are one by chance, and hardly any name a
+    /// global.
+    fn is_pickle(&self, source: &Arc<dyn ReadAt>, judged: &Judged, certainty: Certainty) -> bool {
+        let scanned = &judged.scanned;
+        let starts = || starts_as_pickle(&**source, scanned.offset);
+        let is_certain = match judged.root.is_some() {
+            true => !scanned.globals.is_empty() || judged.end == source.len() || starts(),
             // A name alone does not make a pickle of what does not even begin like one.
-            false => certainty == Certainty::Sure && (starts || scanned.bytes > 0),
+            false => certainty == Certainty::Sure && (scanned.bytes > 0 || starts()),
         };
-        let is_pickle = is_pickle || !scanned.dangerous_calls.is_empty();
-        if !is_pickle {
-            return Ok(None);
-        }
-        scanned.place = place.to_owned();
-        self.globals = self.globals.saturating_add(scanned.globals.len());
+        is_certain || !scanned.dangerous_calls.is_empty()
+    }
+
+    /// Keeps a pickle, and looks into its values.
+    fn tell(&mut self, place: &str, source: &Arc<dyn ReadAt>, judged: Judged) -> Result<Judged> {
+        let mut judged = judged;
+        judged.scanned.place = place.to_owned();
+        self.globals = self.globals.saturating_add(judged.scanned.globals.len());
         let (index, problems) = (self.pickles.len(), self.problems.len());
-        self.pickles.push(scanned.clone());
+        self.pickles.push(judged.scanned.clone());
         let looked_at = self.values(place, source, &judged.graph)?;
         let (known, inside) = self.pickles.split_at_mut(index.saturating_add(1));
         let is_sound =
@@ -79,7 +118,7 @@ impl Scanner<'_, '_> {
         {
             clear_loads(scanned);
         }
-        Ok(is_whole.then_some(judged))
+        Ok(judged)
     }
 
     /// Looks into values that are files themselves: pickled by `torch.storage._load_from_bytes`, `pickle.loads`, ….
