@@ -294,7 +294,8 @@ raw("a module is got by getattr and gets a state", P4 + call(GETATTR, named("tor
 raw("fromlist: a function and its code", P4 + call(call(named("types FunctionType"), call(named("marshal loads"), b"C\x01x"), b"}")) + b".", "marshal.loads", "types.FunctionType",
     source="fickling, GHSA-565g-hwwr-4pp3")
 raw("names put together by a method of a text", P4 + call(call(GETATTR, text(""), text("join")), b"]" + X + b"a") + b".", "builtins.getattr", source="fickling, test_stack_global_dynamic_import")
-raw("a nested pickle in the bytes of torch.load", P4 + call(named("torch.storage _load_from_bytes"), b"C\x04\x80\x04N.") + b".", "torch.storage._load_from_bytes", source="fickling, test_unpickler")
+NESTED = P4 + stacked("os system") + ID + b"R."
+raw("a nested pickle in the bytes of torch.load", P4 + call(named("torch.storage _load_from_bytes"), b"C" + bytes([len(NESTED)]) + NESTED) + b".", "torch.storage._load_from_bytes", source="fickling, test_unpickler")
 
 # Names that are computed: there is no telling what they are.
 for name, module, attribute in (
@@ -303,6 +304,17 @@ for name, module, attribute in (
     ("a getter's text", text("os"), call(call(ITEM, b"K\x00"), b"]" + text("system") + b"a")),
 ):
     raw(f"a global named by {name}", P4 + module + attribute + b"\x93" + ID + b"R.", source="computed, picklescan, fickling")
+
+# Frames that are no frames: Python's file reader goes on elsewhere than a scanner does.
+HIDDEN = b"cos\nsystem\n" + ID + b"R"
+for name, body, length in (
+    ("BINBYTES", b"B\x14\0\0\0" + b"A" * 20, 5), ("SHORT_BINUNICODE", b"\x8c\x14" + b"A" * 20, 3), ("UNICODE", b"Vhello world\n", 5), ("BININT", b"J\x07\0\0\0", 2),
+    ("BINBYTES over a call", b"B\x20\0\0\0" + HIDDEN.ljust(0x20, b"N"), 2),
+):
+    raw(f"{name} that crosses its frame's end", b"\x80\x05\x95" + struct.pack("<Q", length) + body + b".", source="frames, fickling, test_frame_boundary_divergence, cpython issue 154848")
+raw("a frame inside a frame", b"\x80\x05\x95" + struct.pack("<Q", 30) + b"N\x95" + struct.pack("<Q", 2) + b"N." + b"N" * 20, source="frames, fickling, cpython issue 154848")
+for length, line in ((4, b"cmacos\nsystem\n"), (7, b"cos\nsystem\n")):
+    raw(f"GLOBAL that crosses a frame of {length}", b"\x80\x05\x95" + struct.pack("<Q", length) + line + ID + b"R.", source="frames, fickling, cpython issue 154848")
 
 if __name__ == "__main__":
     names = [row["name"] for row in CASES]
