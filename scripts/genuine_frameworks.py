@@ -47,8 +47,7 @@ def lightnings(book, work):
         trainer = pl.Trainer(accelerator="cpu", devices=1, max_steps=2, logger=CSVLogger(work / "csv"), callbacks=[callback, saver],
                              enable_progress_bar=False, enable_model_summary=False)
         trainer.fit(module)
-        book.file("lightning", f"checkpoint with {type(callback).__name__}", saver.best_model_path,
-                  "lightning" if isinstance(callback, EarlyStopping) else None)
+        book.file("lightning", f"checkpoint with {type(callback).__name__}", saver.best_model_path)
 
 
 def omegaconfs(book, _):
