@@ -311,7 +311,11 @@ fn names_that_a_call_would_give_and_modules_that_are_changed_are_dangerous() {
     let computed = b"\x80\x04cbuiltins\nstr\n(\x8c\x02ostR\x8c\x06system\x93(\x8c\x01xtR.";
     // torch._utils gets another __dict__.
     let changed = b"\x80\x02ctorch\n_utils\n}X\x01\x00\x00\x00aX\x01\x00\x00\x00bsb.";
-    for pickle in [&computed[..], changed] {
+    // The same by getattr: torch.nn, functional.
+    let reached = b"\x80\x02cbuiltins\ngetattr\nctorch\nnn\nX\x0a\x00\x00\x00functional\x86R}X\x01\x00\x00\x00aNsb.";
+    // A getter is handed over in a state that the next one replaces.
+    let replaced = b"\x80\x02cbuiltins\ngetattr\nq\x00cmy\nThing\nX\x01\x00\x00\x00A\x86R0cmy\nThing\n)Rh\x00bNb.";
+    for pickle in [&computed[..], changed, reached, replaced] {
         assert!(judged(pickle).is_dangerous());
     }
 }

@@ -181,6 +181,7 @@ pub struct Graph {
     objects: Vec<Object>,
     globals: Vec<Global>,
     changed_globals: Vec<ValueId>,
+    replaced: Vec<ValueId>,
     blobs: Vec<Blob>,
     global_ids: HashMap<(String, String), ValueId>,
     /// Bytes of memory that all of this takes.
@@ -202,6 +203,12 @@ impl Graph {
     pub fn changed_globals(&self) -> impl Iterator<Item = &Global> {
         let changed = self.changed_globals.iter();
         changed.filter_map(|id| self.global(*id))
+    }
+
+    /// Values that the pickle sets and replaces later: former states of objects, and values of repeated keys, the last
+    /// one perhaps included.
+    pub(crate) fn replaced(&self) -> &[ValueId] {
+        &self.replaced
     }
 
     /// Every object, in the order in which the pickle makes them.

@@ -104,6 +104,7 @@ impl<'g> Uses<'g> {
             kept.extend(object.pairs().iter().flat_map(|(key, value)| [key, value]));
         }
         kept.extend(graph.persistent_ids());
+        kept.extend(graph.replaced());
         reach(graph, given, |value| match value {
             Value::Object(object) => drop(self.passed.insert(object.offset)),
             Value::Global(global) => drop(self.kept.insert(global.offset)),
@@ -143,7 +144,11 @@ impl<'g> Uses<'g> {
         let args = graph.tuple(call.args).unwrap_or_default();
         let is_called = self.called.contains(&call.offset);
         let is_kept = || !is_called && !self.passed.contains(&call.offset);
+        let is_changed =
+            call.state().is_some() || !call.items().is_empty() || !call.pairs().is_empty();
         match (namer, args) {
+            // It may be a module, and whoever calls something in it later calls what was put there.
+            (Namer::Getattr, _) if is_changed => false,
             (Namer::Getattr, [owner, name]) => graph.str(*name).is_some_and(|name| {
                 match graph.get(*owner) {
                     // A method of a text, as `", ".join`.

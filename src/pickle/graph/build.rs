@@ -220,7 +220,8 @@ impl Graph {
     pub(in crate::pickle) fn build(&mut self, target: ValueId, state: ValueId) -> Option<()> {
         match self.node(target)? {
             Node::Object(index) => {
-                entry_mut(&mut self.objects, index)?.extra_mut().state = Some(state);
+                let extra = entry_mut(&mut self.objects, index)?.extra_mut();
+                self.replaced.extend(extra.state.replace(state));
                 self.grew_by(EXTRA);
                 Some(())
             }
@@ -238,20 +239,23 @@ impl Graph {
     /// Gives every mapping Python's semantics for repeated keys: first position, last value.
     pub(in crate::pickle) fn unify_keys(&mut self) {
         let mut dicts = std::mem::take(&mut self.dicts);
+        let mut replaced = std::mem::take(&mut self.replaced);
         for pairs in &mut dicts {
-            self.unify(pairs);
+            self.unify(pairs, &mut replaced);
         }
         self.dicts = dicts;
 
         let mut objects = std::mem::take(&mut self.objects);
         for extra in objects.iter_mut().filter_map(|o| o.extra.as_mut()) {
-            self.unify(&mut extra.pairs);
+            self.unify(&mut extra.pairs, &mut replaced);
         }
         self.objects = objects;
+        self.replaced = replaced;
         self.global_ids = HashMap::new();
     }
 
-    fn unify(&self, pairs: &mut Vec<(ValueId, ValueId)>) {
+    /// Of repeated keys the values that do not count go to `replaced`.
+    fn unify(&self, pairs: &mut Vec<(ValueId, ValueId)>, replaced: &mut Vec<ValueId>) {
         if pairs.len() < 2 {
             return;
         }
@@ -260,6 +264,7 @@ impl Graph {
             last.insert(self.key(key), value);
         }
         if last.len() < pairs.len() {
+            replaced.extend(pairs.iter().map(|(_, value)| value));
             pairs.retain_mut(|(key, value)| match last.remove(&self.key(*key)) {
                 Some(winner) => {
                     *value = winner;
