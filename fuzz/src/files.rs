@@ -22,7 +22,7 @@ pub fn is_checkpoint(file: &[u8]) -> bool {
 /// Makes a file of any bytes.
 pub type Form = fn(&[u8]) -> Vec<u8>;
 
-/// The files that the targets open, by the number of the target.
+/// Any bytes as they are, and the files of the targets below.
 pub const FORMS: [Form; 6] = [<[u8]>::to_vec, zipped, streamed, tarred, gzipped, archived];
 
 fn open(file: &[u8]) {
