@@ -33,7 +33,8 @@ def add(target, *pieces):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / hashlib.sha1(content).hexdigest()).write_bytes(content)
         if target in FORMS:
-            add("scan", bytes([FORMS.index(target)]), content)
+            # A pickle is a file by itself, without the byte for its offset.
+            add("scan", bytes([FORMS.index(target)]), content[target == "pickle":])
 
 
 def pickle_end(content, at=0):
@@ -110,6 +111,7 @@ def add_file(path):
     """Write the inputs that a checkpoint of one file is good for."""
     content = path.read_bytes()
     add_checkpoint(0, content)
+    add("scan", b"\0", content)
     if content.startswith(b"PK"):
         add("zip", b"\0", content)
         add_zip(content)
