@@ -16,10 +16,19 @@ pub fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.pickle_bytes = 1 << 20;
     limits.nodes = 100_000;
+    limits.graph_bytes = 4 << 20;
     limits.memo = 50_000;
     limits.depth = 20_000;
     limits.visits = 100_000;
     limits.tensors = 2_000;
+    limits.nesting = 200;
+    limits.name_bytes = 4096;
+    limits.line_bytes = 4096;
+    limits.rank = 16;
+    limits.records = 100;
+    limits.directory_bytes = 64 << 10;
+    limits.json_bytes = 64 << 10;
+    limits.json_values = 2_000;
     limits
 }
 
