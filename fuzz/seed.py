@@ -175,6 +175,7 @@ def main():
             add_distributed(path)
     # Drawn from bytes: any will do.
     for number in range(64):
+        add("safetensors", b"=", bytes([number % 9]), hashlib.sha256(b"%d" % number).digest())
         add("header", b"".join(hashlib.sha256(b"%d %d" % (number, part)).digest() for part in range(number % 8 + 1)))
     for folder in sorted(CORPUS.iterdir()):
         print(f"{folder.name}: {len(list(folder.iterdir()))} inputs")

@@ -15,12 +15,13 @@ mod walk;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ::safetensors::SafeTensors;
 use ckpt2st::pickle::load;
 use ckpt2st::{
-    Checkpoint, ConvertOptions, ErrorKind, OpenOptions, Root, inspect, scan_source, verify,
+    Checkpoint, ConvertOptions, Destination, ErrorKind, OpenOptions, Root, convert, inspect,
+    scan_source, verify,
 };
 use state_dict::{Draw, StateDict};
 use zip::CompressionMethod;
@@ -123,19 +124,19 @@ pub fn header(data: &[u8]) {
     let method = *draw.pick(&[CompressionMethod::Stored, CompressionMethod::Deflated]);
     let cut = settings::cut(&mut draw);
     let state_dict = StateDict::draw(&mut draw);
-    let mut options = settings::plain();
-    options.open.root = Root::All;
-    let found = oracle::convert_bytes(&state_dict.archive(method), &options, cut);
+    let found = oracle::convert_bytes(&state_dict.archive(method), &all(), cut);
     assert_eq!(found, state_dict.expected());
 }
 
-/// A header of safetensors and the data behind it: looked into, and compared with a checkpoint.
+/// A header of safetensors and the data behind it, or behind an equals sign up to eight changes to the output of a
+/// checkpoint: looked into, and compared with that checkpoint.
 pub fn safetensors(data: &[u8]) {
     let parts = parts(data);
     let (header, content) = (parts[0], parts.get(1).copied().unwrap_or_default());
     let length = header.len() as u64;
     let file = match header.first() {
         Some(b'{') => [&length.to_le_bytes(), header, content].concat(),
+        Some(b'=') => changed(&mut Draw::new(&data[1..])),
         _ => header.to_vec(),
     };
     let folder = tempfile::tempdir().unwrap();
@@ -158,14 +159,39 @@ pub fn safetensors(data: &[u8]) {
     compare(folder.path(), &path, theirs.ok());
 }
 
+/// A state dict to compare with, its checkpoint and its output.
+static COMPARED: LazyLock<(StateDict, Vec<u8>, Vec<u8>)> = LazyLock::new(|| {
+    let state_dict = StateDict::draw(&mut Draw::new(settings::SOME_STATE_DICT));
+    let checkpoint = state_dict.archive(CompressionMethod::Stored);
+    let folder = tempfile::tempdir().unwrap();
+    let (source, target) = (folder.path().join("in"), folder.path().join("out"));
+    fs::write(&source, &checkpoint).unwrap();
+    let output = Destination::File(target.clone());
+    convert(&source, &output, &all(), &()).unwrap();
+    (state_dict, checkpoint, fs::read(target).unwrap())
+});
+
+fn all() -> ConvertOptions {
+    let mut options = settings::plain();
+    options.open.root = Root::All;
+    options
+}
+
+fn changed(draw: &mut Draw) -> Vec<u8> {
+    let mut file = COMPARED.2.clone();
+    for _ in 0..draw.below(9) {
+        let at = draw.below(file.len() as u64) as usize;
+        file[at] = draw.below(256) as u8;
+    }
+    file
+}
+
 /// What `verify` calls equal is equal.
 fn compare(folder: &Path, path: &Path, found: Option<SafeTensors>) {
-    let state_dict = StateDict::draw(&mut Draw::new(settings::SOME_STATE_DICT));
+    let (state_dict, checkpoint, _) = &*COMPARED;
     let source = folder.join("in.pt");
-    fs::write(&source, state_dict.archive(CompressionMethod::Stored)).unwrap();
-    let mut options: ConvertOptions = settings::plain();
-    options.open.root = Root::All;
-    let verified = verify(&source, path, &options, &());
+    fs::write(&source, checkpoint).unwrap();
+    let verified = verify(&source, path, &all(), &());
     if verified.is_ok_and(|verification| verification.is_equal()) {
         let found = oracle::tensors(&found.unwrap());
         assert_eq!(Some(found), state_dict.expected());
