@@ -104,8 +104,8 @@ limits! {
     /// Bytes of a zip archive's directory. Default: 32 MiB; a storage takes about 70 to 100.
     DirectoryBytes directory_bytes = 32 << 20, "directory-bytes": "bytes in the directory of a zip archive";
     /// Bytes that are unpacked from deflated records of an archive or from gzip, for each byte of the file; 256 MiB are
-    /// always allowed. Default: 100; weights shrink to a half at best, and deflate's own limit is about 1032.
-    InflateRatio inflate_ratio = 100, "inflate-ratio": "unpacked bytes for each byte of the file";
+    /// always allowed. Default: 20; weights shrink to a half at best, and deflate's own limit is about 1032.
+    InflateRatio inflate_ratio = 20, "inflate-ratio": "unpacked bytes for each byte of the file";
     /// Bytes of the output's data for each byte of the input; 256 MiB are always allowed. Default: 100. Tensors that
     /// repeat their elements (`expand`, stride 0) or share them are written out, and can ask for exabytes.
     OutputRatio output_ratio = 100, "output-ratio": "bytes of output for each byte of the input";
@@ -187,6 +187,11 @@ impl Budget {
             }
             None => Err(exceeded(self.limit, self.allowed)),
         }
+    }
+
+    /// What is left.
+    pub fn left(&self) -> u64 {
+        self.left
     }
 
     /// As [`charge`](Budget::charge), for what is counted in memory.

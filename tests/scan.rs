@@ -96,6 +96,30 @@ fn every_member_of_an_archive_is_looked_at_stored_or_deflated() {
 }
 
 #[test]
+fn a_pickle_is_looked_at_however_late_it_names_something() {
+    // In a compressed member whose name and start say nothing, behind a line that is long when it is unpacked.
+    let late = [b"V", &[b'x'; 100_000][..], b"\n0cos\nsystem\n(S'x'\ntR."].concat();
+    let found = judged(zip_of(&[("notes.txt", &late)], CompressionMethod::Deflated));
+    assert_eq!(places(&found), ["notes.txt"]);
+    // What a limit does not let it see is no clean file.
+    let mut options = OpenOptions::default();
+    options.limits.nodes = 10;
+    let late = [
+        &b"N0".repeat(100)[..],
+        b"(K\x01K\x02K\x03K\x04K\x05K\x06K\x07t",
+        &late,
+    ]
+    .concat();
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        let file = zip_of(&[("notes.txt", &late)], method);
+        let found = scan_source(Arc::new(file), &options, &()).unwrap();
+        assert!(!found.is_complete(), "{found:?}");
+    }
+    let small = [&b"N.".repeat(2000)[..], DANGER].concat();
+    assert!(!judged(small).is_complete());
+}
+
+#[test]
 fn pickles_behind_a_stop_are_looked_at_and_other_bytes_there_are_passed_over() {
     let found = judged([PLAIN, PLAIN, DANGER, b"\x00\x01\x02 anything"].concat());
     assert_eq!(found.pickles.len(), 3);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::limits::Limits;
 use crate::pickle::{self, Graph, ValueId};
 use crate::read_at::ReadAt;
@@ -37,19 +37,23 @@ pub struct Judged {
     pub root: Option<ValueId>,
     /// Offset in bytes behind it.
     pub end: u64,
+    /// Whether it was not read to its end for want of a higher limit.
+    pub is_limited: bool,
 }
 
 impl Judged {
     /// Reads and judges the pickle that starts at `offset` (in bytes) of `source`.
     ///
     /// # Errors
-    /// Only for what has nothing to do with the pickle; why it could not be read is in the result.
+    /// I/O errors. What is wrong with the pickle is in the result.
     pub fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Judged> {
         let read = pickle::read(source, offset, limits)?;
         let judgement = torch::judge(&read.graph);
         let verdicts = judgement.globals.iter().map(|global| global.verdict);
+        let is_limited = matches!(&read.root, Err(error) if error.kind() == ErrorKind::Limit);
         let (root, error) = match read.root {
             Ok(root) => (Some(root), None),
+            Err(error) if error.kind() == ErrorKind::Io => return Err(error),
             Err(error) => (None, Some(error.to_string())),
         };
         let scanned = ScannedPickle {
@@ -66,6 +70,7 @@ impl Judged {
             graph: read.graph,
             root,
             end: read.end,
+            is_limited,
         })
     }
 }

@@ -36,7 +36,8 @@ pub(super) enum Encoding {
 const PIECE: usize = 64 * 1024;
 /// Bytes that are read at once for a decoder.
 const READ_AHEAD: usize = 256 * 1024;
-const HEAD_READ: usize = 4 * 1024;
+/// The same, where only a part is wanted.
+pub(super) const HEAD_READ: usize = 4 * 1024;
 
 /// What is wrong with an encrypted entry.
 pub(super) const ENCRYPTED: &str = "encrypted";
@@ -159,7 +160,7 @@ impl Record {
     }
 
     /// The content, decoded; `ahead` bytes are read at once.
-    fn decoder(&self, ahead: usize) -> Result<Box<dyn Read>> {
+    pub(super) fn decoder(&self, ahead: usize) -> Result<Box<dyn Read + Send>> {
         let raw = Sequential::new(self.raw.clone());
         match self.encoding {
             Encoding::Stored => Ok(Box::new(raw)),

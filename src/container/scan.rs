@@ -4,6 +4,7 @@
 
 mod archives;
 mod entries;
+mod forward;
 mod stream;
 
 use std::sync::Arc;
@@ -131,7 +132,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
                 Ok("legacy stream of torch.save")
             }
             kind => {
-                if let Some((_, what)) = CLOSED.iter().find(|(start, _)| head.starts_with(start)) {
+                if let Some(what) = closed(&head) {
                     self.problem(place, &format!("it is {what}; unpack it first"));
                     return Ok(what);
                 }
@@ -174,7 +175,8 @@ impl<'g, 'o> Scanner<'g, 'o> {
     fn is_full(&mut self) -> bool {
         let is_full = self.pickles.len() >= MAX_PICKLES
             || self.globals >= MAX_GLOBALS
-            || self.reads >= MAX_READS;
+            || self.reads >= MAX_READS
+            || self.pickle_bytes == 0;
         if is_full {
             self.problem("", "it holds too many pickles to look at all of them");
         }
@@ -220,8 +222,14 @@ const CLOSED: &[(&[u8], &str)] = &[
     (b"Rar!\x1a\x07", "a RAR archive"),
     (b"\xfd7zXZ\0", "an xz file"),
     (b"\x28\xb5\x2f\xfd", "a zstd file"),
-    (b"BZh", "a bzip2 file"),
+    (b"BZh91AY&SY", "a bzip2 file"),
 ];
+
+/// What kind of an archive that is not looked into starts like that.
+fn closed(head: &[u8]) -> Option<&'static str> {
+    let (_, what) = CLOSED.iter().find(|(start, _)| head.starts_with(start))?;
+    Some(what)
+}
 
 /// Magic number, protocol, system info, object, storage keys (torch/serialization.py, `_legacy_save`).
 const LEGACY_PICKLES: usize = 5;

@@ -6,15 +6,14 @@ use super::super::judged::Judged;
 use super::super::record::{Encoding, Record};
 use super::super::{gzip, legacy, sniff, tar, zip};
 use super::entries::{self, Listing};
-use super::{Certainty, Scanner};
+use super::forward::Forward;
+use super::{Certainty, Scanner, closed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::ValueId;
 use crate::read_at::{ReadAt, SubRange};
 use crate::torch::StorageClass;
 
-/// Bytes of a compressed entry that are looked at to see what it is.
-const HEAD: u64 = 4096;
-/// What is unpacked in memory.
+/// What is unpacked in memory, or read to its end for its checksum alone.
 const MAX_IN_MEMORY: u64 = 16 << 20;
 
 impl Scanner<'_, '_> {
@@ -104,19 +103,18 @@ impl Scanner<'_, '_> {
                 Ok(())
             }
             Encoding::Stored => {
-                if certainty == Certainty::Sure
-                    && let Err(error) = record.read_pieces(|_| Ok(()))
-                {
-                    self.problem(place, error.message());
+                if certainty == Certainty::Sure && record.len <= MAX_IN_MEMORY {
+                    self.check(place, record);
                 }
                 let content: Arc<dyn ReadAt> = Arc::new(record.raw.clone());
                 self.source(place, &content, certainty).map(drop)
             }
             Encoding::Deflated | Encoding::Latin1 => {
-                let head = record.head(HEAD)?;
-                if !is_named && !could_be_file(&head) {
-                    let head: Arc<dyn ReadAt> = Arc::new(head);
-                    return self.stream(place, &head, 0, Certainty::Maybe).map(drop);
+                if !is_named
+                    && !could_be_file(&record.head(sniff::HEAD)?)
+                    && !self.could_be_pickle(place, record)?
+                {
+                    return Ok(());
                 }
                 let (content, error) = self.unpacked(record)?;
                 if let Some(error) = error.filter(|_| is_listed) {
@@ -124,6 +122,38 @@ impl Scanner<'_, '_> {
                 }
                 self.source(place, &content, certainty).map(drop)
             }
+        }
+    }
+
+    /// Whether the content of a compressed record may be a pickle that does not start like one. No more of it is unpacked
+    /// than it takes to see that it is none.
+    fn could_be_pickle(&mut self, place: &str, record: &Record) -> Result<bool> {
+        let content = Arc::new(Forward::new(record, self.unpackable.left())?);
+        let source: Arc<dyn ReadAt> = content.clone();
+        let judged = match self.judge(&source, 0) {
+            // The file, or what is packed in it: both cannot be read there.
+            Err(error) if error.kind() == ErrorKind::Io => {
+                self.problem(place, "it cannot be unpacked; get the file again");
+                return Ok(false);
+            }
+            judged => judged?,
+        };
+        // What is charged was there to be spent.
+        self.unpackable.charge(content.unpacked())?;
+        Ok(judged.is_some_and(|judged| {
+            let is_whole = judged.root.is_some();
+            is_whole || judged.is_limited || !judged.scanned.dangerous_calls.is_empty()
+        }))
+    }
+
+    /// Tells when the content of a stored record is damaged. That costs a look at all of it, as reading it does.
+    fn check(&mut self, place: &str, record: &Record) {
+        let Some(left) = self.pickle_bytes.checked_sub(record.len) else {
+            return;
+        };
+        self.pickle_bytes = left;
+        if let Err(error) = record.read_pieces(|_| Ok(())) {
+            self.problem(place, error.message());
         }
     }
 
@@ -260,6 +290,7 @@ fn could_be_file(head: &[u8]) -> bool {
         sniff::sniff(head),
         sniff::Kind::Safetensors | sniff::Kind::Foreign(_)
     ) || matches!(head, [0x80, 0..=5, ..])
+        || closed(head).is_some()
         || head.starts_with(b"\x93NUMPY")
 }
 

@@ -32,8 +32,7 @@ impl Scanner<'_, '_> {
         let mut whole = 0usize;
         // Pickles of a number or two, which anything can begin with: they count when a real one follows.
         let mut doubtful = Vec::new();
-        while doubtful.len() <= MAX_DOUBTFUL
-            && (certainty == Certainty::Sure || offset < source.len())
+        while (certainty == Certainty::Sure || offset < source.len())
             && let Some(judged) = self.judge(source, offset)?
         {
             let is_whole = judged.root.is_some();
@@ -46,6 +45,13 @@ impl Scanner<'_, '_> {
                     }
                 }
                 false => doubtful.push(judged),
+            }
+            if doubtful.len() > MAX_DOUBTFUL {
+                self.problem(
+                    place,
+                    "it holds too many small pickles to look at all of them",
+                );
+                break;
             }
             if !is_whole {
                 break;
@@ -75,7 +81,11 @@ impl Scanner<'_, '_> {
     }
 
     /// Reads what may be a pickle; `None` when enough was read of this file.
-    fn judge(&mut self, source: &Arc<dyn ReadAt>, offset: u64) -> Result<Option<Judged>> {
+    pub(super) fn judge(
+        &mut self,
+        source: &Arc<dyn ReadAt>,
+        offset: u64,
+    ) -> Result<Option<Judged>> {
         if self.is_full() {
             return Ok(None);
         }
@@ -97,7 +107,7 @@ impl Scanner<'_, '_> {
             // A name alone does not make a pickle of what does not even begin like one.
             false => certainty == Certainty::Sure && (scanned.bytes > 0 || starts()),
         };
-        is_certain || !scanned.dangerous_calls.is_empty()
+        is_certain || judged.is_limited || !scanned.dangerous_calls.is_empty()
     }
 
     /// Keeps a pickle, and looks into its values.
