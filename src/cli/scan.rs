@@ -49,7 +49,8 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
                 }
             });
             if stdout::is_closed() {
-                return Ok(tally.code);
+                // Nobody has seen the rest.
+                return Ok(tally.code.max(exit::FAILED));
             }
         }
     }
@@ -166,7 +167,7 @@ impl Tally {
             self.dangerous,
             self.unreadable
         );
-        (all > 1).then_some(line)
+        (all != 1).then_some(line)
     }
 }
 
@@ -174,7 +175,9 @@ fn lines(file: &Path, found: &Scan, status: Status, verbose: bool) -> Vec<String
     let few = if verbose { usize::MAX } else { FEW };
     let head = match status {
         Status::Clean => format!("clean: {}", summary(found)),
-        Status::Unreadable => "UNREADABLE: not all of it could be looked at".to_owned(),
+        Status::Unreadable => {
+            "UNREADABLE: it is not sound, or not all of it could be looked at".to_owned()
+        }
         Status::Dangerous => {
             "DANGEROUS: unpickling it would run code; nothing was executed here".to_owned()
         }

@@ -42,7 +42,7 @@ fn directory(source: &Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Records> {
             guard.unpacks(bytes.fold(0, u64::saturating_add))?;
             Ok(records)
         }
-        None => Err(truncated::diagnose(source, guard.limits)),
+        None => Err(truncated::diagnose(source, guard)),
     }
 }
 
@@ -78,13 +78,13 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
         true => Some(script_classes(&records, &format!("{prefix}code/"), guard)?),
         false => None,
     };
+    let data = format!("{prefix}data/");
     // torch.jit.load and others unpickle more than the weights.
     for (name, record) in &records {
-        if name.ends_with(".pkl") {
+        if !name.starts_with(&data) {
             scan::judge_record(record, guard)?;
         }
     }
-    let data = format!("{prefix}data/");
     let storages = records
         .into_iter()
         .filter_map(|(name, record)| Some((name.strip_prefix(&data)?.to_owned(), record)))

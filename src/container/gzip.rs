@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
-use flate2::bufread::GzDecoder;
+use flate2::bufread::{GzDecoder, ZlibDecoder};
 
 use super::{Guard, sniff};
 use crate::error::{Error, Result};
@@ -101,5 +101,32 @@ fn skip_zeros(reader: &mut impl BufRead) -> std::io::Result<bool> {
             return Ok(more);
         }
         reader.consume(zeros);
+    }
+}
+
+/// Whether a file starts as a zlib stream, as Python's `zlib` and joblib write (RFC 1950).
+pub fn is_zlib(head: &[u8]) -> bool {
+    let is_header =
+        matches!(*head, [0x78, flags, ..] if (0x7800 | u16::from(flags)).is_multiple_of(31));
+    is_header && ZlibDecoder::new(head).read(&mut [0]).is_ok_and(|n| n > 0)
+}
+
+/// Hands out what a zlib stream holds, in small pieces.
+pub fn unpack_zlib(
+    source: &Arc<dyn ReadAt>,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut decoder = ZlibDecoder::new(BufReader::new(Sequential::new(source.clone())));
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let n = decoder.read(&mut buffer).map_err(|e| {
+            Error::corrupt(format!(
+                "the zlib stream cannot be unpacked ({e}); get the file again"
+            ))
+        })?;
+        match buffer.get(..n) {
+            Some(bytes) if n > 0 => sink(bytes)?,
+            _ => return Ok(()),
+        }
     }
 }

@@ -37,8 +37,10 @@ pub struct Judged {
     pub root: Option<ValueId>,
     /// Offset in bytes behind it.
     pub end: u64,
-    /// Whether it was not read to its end for want of a higher limit.
-    pub is_limited: bool,
+    /// Whether it was not read to its end, though readers of Python may go on there.
+    pub differs: bool,
+    /// Bytes that were read for it.
+    pub bytes_read: u64,
 }
 
 impl Judged {
@@ -50,7 +52,6 @@ impl Judged {
         let read = pickle::read(source, offset, limits)?;
         let judgement = torch::judge(&read.graph);
         let verdicts = judgement.globals.iter().map(|global| global.verdict);
-        let is_limited = matches!(&read.root, Err(error) if error.kind() == ErrorKind::Limit);
         let (root, error) = match read.root {
             Ok(root) => (Some(root), None),
             Err(error) if error.kind() == ErrorKind::Io => return Err(error),
@@ -70,7 +71,8 @@ impl Judged {
             graph: read.graph,
             root,
             end: read.end,
-            is_limited,
+            differs: read.differs,
+            bytes_read: read.bytes_read,
         })
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::judged::ScannedPickle;
 use super::record::Record;
-use super::{Guard, sniff};
+use super::{Guard, gzip, sniff};
 use crate::error::{Error, Result};
 use crate::limits::Budget;
 use crate::read_at::ReadAt;
@@ -24,6 +24,10 @@ const MAX_PICKLES: usize = 100_000;
 const MAX_GLOBALS: usize = 500_000;
 /// What is read as a pickle because it may be one: each entry of an archive, and what follows a STOP.
 const MAX_READS: usize = 1_000_000;
+/// Bytes of names and calls of all pickles of a file.
+const MAX_KEPT: usize = 32 << 20;
+/// Bytes between the entries of archives that are searched for others.
+const MAX_SEARCHED: u64 = 256 << 20;
 /// What is wrong with a file, of which more would not help.
 const MAX_PROBLEMS: usize = 50;
 
@@ -34,6 +38,8 @@ enum Certainty {
     Sure,
     /// It may be anything.
     Maybe,
+    /// It is a record of a storage, which nobody unpickles: what is no pickle there is not worth telling.
+    Data,
 }
 
 /// What was found so far.
@@ -46,8 +52,14 @@ pub struct Scanner<'g, 'o> {
     pickle_bytes: u64,
     unpackable: Budget,
     globals: usize,
-    /// How often something was read as a pickle.
+    /// How often something was read as a pickle or an archive.
     reads: usize,
+    /// Bytes of names and calls that are kept.
+    kept_bytes: usize,
+    /// Bytes between the entries of archives that may still be searched for others.
+    searchable: u64,
+    /// How often something could not be looked at, told or not.
+    troubles: usize,
     depth: usize,
 }
 
@@ -65,6 +77,9 @@ impl<'g, 'o> Scanner<'g, 'o> {
             unpackable: guard.unpackable()?,
             globals: 0,
             reads: 0,
+            kept_bytes: 0,
+            searchable: MAX_SEARCHED,
+            troubles: 0,
             depth: 0,
         })
     }
@@ -110,7 +125,27 @@ impl<'g, 'o> Scanner<'g, 'o> {
         certainty: Certainty,
     ) -> Result<&'static str> {
         let head = sniff::head(&**source)?;
-        match sniff::sniff(&head) {
+        let kind = sniff::sniff(&head);
+        let is_zip = kind == sniff::Kind::Zip;
+        let format = self.by_start(place, source, certainty, kind, &head)?;
+        if !is_zip && certainty != Certainty::Data {
+            // Readers of zip archives look at the end of a file, not at its start.
+            self.appended_zip(place, source)?;
+        }
+        Ok(format)
+    }
+
+    fn by_start(
+        &mut self,
+        place: &str,
+        source: &Arc<dyn ReadAt>,
+        certainty: Certainty,
+        kind: sniff::Kind,
+        head: &[u8],
+    ) -> Result<&'static str> {
+        match kind {
+            // Numbers that look like the start of something, in all likelihood.
+            sniff::Kind::Gzip | sniff::Kind::Tar if certainty == Certainty::Data => Ok(""),
             sniff::Kind::Zip => {
                 self.zip(place, source)?;
                 Ok("zip archive")
@@ -132,24 +167,29 @@ impl<'g, 'o> Scanner<'g, 'o> {
                 Ok("legacy stream of torch.save")
             }
             kind => {
-                if let Some(what) = closed(&head) {
+                if let Some(what) = closed(head) {
                     self.problem(place, &format!("it is {what}; unpack it first"));
                     return Ok(what);
                 }
-                if let Some(start) = numpy_pickle(&head) {
-                    self.stream(place, source, start, Certainty::Sure)?;
-                    return Ok("numpy array of objects");
+                if self.depth == 1 && gzip::is_zlib(head) {
+                    self.zlib(place, source)?;
+                    return Ok("zlib stream");
+                }
+                if let Some(start) = numpy_data(head) {
+                    // Whether it is a pickle can be said in many ways, and numbers are none.
+                    let is_pickle = self.stream(place, source, start, Certainty::Maybe)? > 0;
+                    return Ok(if is_pickle {
+                        "numpy array of objects"
+                    } else {
+                        "numpy array"
+                    });
                 }
                 // Not inside an archive: a storage can start with any number.
-                let certainty = match (&kind, head.as_slice(), self.depth) {
+                let certainty = match (&kind, head, self.depth) {
                     (sniff::Kind::Foreign(_), [0x80, 0..=5, ..], 1) => Certainty::Sure,
                     _ => certainty,
                 };
                 self.stream(place, source, 0, certainty)?;
-                // Readers of zip archives look at the end of a file, not at its start.
-                if certainty == Certainty::Sure || self.depth == 1 {
-                    self.appended_zip(place, source)?;
-                }
                 Ok(match kind {
                     sniff::Kind::Safetensors => "safetensors",
                     _ => "",
@@ -159,6 +199,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
     }
 
     fn problem(&mut self, place: &str, what: &str) {
+        self.troubles = self.troubles.saturating_add(1);
         if self.problems.len() >= MAX_PROBLEMS {
             return;
         }
@@ -176,6 +217,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
         let is_full = self.pickles.len() >= MAX_PICKLES
             || self.globals >= MAX_GLOBALS
             || self.reads >= MAX_READS
+            || self.kept_bytes >= MAX_KEPT
             || self.pickle_bytes == 0;
         if is_full {
             self.problem("", "it holds too many pickles to look at all of them");
@@ -200,20 +242,25 @@ pub fn judge_file(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<()> {
 /// Judges a record of a checkpoint of which nothing is to be made.
 ///
 /// # Errors
-/// As [`judge_file`], and [`Corrupt`](crate::ErrorKind::Corrupt) when it names something and then breaks, so that nobody
-/// can say what it would call.
+/// As [`judge_file`], and [`Corrupt`](crate::ErrorKind::Corrupt) when not all of it can be looked at, so that nobody can say
+/// what it would call.
 pub fn judge_record(record: &Record, guard: &mut Guard) -> Result<()> {
     let mut scanner = Scanner::new(guard)?;
     scanner.record(&record.name, record, true)?;
-    for pickle in scanner.pickles {
-        if let Some(error) = pickle.error.filter(|_| !pickle.globals.is_empty()) {
-            return Err(Error::corrupt(error).inside(&pickle.place));
-        }
+    let (pickles, problems) = (scanner.pickles, scanner.problems);
+    for pickle in pickles {
+        // Python makes a call before it meets what is broken behind it.
         guard
             .admit(pickle.globals, pickle.dangerous_calls)
             .map_err(|error| error.inside(&pickle.place))?;
+        if let Some(error) = pickle.error {
+            return Err(Error::corrupt(error).inside(&pickle.place));
+        }
     }
-    Ok(())
+    match problems.into_iter().next() {
+        Some(problem) => Err(Error::corrupt(problem)),
+        None => Ok(()),
+    }
 }
 
 /// Kinds of archives that are not looked into.
@@ -223,6 +270,8 @@ const CLOSED: &[(&[u8], &str)] = &[
     (b"\xfd7zXZ\0", "an xz file"),
     (b"\x28\xb5\x2f\xfd", "a zstd file"),
     (b"BZh91AY&SY", "a bzip2 file"),
+    (b"\x04\x22\x4d\x18", "an lz4 file"),
+    (b"\x5d\0\0", "an lzma file"),
 ];
 
 /// What kind of an archive that is not looked into starts like that.
@@ -234,17 +283,21 @@ fn closed(head: &[u8]) -> Option<&'static str> {
 /// Magic number, protocol, system info, object, storage keys (torch/serialization.py, `_legacy_save`).
 const LEGACY_PICKLES: usize = 5;
 
-/// Where the pickle of a `.npy` file of objects starts (numpy/lib/format.py).
-fn numpy_pickle(head: &[u8]) -> Option<u64> {
+/// Where the data of a `.npy` file starts (numpy/lib/format.py).
+fn numpy_data(head: &[u8]) -> Option<u64> {
     let rest = head.strip_prefix(b"\x93NUMPY")?;
     let (start, len) = match *rest {
         [1, _, a, b, ..] => (10u64, u32::from_le_bytes([a, b, 0, 0])),
         [2 | 3, _, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d])),
         _ => return None,
     };
-    let header = head.get(usize::try_from(start).ok()?..)?;
-    let is_object = header
-        .windows(2)
-        .any(|two| matches!(two, b"|O" | b"'O" | b"\"O"));
-    is_object.then(|| start.saturating_add(len.into()))
+    Some(start.saturating_add(len.into()))
+}
+
+/// At most `max` characters of a text.
+fn shorten(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((cut, _)) => format!("{}…", text.get(..cut).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }

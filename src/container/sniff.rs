@@ -96,7 +96,7 @@ pub fn sniff(head: &[u8]) -> Kind {
     if at(257, b"ustar") {
         return Kind::Tar;
     }
-    if head.starts_with(b"\x1f\x8b") {
+    if head.starts_with(b"\x1f\x8b\x08") {
         return Kind::Gzip;
     }
     if at(4, b"PTMF") {

@@ -3,16 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::error::Error;
-use crate::limits::Limits;
-use crate::pickle;
+use super::Guard;
+use crate::error::{Error, ErrorKind};
+use crate::pickle::Loaded;
 use crate::read_at::ReadAt;
 use crate::torch::StorageRef;
 
-/// The error for a zip archive without a directory.
-pub fn diagnose(source: &Arc<dyn ReadAt>, limits: &Limits) -> Error {
+/// The error for a zip archive without a directory; its pickle is judged, if it starts with that.
+pub fn diagnose(source: &Arc<dyn ReadAt>, guard: &mut Guard) -> Error {
     let len = source.len();
-    match needed(&**source, limits) {
+    let needed = match first_pickle(&**source).map(|start| guard.load(&**source, start)) {
+        Some(Err(error)) if error.kind() == ErrorKind::Dangerous => return error,
+        Some(Ok(loaded)) => needed(&loaded),
+        _ => None,
+    };
+    match needed {
         Some(needed) if needed > len => Error::corrupt(format!(
             "the file is truncated: its tensors need at least {needed} bytes, the file has {len}, so at \
              least {} are missing; get it again",
@@ -25,16 +30,18 @@ pub fn diagnose(source: &Arc<dyn ReadAt>, limits: &Limits) -> Error {
     }
 }
 
-/// How long the file is at least, if it starts with its pickle as `torch.save` writes it: up to the end of
-/// the pickle, and then every storage.
-fn needed(source: &dyn ReadAt, limits: &Limits) -> Option<u64> {
+/// Where the data of the first record starts; `torch.save` writes the pickle there.
+fn first_pickle(source: &dyn ReadAt) -> Option<u64> {
     let mut fixed = [0; 30];
     source.read_exact_at(&mut fixed, 0).ok()?;
     let [.., n0, n1, e0, e1] = fixed;
     let name_len = u64::from(u16::from_le_bytes([n0, n1]));
     let extra_len = u64::from(u16::from_le_bytes([e0, e1]));
-    let start = name_len.checked_add(extra_len)?.checked_add(30)?;
-    let loaded = pickle::load(source, start, limits).ok()?;
+    name_len.checked_add(extra_len)?.checked_add(30)
+}
+
+/// How long the file is at least: up to the end of the pickle, and then every storage.
+fn needed(loaded: &Loaded) -> Option<u64> {
     let mut storages = HashMap::new();
     for pid in loaded.graph.persistent_ids() {
         if let Ok(found) = StorageRef::read(&loaded.graph, pid) {

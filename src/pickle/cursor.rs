@@ -43,6 +43,11 @@ impl<'a> Cursor<'a> {
         self.window_start.saturating_add(next)
     }
 
+    /// What is left of the budget.
+    pub fn left(&self) -> u64 {
+        self.budget.left()
+    }
+
     /// The number of bytes between here and the end of the source.
     pub fn remaining(&self) -> u64 {
         self.source.len().saturating_sub(self.offset())

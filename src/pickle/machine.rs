@@ -3,13 +3,15 @@
 mod calls;
 mod parts;
 
+use std::cell::Cell;
+
 use self::parts::new_text;
 use super::cursor::Cursor;
 use super::graph::{Graph, ValueId};
 use super::memo::Memo;
 use super::opcode as op;
 use super::text;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::limits::{Budget, Limit, Limits};
 use crate::read_at::ReadAt;
 
@@ -44,6 +46,10 @@ pub(crate) struct Read {
     pub end: u64,
     /// The value that unpickling would return, or why there is none.
     pub root: Result<ValueId>,
+    /// Whether readers of Python may go on behind the end, though it is no whole pickle.
+    pub differs: bool,
+    /// Bytes that were read for it; long text and bytes stay where they are.
+    pub bytes_read: u64,
 }
 
 impl Read {
@@ -71,6 +77,7 @@ pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<
         memo: Memo::default(),
         at: offset,
         frame_end: None,
+        differs: Cell::new(false),
         nodes: limits.budget(Limit::Nodes),
         memo_budget: limits.budget(Limit::Memo),
         depth: limits.budget(Limit::Depth),
@@ -84,6 +91,11 @@ pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<
             Ok(_) => machine.cursor.offset(),
             Err(_) => machine.at,
         },
+        differs: match &root {
+            Ok(_) => false,
+            Err(error) => machine.differs.get() || error.kind() == ErrorKind::Limit,
+        },
+        bytes_read: limits.pickle_bytes.saturating_sub(machine.cursor.left()),
         graph: machine.graph,
         root,
     })
@@ -102,6 +114,8 @@ struct Machine<'a> {
     at: u64,
     /// Where the open frame ends.
     frame_end: Option<u64>,
+    /// Whether readers of Python may take what was just refused.
+    differs: Cell<bool>,
     nodes: Budget,
     memo_budget: Budget,
     depth: Budget,
@@ -123,7 +137,7 @@ impl Machine<'_> {
             let root = self.pop()?;
             self.leave_frame()?;
             return match self.frame_end {
-                Some(_) => Err(self.corrupt("stops inside a frame")),
+                Some(_) => Err(self.differs("stops inside a frame")),
                 None => Ok(root),
             };
         }
@@ -175,18 +189,16 @@ impl Machine<'_> {
                     b"00" => self.constant(1),
                     b"01" => self.constant(2),
                     line => {
-                        self.integers.check(text::integer_bytes(line))?;
-                        let value = text::integer(line);
-                        self.integer(value)
+                        let number = text::decimal(line, &self.integers)?;
+                        self.decimal(number)
                     }
                 }
             }
             op::LONG => {
                 let line = self.cursor.line()?;
                 let line = line.strip_suffix(b"L").unwrap_or(line);
-                self.integers.check(text::integer_bytes(line))?;
-                let value = text::integer(line);
-                self.integer(value)
+                let number = text::decimal(line, &self.integers)?;
+                self.decimal(number)
             }
             op::BININT => {
                 let value = i32::from_le_bytes(self.cursor.array()?);
@@ -209,10 +221,13 @@ impl Machine<'_> {
                 self.long(len)
             }
             op::FLOAT => {
-                let value = text::float(self.cursor.line()?);
-                match value {
+                let line = self.cursor.line()?;
+                match text::float(line) {
                     Some(value) => self.new_value(|graph| graph.float(value)),
-                    None => Err(self.corrupt("holds a FLOAT that is no number")),
+                    None => {
+                        let is_like_one = text::is_like_number(line);
+                        Err(self.no_number(is_like_one, "holds a FLOAT that is no number"))
+                    }
                 }
             }
             op::BINFLOAT => {
@@ -379,9 +394,12 @@ impl Machine<'_> {
                 "uses a protocol 0 persistent id, which torch cannot load either; \
                  save the file again with protocol 2",
             )),
-            op::EXT1 | op::EXT2 | op::EXT4 => Err(self.refused(
-                "uses the extension registry, which exists only in the process that wrote it",
-            )),
+            op::EXT1 | op::EXT2 | op::EXT4 => {
+                self.differs.set(true);
+                Err(self.refused(
+                    "uses the extension registry, which exists only in the process that wrote it",
+                ))
+            }
             op::NEXT_BUFFER | op::READONLY_BUFFER => {
                 Err(self.refused("uses out-of-band buffers, which are not stored in the file"))
             }

@@ -1,5 +1,8 @@
 //! The text forms of protocol 0: numbers, quoted strings, raw-unicode-escape.
 
+use crate::error::Result;
+use crate::limits::Budget;
+
 /// An `int` as its opcode can give it.
 #[derive(Debug, PartialEq)]
 pub enum Integer {
@@ -15,14 +18,40 @@ fn low_limb(value: u128) -> u64 {
     u64::try_from(value & u128::from(u64::MAX)).unwrap_or(u64::MAX)
 }
 
+/// What a decimal integer reads as.
+pub enum Decimal {
+    Read(Integer),
+    /// Nothing; Python may still read a number there.
+    Odd(bool),
+}
+
+/// The decimal integer that a line is, of no more bytes than `bytes` allows.
+///
+/// # Errors
+/// [`Limit`](crate::ErrorKind::Limit).
+pub fn decimal(line: &[u8], bytes: &Budget) -> Result<Decimal> {
+    let is_like_one = is_like_number(line);
+    if is_like_one {
+        bytes.check(integer_bytes(line))?;
+    }
+    Ok(integer(line).map_or(Decimal::Odd(is_like_one), Decimal::Read))
+}
+
+/// Whether Python may read a number there: it takes other bases, underscores, blanks and what is behind a NUL.
+pub fn is_like_number(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    let digits = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+"));
+    matches!(digits.unwrap_or(text), [b'0'..=b'9' | b'.', ..])
+}
+
 /// The bytes that a decimal integer of this text can take: a digit has 3.3 bits.
-pub fn integer_bytes(text: &[u8]) -> usize {
+fn integer_bytes(text: &[u8]) -> usize {
     text.len().saturating_mul(415) / 1000
 }
 
 /// A decimal integer as INT and LONG write it, the trailing `L` of a LONG already cut off. Takes time that grows with
 /// the square of its length, which the caller has looked at.
-pub fn integer(text: &[u8]) -> Option<Integer> {
+fn integer(text: &[u8]) -> Option<Integer> {
     let text = std::str::from_utf8(text).ok()?.trim();
     if let Ok(value) = text.parse::<i64>() {
         return Some(Integer::Small(value));

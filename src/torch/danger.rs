@@ -103,24 +103,35 @@ const MAX_QUOTE: usize = 200;
 
 fn arguments(graph: &Graph, object: &Object) -> String {
     let args = graph.tuple(object.args).unwrap_or_default();
-    let shown: Vec<String> = args.iter().take(8).map(|id| literal(graph, *id)).collect();
-    let mut text = shown.join(", ");
-    if let Some((cut, _)) = text.char_indices().nth(MAX_QUOTE) {
-        text.truncate(cut);
-        text.push('…');
+    let mut text = String::new();
+    for (index, id) in args.iter().take(8).enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&literal(graph, *id));
+        if let Some((cut, _)) = text.char_indices().nth(MAX_QUOTE) {
+            text.truncate(cut);
+            text.push('…');
+            break;
+        }
     }
     text
 }
 
+/// A value as Python would write it, as much of it as is quoted.
 fn literal(graph: &Graph, id: ValueId) -> String {
+    let start = |text: &str| text.chars().take(MAX_QUOTE).collect::<String>();
     match graph.get(id) {
         Value::None => "None".to_owned(),
         Value::Bool(value) => if value { "True" } else { "False" }.to_owned(),
         Value::Int(value) => value.to_string(),
         Value::Float(value) => value.to_string(),
-        Value::Str(text) => format!("{text:?}"),
-        Value::Bytes(bytes) => format!("b{:?}", String::from_utf8_lossy(bytes)),
-        Value::Global(global) => format!("{}.{}", global.module, global.name),
+        Value::Str(text) => format!("{:?}", start(text)),
+        Value::Bytes(bytes) => {
+            let bytes = bytes.get(..MAX_QUOTE).unwrap_or(bytes);
+            format!("b{:?}", String::from_utf8_lossy(bytes))
+        }
+        Value::Global(global) => format!("{}.{}", start(&global.module), start(&global.name)),
         _ => "…".to_owned(),
     }
 }

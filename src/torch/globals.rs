@@ -1,6 +1,6 @@
 //! The one table of (module, name) → meaning.
 
-use super::verdict::python3;
+use super::python2::python3;
 use crate::dtype::Dtype;
 use crate::pickle::{Global, Graph, Value, ValueId};
 

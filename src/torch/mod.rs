@@ -19,6 +19,7 @@ mod leaf;
 mod mapping;
 mod module;
 mod numpy;
+mod python2;
 mod rebuild;
 mod storage;
 mod tensor;

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::verdict::{self, Verdict, python3};
+use super::python2::python3;
+use super::verdict::{self, Verdict};
 use crate::pickle::{Global, Graph, Object, Value, ValueId};
 
 /// Globals that are dangerous, but are used harmlessly in genuine files: to name something.

@@ -7,30 +7,34 @@ use super::super::record::{Encoding, Record};
 use super::super::{gzip, legacy, sniff, tar, zip};
 use super::entries::{self, Listing};
 use super::forward::Forward;
-use super::{Certainty, Scanner, closed};
+use super::{Certainty, Scanner, closed, shorten};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::ValueId;
 use crate::read_at::{ReadAt, SubRange};
 use crate::torch::StorageClass;
 
+/// Characters of a member's name that are told.
+const MAX_PLACE: usize = 200;
 /// What is unpacked in memory, or read to its end for its checksum alone.
 const MAX_IN_MEMORY: u64 = 16 << 20;
 
 impl Scanner<'_, '_> {
     /// Looks at the entries of a zip archive, listed or not.
     pub(super) fn zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
-        let listing = entries::list(source, self.guard.limits).map_err(failed)?;
+        if self.is_full() {
+            return Ok(());
+        }
+        self.reads = self.reads.saturating_add(1);
+        let limits = self.guard.limits;
+        let listing = entries::list(source, limits, &mut self.searchable).map_err(failed)?;
         self.check_zip(place, source, &listing)?;
         self.entries(place, &listing)
     }
 
     /// Looks at an archive at the end of a file that starts as something else.
     pub(super) fn appended_zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
-        match entries::has_end(source).map_err(failed)? {
-            true => self.entries(
-                place,
-                &entries::list(source, self.guard.limits).map_err(failed)?,
-            ),
+        match entries::has_end(source, self.depth == 1).map_err(failed)? {
+            true => self.zip(place, source),
             false => Ok(()),
         }
     }
@@ -93,6 +97,7 @@ impl Scanner<'_, '_> {
         let is_named = is_pickle_name(&record.name);
         let certainty = match is_named && is_listed {
             true => Certainty::Sure,
+            false if is_storage_name(&record.name) => Certainty::Data,
             false => Certainty::Maybe,
         };
         match record.encoding {
@@ -107,10 +112,15 @@ impl Scanner<'_, '_> {
                     self.check(place, record);
                 }
                 let content: Arc<dyn ReadAt> = Arc::new(record.raw.clone());
+                if !is_listed && sniff::kind(&*content)? == sniff::Kind::Zip {
+                    // Whoever found this entry by its header has found those in it too.
+                    return Ok(());
+                }
                 self.source(place, &content, certainty).map(drop)
             }
             Encoding::Deflated | Encoding::Latin1 => {
                 if !is_named
+                    && is_listed
                     && !could_be_file(&record.head(sniff::HEAD)?)
                     && !self.could_be_pickle(place, record)?
                 {
@@ -142,7 +152,7 @@ impl Scanner<'_, '_> {
         self.unpackable.charge(content.unpacked())?;
         Ok(judged.is_some_and(|judged| {
             let is_whole = judged.root.is_some();
-            is_whole || judged.is_limited || !judged.scanned.dangerous_calls.is_empty()
+            is_whole || judged.differs || !judged.scanned.dangerous_calls.is_empty()
         }))
     }
 
@@ -205,12 +215,26 @@ impl Scanner<'_, '_> {
     }
 
     pub(super) fn gzip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
+        if self.is_full() {
+            return Ok(());
+        }
+        self.reads = self.reads.saturating_add(1);
         let mut members = gzip::Members::new(source.clone());
         let (content, error) = self.unpack(u64::MAX, |sink| members.read_pieces(sink))?;
         if let Some(error) = error {
             self.problem(place, error.message());
         }
         let place = inside(place, "inside the gzip file");
+        self.source(&place, &content, Certainty::Maybe).map(drop)
+    }
+
+    pub(super) fn zlib(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
+        let unpack = |sink: &mut dyn FnMut(&[u8]) -> Result<()>| gzip::unpack_zlib(source, sink);
+        let (content, error) = self.unpack(u64::MAX, unpack)?;
+        if let Some(error) = error {
+            self.problem(place, error.message());
+        }
+        let place = inside(place, "inside the zlib stream");
         self.source(&place, &content, Certainty::Maybe).map(drop)
     }
 
@@ -273,8 +297,9 @@ fn storage_behind(judged: &Judged, root: ValueId, source: &Arc<dyn ReadAt>) -> O
 }
 
 fn inside(place: &str, name: &str) -> String {
+    let name = shorten(name, MAX_PLACE);
     match place {
-        "" => name.to_owned(),
+        "" => name,
         place => format!("{place} > {name}"),
     }
 }
@@ -282,6 +307,19 @@ fn inside(place: &str, name: &str) -> String {
 fn is_pickle_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.ends_with(".pkl") || name.ends_with(".pickle")
+}
+
+/// Whether torch keeps the bytes of a storage under that name: `archive/data/0`, `m/data/weights/weight_1`.
+fn is_storage_name(name: &str) -> bool {
+    let mut parts = name.rsplit('/');
+    let (Some(file), Some(folder)) = (parts.next(), parts.next()) else {
+        return false;
+    };
+    let number = file.strip_prefix("weight_").unwrap_or(file);
+    let number = number.strip_suffix(".storage").unwrap_or(number);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let folders = ["data", ".data", "constants", "traced_inputs", "weights"];
+    is_number && folders.contains(&folder)
 }
 
 /// Whether the start of an entry says that the whole of it has to be looked at.

@@ -20,8 +20,8 @@ pub struct Entry {
     range: (u64, u64),
 }
 
-/// Bytes between entries that are searched for others.
-const MAX_SEARCHED: u64 = 256 << 20;
+/// Archives one behind the other; a file of a distributed checkpoint has one for each slice.
+const MAX_ARCHIVES: usize = 100_000;
 
 /// What an archive holds.
 #[derive(Default)]
@@ -38,16 +38,21 @@ pub struct Listing {
 const END: &[u8] = b"PK\x05\x06";
 const END_LEN: usize = 22;
 const END_TAIL: u64 = 66 * 1024;
+const SHORT_TAIL: u64 = 98;
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: u64 = 30;
 const CENTRAL: &[u8] = b"PK\x01\x02";
 const CENTRAL_LEN: usize = 46;
 
-/// Lists what there is.
+/// Lists what there is. `searchable` bytes between entries may be searched for others.
 ///
 /// # Errors
 /// I/O errors.
-pub fn list(source: &Arc<dyn ReadAt>, limits: &Limits) -> io::Result<Listing> {
+pub fn list(
+    source: &Arc<dyn ReadAt>,
+    limits: &Limits,
+    searchable: &mut u64,
+) -> io::Result<Listing> {
     let mut listing = Listing {
         max: usize::try_from(limits.records).unwrap_or(usize::MAX),
         ..Listing::default()
@@ -57,12 +62,13 @@ pub fn list(source: &Arc<dyn ReadAt>, limits: &Limits) -> io::Result<Listing> {
     while let Some(found) = Directory::find(source, end)? {
         listing.archives.push((found.archive, end));
         listing.read(source, &found)?;
+        listing.is_cut |= listing.archives.len() >= MAX_ARCHIVES;
         if found.archive == 0 || found.archive >= end || listing.is_cut {
             break;
         }
         end = found.archive;
     }
-    listing.search(source)?;
+    listing.search(source, searchable)?;
     Ok(listing)
 }
 
@@ -76,7 +82,15 @@ struct Directory {
 impl Directory {
     /// The directory of the archive that ends at `end`.
     fn find(source: &Arc<dyn ReadAt>, end: u64) -> io::Result<Option<Directory>> {
-        let len = end.min(END_TAIL);
+        // Without a comment, as torch writes, the end is short.
+        match Directory::find_within(source, end, SHORT_TAIL)? {
+            Some(directory) => Ok(Some(directory)),
+            None => Directory::find_within(source, end, END_TAIL),
+        }
+    }
+
+    fn find_within(source: &Arc<dyn ReadAt>, end: u64, tail: u64) -> io::Result<Option<Directory>> {
+        let len = end.min(tail);
         let base = end.saturating_sub(len);
         let mut tail = vec![0; usize::try_from(len).unwrap_or(0)];
         source.read_exact_at(&mut tail, base)?;
@@ -101,12 +115,13 @@ impl Directory {
     }
 }
 
-/// Whether an archive ends where the file ends.
+/// Whether an archive ends where the file ends; `with_comment` looks for one that a comment follows, too.
 ///
 /// # Errors
 /// I/O errors.
-pub fn has_end(source: &Arc<dyn ReadAt>) -> io::Result<bool> {
-    Ok(Directory::find(source, source.len())?.is_some())
+pub fn has_end(source: &Arc<dyn ReadAt>, with_comment: bool) -> io::Result<bool> {
+    let tail = if with_comment { END_TAIL } else { SHORT_TAIL };
+    Ok(Directory::find_within(source, source.len(), tail)?.is_some())
 }
 
 impl Listing {
@@ -161,15 +176,14 @@ impl Listing {
     }
 
     /// Looks between the entries for local headers of others.
-    fn search(&mut self, source: &Arc<dyn ReadAt>) -> io::Result<()> {
+    fn search(&mut self, source: &Arc<dyn ReadAt>, left: &mut u64) -> io::Result<()> {
         let mut covered: Vec<(u64, u64)> = self.entries.iter().map(|entry| entry.range).collect();
         covered.sort_unstable();
         covered.push((source.len(), source.len()));
-        let mut left = MAX_SEARCHED;
         let mut position = 0u64;
         for (start, end) in covered {
             if start > position {
-                self.search_between(source, position, start, &mut left)?;
+                self.search_between(source, position, start, left)?;
             }
             position = position.max(end);
         }
@@ -231,7 +245,10 @@ impl Listing {
         self.entries.push(Entry {
             record: Record {
                 name: local.name,
-                len: raw.len(),
+                len: match encoding(local.method) {
+                    Encoding::Stored => raw.len(),
+                    _ => u64::MAX, // as long as it is
+                },
                 crc: None,
                 raw,
                 encoding: encoding(local.method),
@@ -326,13 +343,12 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     }
 }
 
-/// The last end record whose comment does not reach beyond the file, and where it starts.
+/// The last end record, whatever it says of its comment, and where it starts.
 fn last_end(tail: &[u8]) -> Option<(usize, &[u8])> {
     let mut starts = tail.windows(END.len()).enumerate().rev();
     starts.find_map(|(at, bytes)| {
         let record = tail.get(at..)?;
-        let len = END_LEN.checked_add(u16_at(record, 20).into())?;
-        (bytes == END && record.len() >= len).then_some((at, record))
+        (bytes == END && record.len() >= END_LEN).then_some((at, record))
     })
 }
 

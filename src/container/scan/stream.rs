@@ -47,6 +47,9 @@ impl Scanner<'_, '_> {
                 false => doubtful.push(judged),
             }
             if doubtful.len() > MAX_DOUBTFUL {
+                if certainty == Certainty::Data {
+                    break;
+                }
                 self.problem(
                     place,
                     "it holds too many small pickles to look at all of them",
@@ -56,7 +59,9 @@ impl Scanner<'_, '_> {
             if !is_whole {
                 break;
             }
-            certainty = Certainty::Maybe;
+            if certainty == Certainty::Sure {
+                certainty = Certainty::Maybe;
+            }
         }
         Ok(whole)
     }
@@ -93,7 +98,9 @@ impl Scanner<'_, '_> {
         let mut limits = self.guard.limits.clone();
         limits.pickle_bytes = self.pickle_bytes;
         let judged = Judged::read(&**source, offset, &limits)?;
-        self.pickle_bytes = self.pickle_bytes.saturating_sub(judged.scanned.bytes);
+        self.pickle_bytes = self
+            .pickle_bytes
+            .saturating_sub(judged.scanned.bytes.min(judged.bytes_read));
         Ok(Some(judged))
     }
 
@@ -107,7 +114,8 @@ impl Scanner<'_, '_> {
             // A name alone does not make a pickle of what does not even begin like one.
             false => certainty == Certainty::Sure && (scanned.bytes > 0 || starts()),
         };
-        is_certain || judged.is_limited || !scanned.dangerous_calls.is_empty()
+        let may_go_on = judged.differs && certainty != Certainty::Data;
+        is_certain || may_go_on || !scanned.dangerous_calls.is_empty()
     }
 
     /// Keeps a pickle, and looks into its values.
@@ -115,14 +123,15 @@ impl Scanner<'_, '_> {
         let mut judged = judged;
         judged.scanned.place = place.to_owned();
         self.globals = self.globals.saturating_add(judged.scanned.globals.len());
-        let (index, problems) = (self.pickles.len(), self.problems.len());
+        self.kept_bytes = self.kept_bytes.saturating_add(kept_bytes(&judged.scanned));
+        let (index, troubles) = (self.pickles.len(), self.troubles);
         self.pickles.push(judged.scanned.clone());
         let looked_at = self.values(place, source, &judged.graph)?;
         let (known, inside) = self.pickles.split_at_mut(index.saturating_add(1));
         let is_sound =
             |pickle: &ScannedPickle| pickle.verdict != Verdict::Dangerous && pickle.error.is_none();
         if let Some(scanned) = known.last_mut()
-            && self.problems.len() == problems
+            && self.troubles == troubles
             && inside.iter().all(is_sound)
             && loads_only(&judged.graph, &looked_at)
         {
@@ -155,7 +164,13 @@ impl Scanner<'_, '_> {
                         BlobKind::Latin1 | BlobKind::Text => continue,
                     };
                     match is_file(&record.head(sniff::HEAD)?) {
-                        true => self.unpacked(&record)?.0,
+                        true => {
+                            let (content, error) = self.unpacked(&record)?;
+                            if let Some(error) = error.filter(|_| blob.kind == BlobKind::Bytes) {
+                                self.problem(place, error.message());
+                            }
+                            content
+                        }
                         false => continue,
                     }
                 }
@@ -209,6 +224,16 @@ fn clear_loads(scanned: &mut ScannedPickle) {
     named.for_each(|global| global.verdict = Verdict::Known);
     let verdicts = scanned.globals.iter().map(|global| global.verdict);
     scanned.verdict = verdicts.max().unwrap_or(Verdict::Known);
+}
+
+/// Bytes of what is kept of a pickle.
+fn kept_bytes(scanned: &ScannedPickle) -> usize {
+    let globals = scanned.globals.iter().map(|global| global.name.len());
+    let calls = scanned.dangerous_calls.iter();
+    let calls = calls.map(|finding| finding.global.len().saturating_add(finding.call.len()));
+    globals
+        .chain(calls)
+        .fold(scanned.place.len(), usize::saturating_add)
 }
 
 fn starts_as_pickle(source: &dyn ReadAt, offset: u64) -> bool {

@@ -23,8 +23,10 @@ impl Machine<'_> {
         let module = self.pop()?;
         let text = |value| match self.graph.get(value) {
             Value::Str(text) => Some(text.to_owned()),
-            // Python goes on when a call gives text there.
-            Value::Object(_) | Value::Global(_) | Value::Persistent(_) => Some(COMPUTED.to_owned()),
+            // Python goes on when a call gives text there, or when it is long.
+            Value::Object(_) | Value::Global(_) | Value::Persistent(_) | Value::Blob(_) => {
+                Some(COMPUTED.to_owned())
+            }
             _ => None,
         };
         let (Some(module), Some(name)) = (text(module), text(name)) else {
@@ -88,7 +90,7 @@ impl Machine<'_> {
         // What a call gives can be a tuple.
         match self.graph.get(args) {
             Value::Tuple(_) | Value::Object(_) => Ok(()),
-            _ => Err(self.corrupt("calls with arguments that are no tuple")),
+            _ => Err(self.differs("calls with arguments that are no tuple")),
         }
     }
 
@@ -112,7 +114,7 @@ impl Machine<'_> {
                 self.graph.change_global(target);
                 Ok(())
             }
-            None => Err(self.corrupt(otherwise)),
+            None => Err(self.differs(otherwise)),
         }
     }
 }

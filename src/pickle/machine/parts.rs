@@ -3,7 +3,7 @@
 use super::Machine;
 use crate::error::{Error, Result};
 use crate::pickle::graph::{Blob, BlobKind, Graph, ValueId};
-use crate::pickle::text::{self, Integer};
+use crate::pickle::text::{self, Decimal, Integer};
 
 /// Longer text stays in the source: a name has at most a few hundred bytes, a numpy array's data any number.
 const MAX_TEXT: u64 = 64 * 1024;
@@ -40,9 +40,10 @@ impl Machine<'_> {
     /// Opens a frame. Readers of Python differ on what a frame inside another one means.
     pub(super) fn enter_frame(&mut self, len: u64) -> Result<()> {
         if self.frame_end.is_some_and(|end| self.at < end) {
-            return Err(self.corrupt("begins a frame inside a frame"));
+            return Err(self.differs("begins a frame inside a frame"));
         }
         if len > self.cursor.remaining() {
+            self.differs.set(true);
             return Err(Error::corrupt(format!(
                 "the pickle claims a frame of {len} bytes at offset {}, where only {} are left; the file is truncated \
                  or corrupt, get it again",
@@ -59,7 +60,7 @@ impl Machine<'_> {
     pub(super) fn leave_frame(&mut self) -> Result<()> {
         match self.frame_end {
             Some(end) if self.cursor.offset() > end => {
-                Err(self.corrupt("has an opcode across the end of a frame"))
+                Err(self.differs("has an opcode across the end of a frame"))
             }
             Some(end) if self.cursor.offset() == end => {
                 self.frame_end = None;
@@ -96,11 +97,19 @@ impl Machine<'_> {
         self.new_value(|graph| graph.int(value))
     }
 
-    pub(super) fn integer(&mut self, value: Option<Integer>) -> Result<()> {
+    pub(super) fn integer(&mut self, value: Integer) -> Result<()> {
         match value {
-            Some(Integer::Small(value)) => self.small(value),
-            Some(Integer::Big(bytes)) => self.new_value(|graph| graph.big_int(&bytes)),
-            None => Err(self.corrupt("holds an integer that is no number")),
+            Integer::Small(value) => self.small(value),
+            Integer::Big(bytes) => self.new_value(|graph| graph.big_int(&bytes)),
+        }
+    }
+
+    pub(super) fn decimal(&mut self, number: Decimal) -> Result<()> {
+        match number {
+            Decimal::Read(value) => self.integer(value),
+            Decimal::Odd(is_like_one) => {
+                Err(self.no_number(is_like_one, "holds an integer that is no number"))
+            }
         }
     }
 
@@ -108,7 +117,7 @@ impl Machine<'_> {
         self.integers
             .check(usize::try_from(len).unwrap_or(usize::MAX))?;
         let value = text::twos_complement(self.cursor.take(len)?);
-        self.integer(Some(value))
+        self.integer(value)
     }
 
     /// A length that the format stores signed.
@@ -173,8 +182,9 @@ impl Machine<'_> {
 
     pub(super) fn memo_index(&mut self) -> Result<u64> {
         let line = self.cursor.line()?;
+        let is_like_one = text::is_like_number(line);
         let index = std::str::from_utf8(line).ok().and_then(|s| s.parse().ok());
-        index.ok_or_else(|| self.corrupt("holds a memo index that is no number"))
+        index.ok_or_else(|| self.no_number(is_like_one, "holds a memo index that is no number"))
     }
 
     pub(super) fn get(&mut self, index: u64) -> Result<()> {
@@ -189,6 +199,22 @@ impl Machine<'_> {
         self.memo_budget.check(self.memo.cost())?;
         self.memo.put(index, value);
         Ok(())
+    }
+
+    /// As [`corrupt`](Self::corrupt), for what some reader of Python takes.
+    #[cold]
+    pub(super) fn differs(&self, what: impl std::fmt::Display) -> Error {
+        self.differs.set(true);
+        self.corrupt(what)
+    }
+
+    /// A number that cannot be read, though Python perhaps can.
+    #[cold]
+    pub(super) fn no_number(&self, is_like_one: bool, what: &str) -> Error {
+        match is_like_one {
+            true => self.differs(what),
+            false => self.corrupt(what),
+        }
     }
 
     #[cold]

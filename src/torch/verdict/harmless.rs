@@ -74,8 +74,6 @@ pub const HARMLESS: &[(&str, &[&str])] = &[
             "lru_cache",
             "partialmethod",
             "singledispatch",
-            "update_wrapper",
-            "wraps",
         ],
     ),
     ("http", &["HTTPMethod", "HTTPStatus"]),

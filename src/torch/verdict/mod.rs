@@ -2,14 +2,13 @@
 
 mod dangerous;
 mod harmless;
-mod python2;
 
 use serde::Serialize;
 
 use self::dangerous::{GROUPS, Group, REACHABLE_MODULES, REACHABLE_NAMES, VENDORED};
 use self::harmless::HARMLESS;
-pub(super) use self::python2::python3;
 use super::globals::meaning;
+use super::python2::python3;
 use crate::pickle::{COMPUTED, Global};
 
 /// What a global in a pickle says about the file.

@@ -243,6 +243,13 @@ pub const FILES: Group = Group {
     ],
     functions: &["resource", "wave"],
     names: &[
+        ("argparse", &["FileType"]),
+        ("contextlib", &["chdir"]),
+        ("ossaudiodev", &["open"]),
+        ("torch.cuda.memory", &["_dump_snapshot"]),
+        ("xml.dom.expatbuilder", &["parse"]),
+        ("xml.dom.minidom", &["parse"]),
+        ("xml.etree.ElementTree", &["parse"]),
         ("PIL.Image", &["open"]),
         ("cv2", &["FileStorage", "imread", "imwrite"]),
         ("h5py", &["File"]),
