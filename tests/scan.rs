@@ -343,3 +343,49 @@ fn names_that_a_call_would_give_and_modules_that_are_changed_are_dangerous() {
         assert!(judged(pickle).is_dangerous());
     }
 }
+
+/// A pickle that lets `torch.fx` execute this source, and what it does then.
+fn graph_module(function: &str, code: &str, end: &[u8]) -> Vec<u8> {
+    let text = |text: &str| {
+        let len = u32::try_from(text.len()).unwrap().to_le_bytes();
+        [b"X", &len[..], text.as_bytes()].concat()
+    };
+    let call = format!("ctorch.fx.graph_module\n{function}\n");
+    let body = [b"}q\x00".to_vec(), text("_code"), text(code), b"s".to_vec()].concat();
+    let start = [
+        b"\x80\x02",
+        call.as_bytes(),
+        &body,
+        &text("import torch\n"),
+        b"\x86R",
+    ]
+    .concat();
+    let end = [end, b"."].concat();
+    [start, end].concat()
+}
+
+#[test]
+fn the_source_in_a_graph_module_is_dangerous_unless_torch_generated_it() {
+    let good = "def forward(self, x):\n    relu = torch.relu(x);  x = None\n    return relu\n";
+    let evil = "import os; os.system('id')\ndef forward(self):\n    pass\n";
+    let named = "reduce_graph_module";
+    assert!(!judged(graph_module(named, good, b"")).is_dangerous());
+    assert!(!of_fixture("modules/graph.pt").is_dangerous());
+
+    let replaced = b"0h\x00X\x05\x00\x00\x00_codeX\x01\x00\x00\x00xs";
+    let shared = b"0cx\ny\nh\x00\x85R";
+    for pickle in [
+        graph_module(named, evil, b""),
+        graph_module("reduce_package_graph_module", good, b""),
+        graph_module("reduce_deploy_graph_module", good, b""),
+        graph_module(named, "", b""),
+        graph_module(named, &good.replace("torch.relu", "self.f"), b""),
+        graph_module(named, good, replaced),
+        graph_module(named, good, shared),
+    ] {
+        let found = judged(pickle);
+        assert!(found.is_dangerous(), "{found:?}");
+        let finding = &found.pickles[0].dangerous_calls[0];
+        assert!(finding.global.starts_with("torch.fx.graph_module.reduce_"));
+    }
+}

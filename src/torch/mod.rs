@@ -13,6 +13,7 @@ mod assembled;
 mod danger;
 mod dense;
 mod dtensor;
+mod fx;
 mod globals;
 mod keys;
 mod leaf;

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::fx;
+use super::keys::pairs;
 use super::python2::python3;
 use super::verdict::{self, Verdict};
 use crate::pickle::{Global, Graph, Object, Value, ValueId};
@@ -19,10 +21,15 @@ enum Namer {
     Type,
     /// A getter of the operator module.
     Getter,
+    /// What executes the source of a `torch.fx.GraphModule`.
+    Source,
 }
 
 impl Namer {
     fn of(global: &Global) -> Option<Namer> {
+        if fx::executes(global) {
+            return Some(Namer::Source);
+        }
         match python3(&global.module, &global.name) {
             ("builtins", "getattr") => Some(Namer::Getattr),
             ("builtins", "type") => Some(Namer::Type),
@@ -57,6 +64,8 @@ pub(super) struct Uses<'g> {
     kept: HashSet<u64>,
     /// Offsets of the objects that calls get, but for `functools.partial`, which only keeps them.
     passed: HashSet<u64>,
+    /// Offsets of the calls that execute source as `torch.fx` generates it.
+    generated: HashSet<u64>,
 }
 
 impl<'g> Uses<'g> {
@@ -67,6 +76,7 @@ impl<'g> Uses<'g> {
             called: HashSet::new(),
             kept: HashSet::new(),
             passed: HashSet::new(),
+            generated: HashSet::new(),
         };
         for object in graph.objects() {
             match graph.get(object.callable) {
@@ -92,30 +102,37 @@ impl<'g> Uses<'g> {
     fn follow(&mut self) {
         let graph = self.graph;
         let (mut given, mut kept) = (Vec::new(), Vec::new());
+        let mut sources = Vec::new();
         for object in graph.objects() {
-            let is_partial = graph
-                .global(object.callable)
-                .is_some_and(|global| Namer::of(global) == Some(Namer::Partial));
+            let namer = graph.global(object.callable).and_then(Namer::of);
             let arguments = std::iter::once(object.args).chain(object.kwargs());
-            match is_partial {
-                true => kept.extend(arguments),
-                false => given.extend(arguments),
+            match (namer, fx::body(graph, object)) {
+                (Some(Namer::Partial), _) => kept.extend(arguments),
+                (Some(Namer::Source), Some(body)) => {
+                    sources.push(object);
+                    let pairs = pairs(graph, body).unwrap_or_default();
+                    given.extend(pairs.iter().flat_map(|(key, value)| [key, value]));
+                }
+                _ => given.extend(arguments),
             }
             kept.extend(object.items().iter().chain(object.state().iter()));
             kept.extend(object.pairs().iter().flat_map(|(key, value)| [key, value]));
         }
         kept.extend(graph.persistent_ids());
         kept.extend(graph.replaced());
-        reach(graph, given, |value| match value {
+        let mut reached = reach(graph, given, |value| match value {
             Value::Object(object) => drop(self.passed.insert(object.offset)),
             Value::Global(global) => drop(self.kept.insert(global.offset)),
             _ => {}
         });
-        reach(graph, kept, |value| {
+        reached.extend(reach(graph, kept, |value| {
             if let Value::Global(global) = value {
                 self.kept.insert(global.offset);
             }
-        });
+        }));
+        let mut generated = fx::Generated::of(graph, reached);
+        sources.retain(|call| generated.is_generated(call));
+        self.generated = sources.iter().map(|call| call.offset).collect();
     }
 
     /// How the pickle uses a dangerous global.
@@ -170,6 +187,7 @@ impl<'g> Uses<'g> {
                 let leads_astray = |id: &ValueId| graph.str(*id).is_some_and(verdict::leads_astray);
                 is_kept() && !names.iter().any(leads_astray)
             }
+            (Namer::Source, _) => self.generated.contains(&call.offset),
             _ => false,
         }
     }
@@ -234,8 +252,12 @@ impl<'g> Uses<'g> {
 /// No class is nested deeper.
 const MAX_DEPTH: usize = 16;
 
-/// Hands `found` every value that is reached from `ids` through containers, each once.
-fn reach<'g>(graph: &'g Graph, mut ids: Vec<ValueId>, mut found: impl FnMut(Value<'g>)) {
+/// Hands `found` every value that is reached from `ids` through containers, each once; the ids of all of them.
+fn reach<'g>(
+    graph: &'g Graph,
+    mut ids: Vec<ValueId>,
+    mut found: impl FnMut(Value<'g>),
+) -> HashSet<ValueId> {
     let mut seen = HashSet::new();
     while let Some(id) = ids.pop() {
         if !seen.insert(id) {
@@ -253,4 +275,5 @@ fn reach<'g>(graph: &'g Graph, mut ids: Vec<ValueId>, mut found: impl FnMut(Valu
             _ => found(value),
         }
     }
+    seen
 }

@@ -34,14 +34,19 @@ pub const GROUPS: &[Group] = &[
 /// Modules that Python code often imports: an attribute of that name on any module leads to them, under an
 /// alias with underscores in front too.
 pub const REACHABLE_MODULES: &[&str] = &[
+    "asyncio",
     "builtins",
+    "codecs",
     "copyreg",
     "ctypes",
     "functools",
     "importlib",
+    "inspect",
+    "linecache",
     "marshal",
     "multiprocessing",
     "nt",
+    "operator",
     "os",
     "pickle",
     "posix",
@@ -50,7 +55,9 @@ pub const REACHABLE_MODULES: &[&str] = &[
     "socket",
     "subprocess",
     "sys",
+    "tempfile",
     "threading",
+    "types",
 ];
 
 /// Functions that are reached through any module that imported them, or that projects write anew under the same
@@ -60,8 +67,11 @@ pub const REACHABLE_NAMES: &[&str] = &[
     "attrgetter",
     "check_call",
     "check_output",
+    "dump",
     "eval",
     "exec",
+    "export_chrome_trace",
+    "export_stacks",
     "execfile",
     "extractall",
     "from_file",
@@ -83,7 +93,9 @@ pub const REACHABLE_NAMES: &[&str] = &[
     "rmtree",
     "run_module",
     "run_path",
+    "to_csv",
     "to_pickle",
+    "tofile",
     "urlopen",
     "urlretrieve",
     "write_bytes",

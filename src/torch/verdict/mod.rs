@@ -26,6 +26,8 @@ pub enum Verdict {
 /// The verdict on a global.
 pub fn verdict(global: &Global) -> Verdict {
     let (module, name) = python3(&global.module, &global.name);
+    // A package under another name of its own.
+    let module = module.strip_suffix(".__init__").unwrap_or(module);
     if module == COMPUTED || name == COMPUTED {
         Verdict::Dangerous
     } else if meaning(global).is_some() || is_harmless(module, name) {
@@ -78,9 +80,12 @@ pub(super) fn leads_astray(name: &str) -> bool {
         || starts.filter_map(|start| name.get(start..)).any(|rest| {
             let ends = || rest.match_indices('.').map(|(at, _)| at);
             ends().any(|at| {
-                split(rest, at).is_some_and(|(module, _)| {
-                    let module = module.trim_start_matches('_');
-                    GROUPS.iter().any(|group| group.holds_whole(module))
+                split(rest, at).is_some_and(|(module, name)| {
+                    let module = match module.trim_start_matches('_') {
+                        "np" => "numpy",
+                        module => module,
+                    };
+                    is_listed(module, name)
                 })
             })
         })

@@ -177,6 +177,8 @@ pub const NETWORK: Group = Group {
 /// Opens, makes, changes or removes files, or reaches into the operating system.
 pub const FILES: Group = Group {
     packages: &[
+        "filelock",
+        "fsspec",
         "imageio",
         "nt",
         "os",
@@ -243,6 +245,12 @@ pub const FILES: Group = Group {
     ],
     functions: &["resource", "wave"],
     names: &[
+        ("torch._C", &["PyTorchFileReader", "PyTorchFileWriter"]),
+        (
+            "torch.distributed.checkpoint.filesystem",
+            &["FileSystem", "FileSystemReader", "FileSystemWriter"],
+        ),
+        ("torch.utils.file_baton", &["FileBaton"]),
         ("argparse", &["FileType"]),
         ("contextlib", &["chdir"]),
         ("ossaudiodev", &["open"]),
