@@ -10,11 +10,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::floods::{self, Flood};
-use common::hostile_zips;
+use common::{hostile_zips, repetitions};
 
 /// What the program may take of the machine's memory, in KiB.
 const MEMORY: u64 = 256 * 1024;
-/// A run that takes longer has no end; the bound for a release build is 5 s.
+/// A run that takes longer has no end; the bound for a release build on a machine that does nothing else is 5 s.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a run took and said.
@@ -126,6 +126,11 @@ fn hostile_archives_are_refused_within_the_bounds() {
         write: Box::new(move |path| fs::write(path, &case.file).unwrap()),
     });
     check(&cases.collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_listed_named_or_quoted_again_and_again_is_refused_within_the_bounds() {
+    check(&repetitions::all());
 }
 
 /// By hand: `cargo test --release --test hostile_bounds -- --ignored --nocapture`.

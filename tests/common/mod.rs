@@ -8,6 +8,7 @@ pub mod hostile_zips;
 pub mod manifest;
 pub mod plain;
 pub mod raw_zip;
+pub mod repetitions;
 pub mod state_dict;
 pub mod stored;
 pub mod tree;

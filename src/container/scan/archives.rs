@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::judged::Judged;
 use super::super::record::{Encoding, Record};
 use super::super::{gzip, legacy, sniff, tar, zip};
-use super::entries::{self, Listing};
+use super::entries::{self, Entry, Listing};
 use super::forward::Forward;
 use super::{Certainty, Scanner, closed, shorten};
 use crate::error::{Error, ErrorKind, Result};
@@ -74,6 +74,11 @@ impl Scanner<'_, '_> {
     fn entries(&mut self, place: &str, listing: &Listing) -> Result<()> {
         if listing.is_cut {
             self.problem(place, "the archive has more entries than are looked at");
+        }
+        let is_package = |entry: &Entry| entry.record.name.ends_with(".data/extern_modules");
+        if listing.entries.iter().any(is_package) {
+            let what = "it is a torch.package archive, which runs Python code of its own when it is loaded";
+            self.problem(place, what);
         }
         for entry in &listing.entries {
             if self.guard.progress.cancelled() {

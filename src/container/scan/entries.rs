@@ -325,9 +325,9 @@ fn encoding(method: u16) -> Encoding {
     }
 }
 
-/// Encrypted, patched data, strongly encrypted (APPNOTE.TXT 4.4.4).
+/// Encrypted, patched data, strongly encrypted, headers masked (APPNOTE.TXT 4.4.4).
 fn is_encrypted(flags: u16) -> bool {
-    flags & 0b110_0001 != 0
+    flags & 0x2061 != 0
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -72,8 +72,9 @@ impl Machine<'_> {
     }
 
     pub(super) fn inst(&mut self) -> Result<()> {
-        let class = self.global_lines("INST")?;
+        // As in CPython: without a mark it is not even read what it names.
         let items = self.pop_mark()?;
+        let class = self.global_lines("INST")?;
         self.nodes.charge(1)?;
         let args = self.graph.new_tuple(&items)?;
         self.object(class, args, None)
