@@ -80,6 +80,10 @@ pub fn sniff(head: &[u8]) -> Kind {
     if head.starts_with(b"PK\x03\x04") {
         return Kind::Zip;
     }
+    // Before all else that torch could see in it: the name of the first member may begin like anything.
+    if is_tar(head) {
+        return Kind::Tar;
+    }
     if let Some((_, what)) = BY_START.iter().find(|(start, _)| head.starts_with(start)) {
         return Kind::Foreign(what);
     }
@@ -93,10 +97,14 @@ pub fn sniff(head: &[u8]) -> Kind {
     {
         return Kind::Legacy;
     }
+<<<<<<< HEAD
     if at(257, b"ustar") {
         return Kind::Tar;
     }
     if head.starts_with(b"\x1f\x8b\x08") {
+=======
+    if head.starts_with(b"\x1f\x8b") {
+>>>>>>> b1d1102 (sniff: a tar is known by its checksum, as Python's tarfile knows it)
         return Kind::Gzip;
     }
     if at(4, b"PTMF") {
@@ -137,6 +145,52 @@ pub fn sniff(head: &[u8]) -> Kind {
         return Kind::Foreign("it is a text file; check the path or the download");
     }
     Kind::Foreign("its content is of no known kind; check the path or the download")
+}
+
+/// Whether a file starts with the header of a tar. As for Python's tarfile the checksum decides, whatever the magic is.
+pub fn is_tar(head: &[u8]) -> bool {
+    let (Some(header), Some(checksum)) = (head.get(..512), head.get(148..156)) else {
+        return false;
+    };
+    // The checksum itself counts as blanks; some programs add up signed bytes.
+    let others = header.iter().enumerate().map(|(at, byte)| match at {
+        148..156 => b' ',
+        _ => *byte,
+    });
+    let (unsigned, signed) = others.fold((0i64, 0i64), |(unsigned, signed), byte| {
+        (
+            unsigned.saturating_add(byte.into()),
+            signed.saturating_add(i8::from_ne_bytes([byte]).into()),
+        )
+    });
+    tar_number(checksum).is_some_and(|sum| sum == unsigned || sum == signed)
+}
+
+/// A number in the header of a tar, in all the forms that Python's tarfile reads (Lib/tarfile.py, `nti`, and `int`).
+pub fn tar_number(field: &[u8]) -> Option<i64> {
+    if let Some((0x80, digits)) = field.split_first() {
+        return digits.iter().try_fold(0i64, |number, digit| {
+            number.checked_mul(256)?.checked_add((*digit).into())
+        });
+    }
+    let text = field.split(|byte| *byte == 0).next()?;
+    let text = std::str::from_utf8(text).ok()?;
+    let text = text.trim_matches(|c| matches!(c, '\t'..='\r' | '\x1c'..=' '));
+    let (is_negative, digits) = match text.split_at_checked(1) {
+        Some(("-", digits)) => (true, digits),
+        Some(("+", digits)) => (false, digits),
+        _ => (false, text),
+    };
+    let digits = digits.to_ascii_lowercase().replace('_', "");
+    let digits = digits.strip_prefix("0o").unwrap_or(&digits);
+    let number = match (text, digits) {
+        ("", _) => 0,
+        (_, digits) if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+            i64::from_str_radix(digits, 8).ok()?
+        }
+        _ => return None,
+    };
+    number.checked_mul(if is_negative { -1 } else { 1 })
 }
 
 /// A protobuf `ModelProto` (onnx.proto): field 1, a small version, then field 2, the producer's name.
