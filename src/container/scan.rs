@@ -6,6 +6,7 @@ mod archives;
 mod entries;
 mod forward;
 mod stream;
+mod tars;
 
 use std::sync::Arc;
 

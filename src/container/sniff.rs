@@ -97,14 +97,7 @@ pub fn sniff(head: &[u8]) -> Kind {
     {
         return Kind::Legacy;
     }
-<<<<<<< HEAD
-    if at(257, b"ustar") {
-        return Kind::Tar;
-    }
     if head.starts_with(b"\x1f\x8b\x08") {
-=======
-    if head.starts_with(b"\x1f\x8b") {
->>>>>>> b1d1102 (sniff: a tar is known by its checksum, as Python's tarfile knows it)
         return Kind::Gzip;
     }
     if at(4, b"PTMF") {

@@ -1,21 +1,24 @@
 //! The tar that torch 0.1 wrote (torch/serialization.py, `legacy_load`): members `storages`, `tensors` and
 //! `pickle`, whose persistent ids are numbers of the other two.
 
+mod members;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use self::members::{Kind, list};
 use super::legacy::{COUNT, count};
 use super::{Archive, Guard, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limit;
 use crate::pickle::{Graph, Value, ValueId};
-use crate::read_at::{ReadAt, Sequential, SubRange};
+use crate::read_at::{ReadAt, SubRange};
 use crate::torch::{self, NamedTensor, StorageClass, text_of};
 
 /// Takes a tar checkpoint apart.
 pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
-    let members = members(&source)?;
-    let member = |name: &str| match members.get(name) {
+    let parts = parts(&source)?;
+    let member = |name: &str| match parts.get(name) {
         Some(member) => Ok(Arc::new(member.clone())),
         None => Err(Error::not_a_checkpoint(
             "not a checkpoint: it is a tar archive, but not one that torch 0.1 wrote; unpack it first",
@@ -44,74 +47,37 @@ pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
 
 const STORAGES: &str = "storages";
 
-/// The longest name or record of the header extensions, which the crate reads into memory: Python's tarfile writes times
-/// and names into them.
-const MAX_EXTENSION: u64 = 64 * 1024;
+/// The members that make a checkpoint.
+const PARTS: [&str; 4] = [STORAGES, "tensors", "pickle", "sys_info"];
 
-/// The regular files of a tar by name.
-fn members(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, SubRange>> {
-    match list(source) {
-        (members, None) => Ok(members.into_iter().collect()),
-        (_, Some(error)) => Err(error),
+/// Whether torch 0.1 wrote a member of this name.
+pub fn is_part(name: &str) -> bool {
+    PARTS.contains(&name)
+}
+
+/// The parts of a checkpoint by name.
+fn parts(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, SubRange>> {
+    let (members, error) = list(source);
+    if let Some(error) = error {
+        return Err(error);
     }
-}
-
-/// The regular files of a tar up to its end, or to where it is broken.
-pub fn list(source: &Arc<dyn ReadAt>) -> (Vec<(String, SubRange)>, Option<Error>) {
-    let mut members = Vec::new();
-    let read = read_list(source, &mut members);
-    (members, read.err())
-}
-
-/// Refuses what the crate would read into memory whatever its length is. Other faults are left to the reading proper.
-fn refuse_long_extensions(source: &Arc<dyn ReadAt>) -> Result<()> {
-    let mut archive = ::tar::Archive::new(Sequential::new(source.clone()));
-    let Ok(entries) = archive.entries_with_seek() else {
-        return Ok(());
-    };
-    for entry in entries.raw(true).map_while(|entry| entry.ok()) {
-        let kind = entry.header().entry_type();
-        let is_about_next = kind.is_gnu_longname()
-            || kind.is_gnu_longlink()
-            || kind.is_pax_local_extensions()
-            || kind.is_pax_global_extensions();
-        if is_about_next && entry.size() > MAX_EXTENSION {
+    let mut parts = HashMap::new();
+    for member in members.into_iter().filter(|member| is_part(&member.name)) {
+        let name = member.name;
+        // Readers differ on what that means.
+        if member.kind != Kind::Regular {
             return Err(Error::corrupt(format!(
-                "the tar archive describes a member in {} bytes at byte {}, which no program needs; get the file again",
-                entry.size(),
-                entry.raw_header_position()
+                "the member {name:?} of the tar archive is no regular file; get the file again"
             )));
         }
-    }
-    Ok(())
-}
-
-fn read_list(source: &Arc<dyn ReadAt>, members: &mut Vec<(String, SubRange)>) -> Result<()> {
-    let broken = |e| {
-        Error::corrupt(format!(
-            "the tar archive is corrupt ({e}); get the file again"
-        ))
-    };
-    refuse_long_extensions(source)?;
-    let mut archive = ::tar::Archive::new(Sequential::new(source.clone()));
-    for entry in archive.entries_with_seek().map_err(broken)? {
-        let entry = entry.map_err(broken)?;
-        if entry.header().entry_type() != ::tar::EntryType::Regular {
-            continue;
-        }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let range = SubRange::new(source.clone(), entry.raw_file_position(), entry.size());
-        let Some(range) = range else {
+        if parts.contains_key(&name) {
             return Err(Error::corrupt(format!(
-                "the file is truncated: the tar member {name:?} should end at byte {}, the file has {}; \
-                 get it again",
-                entry.raw_file_position().saturating_add(entry.size()),
-                source.len()
+                "the tar archive has two members {name:?}; get the file again"
             )));
-        };
-        members.push((name.trim_start_matches("./").to_owned(), range));
+        }
+        parts.insert(name, member.content);
     }
-    Ok(())
+    Ok(parts)
 }
 
 /// A storage: where its data lies in the member.

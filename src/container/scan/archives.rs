@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use super::super::judged::Judged;
 use super::super::record::{Encoding, Record};
-use super::super::{gzip, legacy, sniff, tar, zip};
+use super::super::{gzip, sniff, zip};
 use super::entries::{self, Entry, Listing};
 use super::forward::Forward;
 use super::{Certainty, Scanner, closed, shorten};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pickle::ValueId;
 use crate::read_at::{ReadAt, SubRange};
-use crate::torch::StorageClass;
 
 /// Characters of a member's name that are told.
 const MAX_PLACE: usize = 200;
@@ -242,66 +239,9 @@ impl Scanner<'_, '_> {
         let place = inside(place, "inside the zlib stream");
         self.source(&place, &content, Certainty::Maybe).map(drop)
     }
-
-    pub(super) fn tar(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
-        let (members, error) = tar::list(source);
-        if let Some(error) = error {
-            self.problem(place, error.message());
-        }
-        for (name, member) in members {
-            let place = inside(place, &name);
-            let content: Arc<dyn ReadAt> = Arc::new(member);
-            match name.as_str() {
-                "storages" | "tensors" | "pickle" | "sys_info" => {
-                    self.member(&place, &name, &content)?;
-                }
-                name => {
-                    let certainty = match is_pickle_name(name) {
-                        true => Certainty::Sure,
-                        false => Certainty::Maybe,
-                    };
-                    self.source(&place, &content, certainty)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The pickles of a member of torch 0.1, between which lie the data of storages or the geometry of tensors.
-    fn member(&mut self, place: &str, name: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
-        let mut offset = 0;
-        let mut certainty = Certainty::Sure;
-        while let Some((root, judged)) = self.pickle(place, source, offset, certainty)? {
-            certainty = Certainty::Maybe;
-            let data = match name {
-                "storages" => storage_behind(&judged, root, source),
-                "tensors" => geometry_behind(&judged, root, source),
-                _ => None,
-            };
-            offset = judged.end.saturating_add(data.unwrap_or(0));
-        }
-        Ok(())
-    }
 }
 
-/// The length of the geometry behind the pickle of a tensor: its rank, then sizes, strides and offset.
-fn geometry_behind(judged: &Judged, root: ValueId, source: &Arc<dyn ReadAt>) -> Option<u64> {
-    judged.graph.tuple(root)?;
-    let rank = legacy::count(&**source, judged.end).ok()?? & 0xffff_ffff;
-    rank.checked_mul(2)?
-        .checked_add(2)?
-        .checked_mul(legacy::COUNT)
-}
-
-/// The length of what lies behind a pickle of a storage `(key, location, class)`.
-fn storage_behind(judged: &Judged, root: ValueId, source: &Arc<dyn ReadAt>) -> Option<u64> {
-    let class = judged.graph.tuple(root)?.last()?;
-    let class = judged.graph.global(*class).and_then(StorageClass::of)?;
-    let count = legacy::count(&**source, judged.end).ok()??;
-    count.checked_mul(class.unit())?.checked_add(legacy::COUNT)
-}
-
-fn inside(place: &str, name: &str) -> String {
+pub(super) fn inside(place: &str, name: &str) -> String {
     let name = shorten(name, MAX_PLACE);
     match place {
         "" => name,
@@ -309,7 +249,7 @@ fn inside(place: &str, name: &str) -> String {
     }
 }
 
-fn is_pickle_name(name: &str) -> bool {
+pub(super) fn is_pickle_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.ends_with(".pkl") || name.ends_with(".pickle")
 }

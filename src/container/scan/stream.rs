@@ -66,7 +66,7 @@ impl Scanner<'_, '_> {
         Ok(whole)
     }
 
-    /// Reads the pickle at `offset`, and tells it when it is whole and certain.
+    /// Reads the pickle at `offset`, and tells it when it is whole or certain.
     pub(super) fn pickle(
         &mut self,
         place: &str,
@@ -77,7 +77,7 @@ impl Scanner<'_, '_> {
         let Some(judged) = self.judge(source, offset)? else {
             return Ok(None);
         };
-        if !self.is_pickle(source, &judged, certainty) {
+        if judged.root.is_none() && !self.is_pickle(source, &judged, certainty) {
             return Ok(None);
         }
         let root = judged.root;
