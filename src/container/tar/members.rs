@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::read_at::{ReadAt, SubRange};
 
 const BLOCK: u64 = 512;
-const BLOCK_LEN: usize = 512;
+type Block = [u8; 512];
 
 /// The longest name or record of the header extensions, which is read into memory: Python's tarfile writes times and
 /// names into them.
@@ -138,7 +138,6 @@ impl Description {
             "size" => self.size.replace(value.parse().ok()?).is_none(),
             key if key.starts_with("GNU.sparse.") => {
                 self.is_sparse = true;
-                // Its name is another one than the header's.
                 true
             }
             _ => return Some(()),
@@ -149,7 +148,7 @@ impl Description {
 }
 
 /// A block that describes a member.
-struct Header([u8; BLOCK_LEN]);
+struct Header(Block);
 
 impl Header {
     /// The header at `at` (in bytes); `None` at the end of the archive.
@@ -237,8 +236,8 @@ fn behind_sparse_map(source: &dyn ReadAt, header: &Header, at: u64) -> Result<u6
     Ok(at)
 }
 
-fn block(source: &dyn ReadAt, at: u64) -> Result<[u8; BLOCK_LEN]> {
-    let mut block = [0; BLOCK_LEN];
+fn block(source: &dyn ReadAt, at: u64) -> Result<Block> {
+    let mut block = [0; 512];
     source
         .read_exact_at(&mut block, at)
         .map_err(|e| Error::io("cannot read the tar archive", e))?;
