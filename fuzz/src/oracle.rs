@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -155,12 +156,15 @@ fn told(opened: &Result<Checkpoint>) -> String {
     }
 }
 
-/// Nothing that the machine did, and no fault of the program.
+/// Nothing that the machine did, and no fault of the program. A checkpoint may name files that are not there.
 fn check(error: &Error) {
     assert!(!error.to_string().is_empty());
-    let is_gone = error
-        .io_error()
-        .is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    let is_gone = error.io_error().is_some_and(|e| {
+        matches!(
+            e.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename
+        )
+    });
     let is_the_input = !matches!(error.kind(), ErrorKind::Internal | ErrorKind::Io) || is_gone;
     assert!(is_the_input, "{error:?}");
 }
