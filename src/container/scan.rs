@@ -25,6 +25,9 @@ const MAX_PICKLES: usize = 100_000;
 const MAX_GLOBALS: usize = 500_000;
 /// What is read as a pickle because it may be one: each entry of an archive, and what follows a STOP.
 const MAX_READS: usize = 1_000_000;
+/// How often each byte is read through while archives are listed: once at each depth, unless archives overlap, and then
+/// there may be more of them than anybody can look at.
+const MAX_LOOKS: u64 = 16;
 /// Bytes of names and calls of all pickles of a file.
 const MAX_KEPT: usize = 32 << 20;
 /// Bytes between the entries of archives that are searched for others.
@@ -39,7 +42,8 @@ enum Certainty {
     Sure,
     /// It may be anything.
     Maybe,
-    /// It is a record of a storage, which nobody unpickles: what is no pickle there is not worth telling.
+    /// It is a record of a storage, which nobody unpickles, or one that no directory lists: what is no pickle there is
+    /// not worth telling.
     Data,
 }
 
@@ -52,6 +56,8 @@ pub struct Scanner<'g, 'o> {
     /// Bytes of pickles, and unpacked bytes, that are still to be spent on this file.
     pickle_bytes: u64,
     unpackable: Budget,
+    /// Bytes of archives that are still to be read through.
+    readable: u64,
     globals: usize,
     /// How often something was read as a pickle or an archive.
     reads: usize,
@@ -76,6 +82,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
             problems: Vec::new(),
             pickle_bytes: guard.limits.pickle_bytes,
             unpackable: guard.unpackable()?,
+            readable: guard.input_bytes.saturating_mul(MAX_LOOKS),
             globals: 0,
             reads: 0,
             kept_bytes: 0,
@@ -211,6 +218,19 @@ impl<'g, 'o> Scanner<'g, 'o> {
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
+    }
+
+    /// Whether an archive of so many bytes may be listed; if not, that is told.
+    fn may_list(&mut self, place: &str, bytes: u64) -> bool {
+        let left = self.readable.checked_sub(bytes);
+        match left {
+            Some(left) => self.readable = left,
+            None => self.problem(
+                place,
+                "its archives overlap too often for all of them to be looked at",
+            ),
+        }
+        left.is_some()
     }
 
     /// Whether so much was found that the rest is not looked at; it is told once.

@@ -6,7 +6,7 @@ use super::super::record::{Encoding, Record};
 use super::super::{gzip, sniff, zip};
 use super::entries::{self, Entry, Listing};
 use super::forward::Forward;
-use super::{Certainty, Scanner, closed, shorten};
+use super::{Certainty, MAX_LOOKS, Scanner, closed, shorten};
 use crate::error::{Error, ErrorKind, Result};
 use crate::read_at::{ReadAt, SubRange};
 
@@ -18,10 +18,9 @@ const MAX_IN_MEMORY: u64 = 16 << 20;
 impl Scanner<'_, '_> {
     /// Looks at the entries of a zip archive, listed or not.
     pub(super) fn zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
-        if self.is_full() {
+        if self.is_full() || !self.may_list(place, source.len()) {
             return Ok(());
         }
-        self.reads = self.reads.saturating_add(1);
         let limits = self.guard.limits;
         let listing = entries::list(source, limits, &mut self.searchable).map_err(failed)?;
         self.check_zip(place, source, &listing)?;
@@ -97,10 +96,10 @@ impl Scanner<'_, '_> {
     /// Looks at one entry. What is wrong with an entry that is not listed is not worth telling.
     pub(super) fn record(&mut self, place: &str, record: &Record, is_listed: bool) -> Result<()> {
         let is_named = is_pickle_name(&record.name);
-        let certainty = match is_named && is_listed {
-            true => Certainty::Sure,
-            false if is_storage_name(&record.name) => Certainty::Data,
-            false => Certainty::Maybe,
+        let certainty = match (is_listed, is_named) {
+            (true, true) => Certainty::Sure,
+            (true, false) if !is_storage_name(&record.name) => Certainty::Maybe,
+            _ => Certainty::Data,
         };
         match record.encoding {
             Encoding::Unreadable(how) => {
@@ -213,6 +212,8 @@ impl Scanner<'_, '_> {
             false => self.guard.unpack("a compressed record", charged)?,
         };
         self.unpackable = left;
+        let readable = content.len().saturating_mul(MAX_LOOKS);
+        self.readable = self.readable.saturating_add(readable);
         Ok((content, failed))
     }
 
