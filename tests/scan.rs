@@ -269,6 +269,48 @@ fn genuine_files_of_every_container_are_clean_with_all_their_pickles() {
 }
 
 #[test]
+fn a_partial_of_a_modules_class_in_a_legacy_stream_is_harmless() {
+    // As torch writes a QConfig there.
+    let magic = std::fs::read(fixtures().join("legacy/kinds_p2.pt")).unwrap();
+    let partial = |class: &[u8]| {
+        let head = b"\x80\x02cfunctools\npartial\n(X\x06\x00\x00\x00module";
+        let source = b"X\x01\x00\x00\x00fX\x01\x00\x00\x00stQ\x85R.";
+        let object = [&head[..], class, source].concat();
+        let sound = &magic[..magic.windows(2).rposition(|w| w == b"\x80\x02").unwrap()];
+        let third = sound.windows(2).rposition(|w| w == b"\x80\x02").unwrap();
+        judged([&sound[..third], &object, b"\x80\x02]."].concat())
+    };
+    let found = partial(b"ctorch.ao.quantization.observer\nHistogramObserver\n");
+    assert!(!found.is_dangerous() && found.is_complete(), "{found:?}");
+    assert!(partial(b"cos\nsystem\n").is_dangerous());
+}
+
+#[test]
+fn no_fixture_that_is_sound_is_dangerous_or_unreadable() {
+    let mut folders = vec![fixtures()];
+    let mut scanned = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            // Broken and hostile ones, and what scripts keep.
+            if name.starts_with("x_") || ["hostile", "README.md"].contains(&name) {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let found = scan(&path, &OpenOptions::default(), &()).unwrap();
+            let is_clean = !found.is_dangerous() && found.is_complete();
+            assert!(is_clean, "{}: {:?}", path.display(), found.problems);
+            scanned += 1;
+        }
+    }
+    assert!(scanned > 1000);
+}
+
+#[test]
 fn the_command_judges_every_file_below_a_folder_and_says_so_by_its_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

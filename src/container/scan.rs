@@ -169,9 +169,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
                 Ok("tar archive")
             }
             sniff::Kind::Legacy => {
-                if self.stream(place, source, 0, Certainty::Sure)? < LEGACY_PICKLES {
-                    self.problem(place, "one of the five pickles of the legacy stream is missing or broken; get the file again");
-                }
+                self.legacy(place, source)?;
                 Ok("legacy stream of torch.save")
             }
             kind => {
@@ -204,6 +202,23 @@ impl<'g, 'o> Scanner<'g, 'o> {
                 })
             }
         }
+    }
+
+    /// Looks at the pickles of a legacy stream, and at what may follow them.
+    fn legacy(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
+        let mut offset = 0;
+        for _ in 0..LEGACY_PICKLES {
+            let Some((_, judged)) = self.pickle(place, source, offset, Certainty::Sure)? else {
+                self.problem(
+                    place,
+                    "one of the five pickles of the legacy stream is missing or broken; get the file again",
+                );
+                return Ok(());
+            };
+            offset = judged.end;
+        }
+        self.stream(place, source, offset, Certainty::Data)
+            .map(drop)
     }
 
     fn problem(&mut self, place: &str, what: &str) {

@@ -199,6 +199,14 @@ impl<'g> Uses<'g> {
             let object = match self.graph.get(id) {
                 Value::Global(global) => return Some((global, path)),
                 Value::Object(object) => object,
+                // A module's class in a legacy stream (torch/serialization.py, `_legacy_save`).
+                Value::Persistent(pid) => match self.graph.tuple(pid)? {
+                    [tag, class, ..] if self.graph.str(*tag) == Some("module") => {
+                        id = *class;
+                        continue;
+                    }
+                    _ => return None,
+                },
                 _ => return None,
             };
             let namer = self.graph.global(object.callable).and_then(Namer::of);

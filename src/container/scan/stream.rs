@@ -110,7 +110,12 @@ impl Scanner<'_, '_> {
         let scanned = &judged.scanned;
         let starts = || starts_as_pickle(&**source, scanned.offset);
         let is_certain = match judged.root.is_some() {
-            true => !scanned.globals.is_empty() || judged.end == source.len() || starts(),
+            true => {
+                certainty == Certainty::Sure
+                    || !scanned.globals.is_empty()
+                    || judged.end == source.len()
+                    || starts()
+            }
             // A name alone does not make a pickle of what does not even begin like one.
             false => certainty == Certainty::Sure && (scanned.bytes > 0 || starts()),
         };
