@@ -234,12 +234,8 @@ impl Listing {
         let Some(local) = Local::read(source, header)? else {
             return Ok(());
         };
-        // A size of zero may stand in a descriptor behind the data.
-        let raw = match local.packed {
-            0 => None,
-            packed => SubRange::new(source.clone(), local.data, packed),
-        };
-        let Some(raw) = raw.or_else(|| rest_from(source, local.data, end)) else {
+        // Whatever it says of its size: pickles and deflated data know their own ends.
+        let Some(raw) = rest_from(source, local.data, end) else {
             return Ok(());
         };
         self.entries.push(Entry {
@@ -266,8 +262,6 @@ struct Local {
     name: String,
     flags: u16,
     method: u16,
-    /// Bytes of the data in the archive; 0 when that is not said here.
-    packed: u64,
     /// Where the data starts.
     data: u64,
 }
@@ -294,7 +288,6 @@ impl Local {
             name: String::from_utf8_lossy(&name).into_owned(),
             flags: u16_at(&fixed, 6),
             method: u16_at(&fixed, 8),
-            packed: u32_at(&fixed, 18).into(),
             data: name_end.saturating_add(extra_len.into()),
         }))
     }
