@@ -186,6 +186,26 @@ fn text_and_numbers_are_clean() {
     ] {
         assert!(is_clean(text.as_bytes()), "{text}");
     }
+    // What begins with an opcode by chance: safetensors of any length, bytes of any kind.
+    for first in 0..=255u8 {
+        let mut file = vec![first, 1, 0, 0, 0, 0, 0, 0];
+        file.extend(b"{\"w\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}");
+        file.extend([b' '; 600]);
+        assert!(is_clean(&file), "{first:#x}");
+        // 93 as int32 starts like an lzma file.
+        let storages = [
+            vec![first, 0, 0, 0],
+            vec![first, 0x93, 0xa7, 0xf1, 0xee, 0xc4, 0xb5, 0xd9],
+        ];
+        let archive = archive_of(b"\x80\x02}.", &storages, CompressionMethod::Stored);
+        assert!(is_clean(&archive), "{first:#x}");
+        let noise = [
+            &[first][..],
+            &[0xf1, 0x93, 0xa7, 0xee, 0xc4, 0xb5, 0xd9, 0xfe, 0xfd].repeat(20),
+        ]
+        .concat();
+        assert!(is_clean(&noise), "{first:#x}");
+    }
     // 1 in 65 536 storages starts like a gzip file.
     let storage = [&b"\x1f\x8b\x08\x01"[..], &[9; 60]].concat();
     assert!(is_clean(&archive_of(

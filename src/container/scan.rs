@@ -173,7 +173,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
                 Ok("legacy stream of torch.save")
             }
             kind => {
-                if let Some(what) = closed(head) {
+                if let Some(what) = closed(head).filter(|_| certainty != Certainty::Data) {
                     self.problem(place, &format!("it is {what}; unpack it first"));
                     return Ok(what);
                 }
@@ -193,6 +193,8 @@ impl<'g, 'o> Scanner<'g, 'o> {
                 // Not inside an archive: a storage can start with any number.
                 let certainty = match (&kind, head, self.depth) {
                     (sniff::Kind::Foreign(_), [0x80, 0..=5, ..], 1) => Certainty::Sure,
+                    // The length of its header can be any number too.
+                    (sniff::Kind::Safetensors, ..) => Certainty::Data,
                     _ => certainty,
                 };
                 self.stream(place, source, 0, certainty)?;

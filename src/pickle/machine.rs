@@ -394,12 +394,9 @@ impl Machine<'_> {
                 "uses a protocol 0 persistent id, which torch cannot load either; \
                  save the file again with protocol 2",
             )),
-            op::EXT1 | op::EXT2 | op::EXT4 => {
-                self.differs.set(true);
-                Err(self.refused(
-                    "uses the extension registry, which exists only in the process that wrote it",
-                ))
-            }
+            op::EXT1 | op::EXT2 | op::EXT4 => Err(self.refused(
+                "uses the extension registry, which exists only in the process that wrote it",
+            )),
             op::NEXT_BUFFER | op::READONLY_BUFFER => {
                 Err(self.refused("uses out-of-band buffers, which are not stored in the file"))
             }

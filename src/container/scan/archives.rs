@@ -261,7 +261,10 @@ fn is_storage_name(name: &str) -> bool {
     let (Some(file), Some(folder)) = (parts.next(), parts.next()) else {
         return false;
     };
-    let number = file.strip_prefix("weight_").unwrap_or(file);
+    let number = file.strip_prefix("weight_");
+    let number = number
+        .or_else(|| file.strip_prefix("tensor_"))
+        .unwrap_or(file);
     let number = number.strip_suffix(".storage").unwrap_or(number);
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     let folders = ["data", ".data", "constants", "traced_inputs", "weights"];
