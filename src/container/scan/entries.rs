@@ -238,16 +238,21 @@ impl Listing {
         let Some(raw) = rest_from(source, local.data, end) else {
             return Ok(());
         };
+        // What says of itself that nobody can read it is looked at as it lies there.
+        let encoding = match encoding(local.method) {
+            Encoding::Deflated => Encoding::Deflated,
+            _ => Encoding::Stored,
+        };
         self.entries.push(Entry {
             record: Record {
                 name: local.name,
-                len: match encoding(local.method) {
-                    Encoding::Stored => raw.len(),
-                    _ => u64::MAX, // as long as it is
+                len: match encoding {
+                    Encoding::Deflated => u64::MAX, // as long as it is
+                    _ => raw.len(),
                 },
                 crc: None,
                 raw,
-                encoding: encoding(local.method),
+                encoding,
             },
             is_encrypted: is_encrypted(local.flags),
             is_listed: false,
