@@ -269,6 +269,24 @@ fn genuine_files_of_every_container_are_clean_with_all_their_pickles() {
 }
 
 #[test]
+fn the_code_of_a_torchscript_class_with_many_parameters_is_no_pickle() {
+    // As torch writes it: the first letter is GLOBAL, and the lists are long lines.
+    let names: String = (0..200)
+        .map(|n| format!("\"parameter_number_{n}\", "))
+        .collect();
+    let code = format!("class Big(Module):\n  __parameters__ = [{names}]\n  __buffers__ = []\n");
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        let entries: &[(&str, &[u8])] = &[
+            ("m/data.pkl", PLAIN),
+            ("m/code/__torch__.py", code.as_bytes()),
+            ("m/constants.pkl", b"\x80\x02)."),
+        ];
+        let found = judged(zip_of(entries, method));
+        assert!(!found.is_dangerous() && found.is_complete(), "{found:?}");
+    }
+}
+
+#[test]
 fn a_partial_of_a_modules_class_in_a_legacy_stream_is_harmless() {
     // As torch writes a QConfig there.
     let magic = std::fs::read(fixtures().join("legacy/kinds_p2.pt")).unwrap();

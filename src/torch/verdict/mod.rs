@@ -30,6 +30,9 @@ pub fn verdict(global: &Global) -> Verdict {
     let module = module.strip_suffix(".__init__").unwrap_or(module);
     if module == COMPUTED || name == COMPUTED {
         Verdict::Dangerous
+    } else if !is_importable(module) {
+        // Python fails there. Source begins so: `class` reads as GLOBAL of `lass …`.
+        Verdict::Unknown
     } else if meaning(global).is_some() || is_harmless(module, name) {
         Verdict::Known
     } else if is_dangerous(module, name) {
@@ -37,6 +40,11 @@ pub fn verdict(global: &Global) -> Verdict {
     } else {
         Verdict::Unknown
     }
+}
+
+/// Whether anybody has a module of that name.
+fn is_importable(module: &str) -> bool {
+    !module.contains(|c: char| c.is_ascii_whitespace() || "()[]{}:=,;'\"".contains(c))
 }
 
 /// No class lies deeper in its module, and no class has a longer name.
@@ -227,6 +235,7 @@ mod tests {
             ("torch.profiler", "profile"),
             ("site.config", "Settings"),
             ("models.outer", "Outer.Nested"),
+            ("lass Net(Module):", "  __parameters__ = [\"os.system\", ]"),
         ] {
             assert_eq!(judge(module, name), Verdict::Unknown, "{module}.{name}");
         }
