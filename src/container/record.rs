@@ -32,6 +32,17 @@ pub(super) enum Encoding {
     Unreadable(&'static str),
 }
 
+impl Encoding {
+    /// By the number of a compression method (APPNOTE.TXT 4.4.5).
+    pub fn of_method(method: u16) -> Encoding {
+        match method {
+            0 => Encoding::Stored,
+            8 => Encoding::Deflated,
+            _ => Encoding::Unreadable("compressed in an unusual way"),
+        }
+    }
+}
+
 /// Bytes that are handed out at once.
 const PIECE: usize = 64 * 1024;
 /// Bytes that are read at once for a decoder.

@@ -6,17 +6,19 @@ use super::zip_fields::Fields;
 use crate::error::{Error, Result};
 use crate::read_at::ReadAt;
 
-const END: &[u8] = b"PK\x05\x06";
+/// How an end record starts.
+pub const END: &[u8] = b"PK\x05\x06";
 const LOCATOR: &[u8] = b"PK\x06\x07";
-const END_64: &[u8] = b"PK\x06\x06";
+/// How the one of zip64 starts.
+pub const END_64: &[u8] = b"PK\x06\x06";
 
 /// Bytes of an end record without its comment.
-const END_LEN: usize = 22;
+pub const END_LEN: usize = 22;
 const LOCATOR_LEN: usize = 20;
 const END_64_LEN: u64 = 56;
 
 /// How many bytes before the file's end are searched: an end record is followed by a comment of at most 64 KiB.
-const TAIL: u64 = 66 * 1024;
+pub const TAIL: u64 = 66 * 1024;
 
 /// Where the directory lies, and how many entries it lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

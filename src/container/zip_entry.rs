@@ -13,8 +13,10 @@ pub const CENTRAL_LEN: usize = 46;
 /// Bytes of the fixed fields of the header before the data.
 pub const LOCAL_LEN: usize = 30;
 
-const CENTRAL: u32 = 0x0201_4b50;
-const LOCAL: u32 = 0x0403_4b50;
+/// How an entry of the directory starts.
+pub const CENTRAL: &[u8] = b"PK\x01\x02";
+/// How the header before the data starts.
+pub const LOCAL: &[u8] = b"PK\x03\x04";
 const DESCRIPTOR: &[u8] = b"PK\x07\x08";
 
 const FLAG_ENCRYPTED: u16 = 1;
@@ -22,13 +24,11 @@ const FLAG_DESCRIPTOR: u16 = 1 << 3;
 const FLAG_PATCHED: u16 = 1 << 5;
 const FLAG_STRONG: u16 = 1 << 6;
 const FLAG_MASKED: u16 = 1 << 13;
-/// What decides how the content is to be read.
-const FLAGS: u16 = FLAG_ENCRYPTED | FLAG_PATCHED | FLAG_STRONG | FLAG_MASKED;
+/// What decides how the content is to be read (APPNOTE.TXT 4.4.4).
+pub const FLAGS: u16 = FLAG_ENCRYPTED | FLAG_PATCHED | FLAG_STRONG | FLAG_MASKED;
 
-const STORED: u16 = 0;
-const DEFLATED: u16 = 8;
-
-const ZIP64: u16 = 1;
+/// The extra field of the numbers that 32 bits have no room for (APPNOTE.TXT 4.5.3).
+pub const ZIP64: u16 = 1;
 /// Info-ZIP's name in UTF-8, which some readers take instead of the entry's own.
 const UNICODE_PATH: u16 = 0x7075;
 
@@ -56,7 +56,7 @@ impl Entry {
     /// Reads an entry of the directory; `at` is its offset in bytes.
     pub fn read(fixed: &[u8; CENTRAL_LEN], name: &[u8], extra: &[u8], at: u64) -> Result<Entry> {
         let mut fields = Fields(fixed);
-        if fields.u32() != CENTRAL {
+        if fields.take(CENTRAL.len()) != Some(CENTRAL) {
             return Err(Error::corrupt(format!(
                 "the archive's directory holds no entry at byte {at}, where one should be; get the file again"
             )));
@@ -114,7 +114,7 @@ impl Entry {
                 entry.name
             )));
         }
-        if method == STORED && entry.packed != entry.len && entry.encoding() == Encoding::Stored {
+        if entry.packed != entry.len && entry.encoding() == Encoding::Stored {
             return Err(entry_error(
                 &entry.name,
                 "is stored and has two different sizes",
@@ -145,11 +145,9 @@ impl Entry {
 
     /// How the content lies in the archive.
     pub fn encoding(&self) -> Encoding {
-        match self.method {
-            _ if self.flags & (FLAGS ^ FLAG_PATCHED) != 0 => Encoding::Unreadable(ENCRYPTED),
-            STORED => Encoding::Stored,
-            DEFLATED => Encoding::Deflated,
-            _ => Encoding::Unreadable("compressed in an unusual way"),
+        match self.flags & (FLAGS ^ FLAG_PATCHED) {
+            0 => Encoding::of_method(self.method),
+            _ => Encoding::Unreadable(ENCRYPTED),
         }
     }
 
@@ -171,7 +169,7 @@ impl Entry {
             ))
         };
         let mut fields = Fields(local);
-        if fields.u32() != LOCAL {
+        if fields.take(LOCAL.len()) != Some(LOCAL) {
             return Err(bad("is missing"));
         }
         fields.u16(); // version

@@ -5,6 +5,8 @@ use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 use super::super::record::{Encoding, Record};
+use super::super::zip_end::{END, END_64, END_LEN, TAIL};
+use super::super::zip_entry::{self, CENTRAL, CENTRAL_LEN, FLAGS, LOCAL, LOCAL_LEN, ZIP64};
 use super::super::zip_fields::{Fields, extra_fields};
 use crate::limits::Limits;
 use crate::read_at::{ReadAt, Sequential, SubRange};
@@ -35,14 +37,8 @@ pub struct Listing {
     max: usize,
 }
 
-const END: &[u8] = b"PK\x05\x06";
-const END_LEN: usize = 22;
-const END_TAIL: u64 = 66 * 1024;
+/// The end records that torch writes: of zip64, its locator, the classic one without a comment.
 const SHORT_TAIL: u64 = 98;
-const LOCAL: &[u8] = b"PK\x03\x04";
-const LOCAL_LEN: u64 = 30;
-const CENTRAL: &[u8] = b"PK\x01\x02";
-const CENTRAL_LEN: usize = 46;
 
 /// Lists what there is. `searchable` bytes between entries may be searched for others.
 ///
@@ -85,7 +81,7 @@ impl Directory {
         // Without a comment, as torch writes, the end is short.
         match Directory::find_within(source, end, SHORT_TAIL)? {
             Some(directory) => Ok(Some(directory)),
-            None => Directory::find_within(source, end, END_TAIL),
+            None => Directory::find_within(source, end, TAIL),
         }
     }
 
@@ -102,7 +98,7 @@ impl Directory {
         let mut end = base.saturating_add(u64::try_from(at).unwrap_or(u64::MAX));
         // A zip64 end record and its locator stand right before it.
         let zip64 = at.checked_sub(76).and_then(|start| tail.get(start..at));
-        if let Some(zip64) = zip64.filter(|bytes| bytes.starts_with(b"PK\x06\x06")) {
+        if let Some(zip64) = zip64.filter(|bytes| bytes.starts_with(END_64)) {
             (size, offset) = (u64_at(zip64, 40), u64_at(zip64, 48));
             end = end.saturating_sub(76);
         }
@@ -120,7 +116,7 @@ impl Directory {
 /// # Errors
 /// I/O errors.
 pub fn has_end(source: &Arc<dyn ReadAt>, with_comment: bool) -> io::Result<bool> {
-    let tail = if with_comment { END_TAIL } else { SHORT_TAIL };
+    let tail = if with_comment { TAIL } else { SHORT_TAIL };
     Ok(Directory::find_within(source, source.len(), tail)?.is_some())
 }
 
@@ -138,7 +134,7 @@ impl Listing {
                 self.is_cut = true;
                 break;
             }
-            let lens = [28, 30, 32].map(|at| usize::from(u16_at(&fixed, at)));
+            let lens = zip_entry::lengths(&fixed);
             let mut rest = vec![0; lens.iter().sum()];
             if reader.read_exact(&mut rest).is_err() {
                 break;
@@ -165,9 +161,9 @@ impl Listing {
                     len: size,
                     crc: Some(u32_at(&fixed, 16)).filter(|crc| *crc != 0),
                     raw,
-                    encoding: encoding(u16_at(&fixed, 10)),
+                    encoding: Encoding::of_method(u16_at(&fixed, 10)),
                 },
-                is_encrypted: is_encrypted(u16_at(&fixed, 8)) || is_encrypted(local.flags),
+                is_encrypted: (u16_at(&fixed, 8) | local.flags) & FLAGS != 0,
                 is_listed: true,
                 range: (header, local.data.saturating_add(packed)),
             });
@@ -199,7 +195,7 @@ impl Listing {
     ) -> io::Result<()> {
         const PIECE: u64 = 256 * 1024;
         let mut position = start;
-        while end.saturating_sub(position) >= LOCAL_LEN {
+        while position < end {
             let len = end.saturating_sub(position).min(PIECE);
             match left.checked_sub(len) {
                 Some(rest) => *left = rest,
@@ -239,7 +235,7 @@ impl Listing {
             return Ok(());
         };
         // What says of itself that nobody can read it is looked at as it lies there.
-        let encoding = match encoding(local.method) {
+        let encoding = match Encoding::of_method(local.method) {
             Encoding::Deflated => Encoding::Deflated,
             _ => Encoding::Stored,
         };
@@ -254,7 +250,7 @@ impl Listing {
                 raw,
                 encoding,
             },
-            is_encrypted: is_encrypted(local.flags),
+            is_encrypted: local.flags & FLAGS != 0,
             is_listed: false,
             range: (header, end),
         });
@@ -273,11 +269,11 @@ struct Local {
 
 impl Local {
     fn read(source: &Arc<dyn ReadAt>, header: u64) -> io::Result<Option<Local>> {
-        let end = header.saturating_add(LOCAL_LEN);
+        let end = header.saturating_add(u64::try_from(LOCAL_LEN).unwrap_or(0));
         if end > source.len() {
             return Ok(None);
         }
-        let mut fixed = [0; 30];
+        let mut fixed = [0; LOCAL_LEN];
         source.read_exact_at(&mut fixed, header)?;
         if !fixed.starts_with(LOCAL) {
             return Ok(None);
@@ -307,25 +303,12 @@ fn rest_from(source: &Arc<dyn ReadAt>, start: u64, end: u64) -> Option<SubRange>
 /// Replaces the numbers that do not fit 32 bits by those of the zip64 extra field (APPNOTE.TXT 4.5.3).
 fn widen(numbers: &mut [u64; 3], extra: &[u8]) {
     let extra = extra_fields(extra).unwrap_or_default();
-    let Some((_, field)) = extra.iter().find(|(id, _)| *id == 1) else {
+    let Some((_, field)) = extra.iter().find(|(id, _)| *id == ZIP64) else {
         return;
     };
     let mut values = Fields(field);
     let missing = numbers.iter_mut().filter(|n| **n == u64::from(u32::MAX));
     missing.for_each(|number| *number = values.u64());
-}
-
-fn encoding(method: u16) -> Encoding {
-    match method {
-        0 => Encoding::Stored,
-        8 => Encoding::Deflated,
-        _ => Encoding::Unreadable("compressed in an unusual way"),
-    }
-}
-
-/// Encrypted, patched data, strongly encrypted, headers masked (APPNOTE.TXT 4.4.4).
-fn is_encrypted(flags: u16) -> bool {
-    flags & 0x2061 != 0
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
