@@ -1,5 +1,6 @@
 //! Element-wise work on little-endian bytes: casts, byte swaps, sign flips.
 
+mod encode;
 mod float8;
 mod stats;
 mod text;
@@ -10,12 +11,13 @@ use half::slice::HalfFloatSliceExt;
 use crate::dtype::Dtype;
 use crate::plan::{FloatType, OnOverflow};
 
+use encode::encode;
+
 pub use stats::CastStats;
 pub use text::element_text;
 
-/// Elements per step: all buffers stay in the L1 cache, and copies stay below the 2 KiB from which glibc's memcpy
-/// is much slower for some addresses (AMD Zen 3, `rep movsb`).
-const STEP: usize = 256;
+/// Elements per step: all buffers stay in the L1 cache.
+const STEP: usize = 512;
 
 /// A cast of little-endian elements, which rounds to nearest even as torch does.
 ///
@@ -39,11 +41,11 @@ pub struct Cast {
 
 /// One step's elements on their way.
 struct Buffers {
+    /// Of float64.
     wide: [f64; STEP],
-    /// The source's elements, from float64 only what is left of them.
-    floats: [f32; STEP],
-    clamped: [f32; STEP],
-    /// The results' values.
+    /// As float32, in bytes.
+    narrow: [u8; 4 * STEP],
+    before: [f32; STEP],
     after: [f32; STEP],
 }
 
@@ -75,44 +77,62 @@ impl Cast {
         let out_size = self.to.dtype().size() as usize;
         let mut buffers = Buffers {
             wide: [0.0; STEP],
-            floats: [0.0; STEP],
-            clamped: [0.0; STEP],
+            narrow: [0; 4 * STEP],
+            before: [0.0; STEP],
             after: [0.0; STEP],
         };
+        let mut decoded = [0; 4 * STEP];
         let mut stats = CastStats::default();
         let steps = src.chunks(STEP * in_size);
         for (src, dst) in steps.zip(dst.chunks_mut(STEP * out_size)) {
             match self.from {
                 Dtype::Float64 => self.step_wide(src, dst, &mut buffers, &mut stats),
-                _ => self.step(src, dst, &mut buffers, &mut stats),
+                Dtype::Float32 => self.step(src, dst, &mut buffers, &mut stats),
+                from => {
+                    let floats = &mut buffers.before[..src.len() / in_size];
+                    decode(from, src, floats);
+                    let floats = to_bytes(floats, &mut decoded);
+                    self.step(floats, dst, &mut buffers, &mut stats);
+                }
             }
         }
         stats
     }
 
+    /// From float32.
     fn step(&self, src: &[u8], dst: &mut [u8], buffers: &mut Buffers, stats: &mut CastStats) {
-        let elements = src.len() / self.from.size() as usize;
-        let floats = &mut buffers.floats[..elements];
-        let after = &mut buffers.after[..elements];
-        decode(self.from, src, floats);
-        match self.clamps {
-            true => {
-                let clamped = &mut buffers.clamped[..elements];
-                clamped.copy_from_slice(floats);
-                stats.clamped += stats::clamp(clamped, self.to.max() as f32);
-                self.encode(clamped, dst, after);
-            }
-            false => self.encode(floats, dst, after),
+        let survey = encode(self.to, self.bf16_nan, src, dst);
+        if !self.rounds {
+            return;
         }
-        if self.rounds {
-            stats.measure(floats, after);
+        if survey.magnitude <= self.to.max() as f32 {
+            stats.zeroed += u64::from(survey.zeroed);
+            stats.max_error = stats.max_error.max(survey.error.into());
+            return;
         }
+        // Some values are beyond the range, which is rare.
+        let before = &mut buffers.before[..src.len() / 4];
+        let after = &mut buffers.after[..src.len() / 4];
+        decode(Dtype::Float32, src, before);
+        if self.clamps {
+            stats.clamped += stats::clamp(before, self.to.max() as f32);
+            encode(
+                self.to,
+                self.bf16_nan,
+                to_bytes(before, &mut buffers.narrow),
+                dst,
+            );
+            decode(Dtype::Float32, src, before);
+        }
+        decode(self.to.dtype(), dst, after);
+        stats.measure(before, after);
     }
 
+    /// From float64, which is measured before it is narrowed.
     fn step_wide(&self, src: &[u8], dst: &mut [u8], buffers: &mut Buffers, stats: &mut CastStats) {
         let elements = src.len() / 8;
         let wide = &mut buffers.wide[..elements];
-        let floats = &mut buffers.floats[..elements];
+        let floats = &mut buffers.before[..elements];
         let after = &mut buffers.after[..elements];
         decode_wide(src, wide);
         if self.clamps {
@@ -121,50 +141,27 @@ impl Cast {
         for (to, from) in floats.iter_mut().zip(&*wide) {
             *to = *from as f32;
         }
-        self.encode(floats, dst, after);
+        encode(
+            self.to,
+            self.bf16_nan,
+            to_bytes(floats, &mut buffers.narrow),
+            dst,
+        );
+        decode(self.to.dtype(), dst, after);
         if self.clamps {
             decode_wide(src, wide);
         }
         stats.measure(wide, after);
     }
+}
 
-    /// Encodes from float32. `after` gets the results' values, unless they are the same.
-    fn encode(&self, floats: &[f32], dst: &mut [u8], after: &mut [f32]) {
-        match self.to {
-            FloatType::Float32 => {
-                for (to, from) in dst.as_chunks_mut::<4>().0.iter_mut().zip(floats) {
-                    *to = from.to_le_bytes();
-                }
-                if self.rounds {
-                    after.copy_from_slice(floats);
-                }
-            }
-            FloatType::Float16 => {
-                let mut halves = [f16::ZERO; STEP];
-                let halves = &mut halves[..floats.len()];
-                halves.convert_from_f32_slice(floats);
-                for (to, from) in dst.as_chunks_mut::<2>().0.iter_mut().zip(&*halves) {
-                    *to = from.to_le_bytes();
-                }
-                if self.rounds {
-                    halves.convert_to_f32_slice(after);
-                }
-            }
-            FloatType::BFloat16 => {
-                let dst = dst.as_chunks_mut::<2>().0.iter_mut();
-                for ((to, after), from) in dst.zip(after).zip(floats) {
-                    let bits = from.to_bits();
-                    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
-                    let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
-                    let value = if is_nan { self.bf16_nan } else { rounded };
-                    *after = f32::from_bits(u32::from(value) << 16);
-                    *to = value.to_le_bytes();
-                }
-            }
-            FloatType::Float8E4M3Fn => float8::encode_e4m3fn(floats, dst, after),
-            FloatType::Float8E5M2 => float8::encode_e5m2(floats, dst, after),
-        }
+/// The little-endian bytes of `floats`, in `bytes`.
+fn to_bytes<'b>(floats: &[f32], bytes: &'b mut [u8; 4 * STEP]) -> &'b [u8] {
+    let (bytes, _) = bytes.split_at_mut(4 * floats.len());
+    for (to, from) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(floats) {
+        *to = from.to_le_bytes();
     }
+    bytes
 }
 
 fn decode_wide(src: &[u8], out: &mut [f64]) {

@@ -6,61 +6,6 @@ use half::f16;
 
 use crate::dtype::Dtype;
 
-/// Encodes from float32: what is beyond 448 becomes 448, NaN 0x7f, each with its sign. `after` gets the values.
-pub fn encode_e4m3fn(floats: &[f32], dst: &mut [u8], after: &mut [f32]) {
-    const MAX: u32 = 448f32.to_bits();
-    encode::<3, 7, 0x7e, MAX>(floats, dst, after);
-}
-
-/// Encodes from float32: what rounds beyond 57344 becomes infinite, NaN 0x7f, each with its sign. `after` gets the
-/// values.
-pub fn encode_e5m2(floats: &[f32], dst: &mut [u8], after: &mut [f32]) {
-    const INFINITY: u32 = f32::INFINITY.to_bits();
-    encode::<2, 15, 0x7c, INFINITY>(floats, dst, after);
-}
-
-/// `TOP` is the highest code of a number, and `TOP_BITS` what it means in float32.
-fn encode<const MANTISSA: u32, const BIAS: u32, const TOP: u32, const TOP_BITS: u32>(
-    floats: &[f32],
-    dst: &mut [u8],
-    after: &mut [f32],
-) {
-    let dropped = 23 - MANTISSA; // bits of the float32 mantissa
-    let smallest_normal = (128 - BIAS) << 23;
-    // Added to a smaller value, its last mantissa bit is that of the subnormal numbers, so the sum is rounded there.
-    let magic = (128 - BIAS + dropped) << 23;
-    for ((to, after), from) in dst.iter_mut().zip(after).zip(floats) {
-        let bits = from.to_bits();
-        let magnitude = bits & 0x7fff_ffff;
-        let sign = bits ^ magnitude;
-
-        let sum = f32::from_bits(magnitude) + f32::from_bits(magic);
-        let half = (1 << (dropped - 1)) - 1 + ((magnitude >> dropped) & 1);
-        let rounded = (magnitude + half) >> dropped;
-        let is_small = magnitude < smallest_normal;
-        let (code, value) = match is_small {
-            true => (
-                sum.to_bits().wrapping_sub(magic),
-                (sum - f32::from_bits(magic)).to_bits(),
-            ),
-            false => (
-                rounded.wrapping_sub((127 - BIAS) << MANTISSA),
-                rounded << dropped,
-            ),
-        };
-        let (code, value) = match code >= TOP {
-            true => (TOP, TOP_BITS),
-            false => (code, value),
-        };
-        let (code, value) = match magnitude > f32::INFINITY.to_bits() {
-            true => (0x7f, magnitude),
-            false => (code, value),
-        };
-        *to = (code | sign >> 24) as u8;
-        *after = f32::from_bits(value | sign);
-    }
-}
-
 /// Decodes to float32.
 pub fn decode(from: Dtype, src: &[u8], out: &mut [f32]) {
     let table = &FLOAT8[float8_index(from)];
