@@ -17,6 +17,7 @@ use crate::read_at::FileSource;
 pub struct Target {
     temp: NamedTempFile,
     path: PathBuf,
+    is_durable: bool,
 }
 
 /// How files get their names.
@@ -48,6 +49,7 @@ impl Target {
         Ok(Target {
             temp,
             path: path.to_path_buf(),
+            is_durable: naming.sync,
         })
     }
 
@@ -103,18 +105,34 @@ impl Target {
         }
     }
 
+    /// Whether it is to survive a power failure.
+    pub fn is_durable(&self) -> bool {
+        self.is_durable
+    }
+
     /// Waits until the content survives a power failure.
     ///
     /// # Errors
     /// [`Io`](crate::ErrorKind::Io).
     pub fn sync(&self) -> Result<()> {
-        let synced = self.temp.as_file().sync_all();
-        synced.map_err(|e| Error::io("cannot make the output durable", e).in_file(&self.path))
+        self.synced(self.temp.as_file().sync_all())
+    }
+
+    /// Waits until what has been written so far is on the disk.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io).
+    pub fn sync_data(&self) -> Result<()> {
+        self.synced(self.temp.as_file().sync_data())
+    }
+
+    fn synced(&self, done: io::Result<()>) -> Result<()> {
+        done.map_err(|e| Error::io("cannot make the output durable", e).in_file(&self.path))
     }
 
     /// Gives the file its name.
     fn name(self, overwrite: bool) -> Result<PathBuf> {
-        let Target { temp, path } = self;
+        let Target { temp, path, .. } = self;
         let named = match overwrite {
             true => temp.persist(&path),
             false => temp.persist_noclobber(&path),

@@ -13,6 +13,7 @@ mod parts;
 mod source;
 mod view;
 mod write;
+mod writeback;
 
 pub(crate) use atomic::exists;
 pub use atomic::{Naming, Target, commit};

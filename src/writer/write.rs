@@ -6,6 +6,7 @@ use super::atomic::Target;
 use super::blocks::{Pass, Sink};
 use super::header;
 use super::kernel::CastStats;
+use super::writeback::Writeback;
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::error::Result;
@@ -74,7 +75,13 @@ pub fn write(
         threads,
         progress,
     };
-    let stats = pass.run(&Writing { target, data_start })?;
+    let stats = Writeback::around(target, output.bytes(), |writeback| {
+        pass.run(&Writing {
+            target,
+            data_start,
+            writeback,
+        })
+    })?;
     let casts = plan
         .tensors
         .iter()
@@ -95,10 +102,13 @@ pub fn write(
 struct Writing<'a> {
     target: &'a Target,
     data_start: u64,
+    writeback: &'a Writeback,
 }
 
 impl Sink for Writing<'_> {
     fn take(&self, start: u64, block: &[u8], _spare: &mut Vec<u8>) -> Result<()> {
-        self.target.write_at(block, self.data_start + start)
+        self.target.write_at(block, self.data_start + start)?;
+        self.writeback.note(block.len() as u64);
+        Ok(())
     }
 }
