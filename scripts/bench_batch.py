@@ -22,20 +22,16 @@ Linux charges what Python starts with the memory of Python. `sync -f` waits for 
 import argparse
 import collections
 import filecmp
-import math
+import functools
 import os
 import pathlib
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
-from big_parts import BLOCK, DTYPES, Data, save, tensor
+from bench_parts import BATCH_KIB, TARGET, make_batch, measure, median, pair_ratio, peak_mib, run_rounds, spread
 
-TARGET = pathlib.Path(__file__).resolve().parent.parent / "target"
-LAYERS = 10
 # ckpt2st starts so fast that the few files of Python's sample would give no time that means something.
 LOOPED_PER_SAMPLE = 10
 
@@ -69,39 +65,6 @@ for file in [entry.path for entry in os.scandir(source)] if os.path.isdir(source
 
 Folders = collections.namedtuple("Folders", "inputs out done")
 Case = collections.namedtuple("Case", "name files command into", defaults=[False])
-Run = collections.namedtuple("Run", "seconds peak")
-
-
-# --- inputs -----------------------------------------------------------------------------------------------
-
-
-class SmallData(Data):
-    """The bytes of storages no larger than a block, cut out of it without turning all of it for each."""
-
-    def __init__(self, dtype):
-        super().__init__(dtype)
-        self.block *= 2
-
-    def pieces(self, number, size):
-        """Give the bytes of a storage."""
-        start = number * 4096 * 37 % BLOCK
-        yield memoryview(self.block)[start:start + size]
-
-
-def make_inputs(folder, count, kib):
-    """Write the checkpoints; give their paths."""
-    folder.mkdir()
-    dtype = DTYPES["f32"]
-    data = SmallData(dtype)
-    side = math.isqrt(kib * 1024 // (LAYERS * dtype.size))
-    shapes = {"weight": (side, side), "bias": (side,)}
-    planned = [(f"layers.{layer}.{name}", shape) for layer in range(LAYERS) for name, shape in shapes.items()]
-    files = [folder / f"model_{number:06}.ckpt" for number in range(count)]
-    for number, file in enumerate(files):
-        first = number * len(planned)
-        state = {name: tensor(first + index, shape, dtype) for index, (name, shape) in enumerate(planned)}
-        save(file, {"state_dict": state}, data)
-    return files
 
 
 # --- cases ------------------------------------------------------------------------------------------------
@@ -149,19 +112,12 @@ def cases_of_python(python, folders, files, sample):
 
 
 def run(case, folders):
-    """Run a case without old outputs; give its seconds and the peak of its memory in KiB."""
+    """Run a case without old outputs."""
     shutil.rmtree(folders.out, ignore_errors=True)
     if case.into:
         folders.out.mkdir()
     subprocess.run(["sync", "-f", folders.inputs], check=True)
-    timer, peak = shutil.which("time"), folders.inputs.parent / "peak"
-    timed = [timer, "-f", "%M", "-o", peak] if timer else []
-    started = time.monotonic()
-    code = subprocess.run([*timed, *case.command], stdin=subprocess.DEVNULL).returncode
-    seconds = time.monotonic() - started
-    if code != 0:
-        sys.exit(f"{case.name}: exit code {code}")
-    return Run(seconds, int(peak.read_text()) if timer else None)
+    return measure(case.name, case.command, folders.inputs.parent)
 
 
 def check_outputs(folders, sample):
@@ -173,28 +129,14 @@ def check_outputs(folders, sample):
     print(f"{len(equal)} outputs of ckpt2st and safetensors are equal byte for byte")
 
 
-def run_rounds(cases, rounds, folders):
-    """Run all cases in every round; give the runs of each."""
-    runs = [[] for _ in cases]
-    for number in range(rounds):
-        turn = list(zip(cases, runs))
-        for case, made in reversed(turn) if number % 2 else turn:
-            made.append(run(case, folders))
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
-    return runs
-
-
 def print_table(cases, runs, count):
     """Print a line for each case."""
     print(f"{'case':34} {'files':>6} {'seconds [min-max]':>30} {'ms/file':>9} {'ratio':>8} {'peak RSS MiB':>13}")
-    first = [made.seconds for made in runs[0]]
     for case, made in zip(cases, runs):
-        seconds = [one.seconds * count / case.files for one in made]
-        median = statistics.median(seconds)
-        spread = f"{'~' if case.files < count else ''}{median:.3f} [{min(seconds):.3f}-{max(seconds):.3f}]"
-        ratio = statistics.median(one / base for one, base in zip(seconds, first))
-        peak = "-" if made[0].peak is None else f"{max(one.peak for one in made) / 1024:.1f}"
-        print(f"{case.name:34} {case.files:6} {spread:>30} {median * 1000 / count:9.3f} {ratio:8.3f} {peak:>13}")
+        scale = count / case.files
+        times = f"{'~' if case.files < count else ''}{spread(made, scale)}"
+        each, ratio = median(made, scale) * 1000 / count, pair_ratio(made, runs[0], scale)
+        print(f"{case.name:34} {case.files:6} {times:>30} {each:9.3f} {ratio:8.3f} {peak_mib(made):>13}")
     if any(case.files < count for case in cases):
         print(f"~ extrapolated from that many files to {count}")
 
@@ -218,15 +160,15 @@ def parse_args():
     args = parser.parse_args()
     if min(args.files, args.rounds, args.sample) < 1:
         parser.error("--files, --rounds and --sample must be at least 1")
-    if not 1 <= args.kib <= LAYERS * BLOCK // 1024:
-        parser.error(f"--kib must be between 1 and {LAYERS * BLOCK // 1024}")
+    if not 1 <= args.kib <= BATCH_KIB:
+        parser.error(f"--kib must be between 1 and {BATCH_KIB}")
     return args
 
 
 def bench(args, folder):
     """Make the inputs, run the cases, print the table."""
     folders = Folders(*(folder / name for name in Folders._fields))
-    files = make_inputs(folders.inputs, args.files, args.kib)
+    files = make_batch(folders.inputs, args.files, args.kib)
     sample, looped = files[:args.sample], files[:args.sample * LOOPED_PER_SAMPLE]
     # Absolute, but not resolved: a link is what makes the Python of a virtual environment.
     binary = args.binary.absolute()
@@ -240,7 +182,7 @@ def bench(args, folder):
         run(added[0], folders)
         check_outputs(folders, sample)
         cases += added
-    runs = run_rounds(cases, args.rounds, folders)
+    runs = run_rounds([functools.partial(run, case, folders) for case in cases], args.rounds)
     print_table(cases, runs, len(files))
 
 

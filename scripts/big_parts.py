@@ -17,7 +17,12 @@ FLAGS = 0x0808
 Dtype = collections.namedtuple("Dtype", "storage name numpy size")
 Entry = collections.namedtuple("Entry", "name method crc packed size offset")
 
-DTYPES = {"f32": Dtype("FloatStorage", "float32", "f4", 4), "f16": Dtype("HalfStorage", "float16", "f2", 2)}
+DTYPES = {
+    "f32": Dtype("FloatStorage", "float32", "f4", 4),
+    "f16": Dtype("HalfStorage", "float16", "f2", 2),
+    "i64": Dtype("LongStorage", "int64", "i8", 8),
+    "i32": Dtype("IntStorage", "int32", "i4", 4),
+}
 
 
 # --- stand-ins for what pickles name ----------------------------------------------------------------------
@@ -81,10 +86,10 @@ REBUILD = named_function("torch._utils", "_rebuild_tensor_v2")
 SIZE = named_class("torch", "Size")
 
 
-def tensor(number, shape, dtype):
-    """Give what pickles as a contiguous tensor that has a storage of its own."""
+def tensor(number, shape, dtype, steps=None):
+    """Give what pickles as a tensor that fills a storage of its own, contiguous unless steps are its strides."""
     storage = Storage(number, numel_of(shape), dtype)
-    return Call(REBUILD, storage, 0, shape, strides(shape), False, collections.OrderedDict())
+    return Call(REBUILD, storage, 0, shape, steps or strides(shape), False, collections.OrderedDict())
 
 
 def torch_size(shape):
@@ -143,13 +148,14 @@ class Data:
     """The bytes of all storages: pieces of one block, started at another place for each number."""
 
     def __init__(self, dtype):
-        self.block = finite_block(dtype.size)
+        # Twice, so that every turn of the block is a slice of it and small storages cost no copy.
+        self.block = memoryview(finite_block(dtype.size) * 2)
         self.crcs = {}
 
     def pieces(self, number, size):
         """Give the bytes of a storage piece by piece."""
         start = number * 4096 * 37 % BLOCK
-        turned = memoryview(self.block[start:] + self.block[:start])
+        turned = self.block[start:start + BLOCK]
         whole, rest = divmod(size, BLOCK)
         for _ in range(whole):
             yield turned
