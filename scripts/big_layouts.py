@@ -24,7 +24,9 @@ SHARDS = 4
 
 def state_of(tensors, dtype):
     """Give a state dict whose tensors are numbered from 0 on."""
-    return {made.name: tensor(number, made.shape, dtype) for number, made in enumerate(tensors)}
+    return {
+        made.name: tensor(number, made.shape, made.dtype or dtype, made.strides) for number, made in enumerate(tensors)
+    }
 
 
 def write_legacy(file, value, data):

@@ -5,6 +5,7 @@
     python3 scripts/make_big.py big.bin --layout legacy --gib 2
     python3 scripts/make_big.py folder --layout dcp1 --gib 2
     python3 scripts/make_big.py tiny.ckpt --gib 0 --small 100000
+    python3 scripts/make_big.py sd.ckpt --model sd --gib 7.18
 
 Layouts, of which the last five make a folder:
 
@@ -20,36 +21,30 @@ dcp1      the same, matrices cut in their second dimension, Shard(1)
 zero2     DeepSpeed ZeRO stage 2 of two ranks, whose weights in f16 come on top of --gib
 zero3     DeepSpeed ZeRO stage 3 of two ranks
 
+Models, of which the last three need the layout zip, deflated, legacy or gzip:
+
+flat           matrices of --tensor-mib, and --small vectors before them (the default)
+many           vectors of 64 elements
+transposed     square matrices of about --tensor-mib, each the transpose of a contiguous one
+channels_last  convolutions of 3 x 3 and about --tensor-mib in torch.channels_last
+sd             Stable Diffusion 1.5 with averages, as latent-diffusion saves it; narrower below its 7.18 GiB in f32
+
 Single files hold {"state_dict": {name: tensor, ...}}, shards the tensors themselves. Zip entries are aligned to
 64 bytes, with data descriptors and correct CRC-32s, and in 64-bit form where sizes or offsets need it. Equal
 arguments give equal bytes. Tensors of one model have other bytes in other layouts. The numpy layouts take memory
 of up to four times their size while they are made, all others little.
 
-The writers of the layouts are in big_layouts.py, what they are made of in big_parts.py.
+The models are in big_models.py, the writers of the layouts in big_layouts.py, what those are made of in big_parts.py.
 """
 
 import argparse
-import collections
 import pathlib
 import sys
 import time
 
 from big_layouts import FOLDERS, LAYOUTS, write_file
+from big_models import MODELS
 from big_parts import DTYPES, Data
-
-SMALL_SHAPE = (320,)
-Tensor = collections.namedtuple("Tensor", "name shape")
-
-
-def plan_tensors(total, tensor_bytes, item_size, small):
-    """Give the tensors of the checkpoint: small ones first, then large ones up to the total size."""
-    tensors = [Tensor(f"blocks.{index}.norm.bias", SMALL_SHAPE) for index in range(small)]
-    left = total - small * SMALL_SHAPE[0] * item_size
-    while left >= 1024 * item_size:
-        rows = min(tensor_bytes, left) // (1024 * item_size)
-        tensors.append(Tensor(f"blocks.{len(tensors)}.linear.weight", (rows, 1024)))
-        left -= rows * 1024 * item_size
-    return tensors
 
 
 def parse_args():
@@ -57,6 +52,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description="Write a large checkpoint for timing.")
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--layout", choices=LAYOUTS, default="zip", help="see the top of this script (default zip)")
+    parser.add_argument("--model", choices=MODELS, default="flat", help="see the top of this script (default flat)")
     parser.add_argument("--gib", type=float, default=4, help="size of all tensors (default 4)")
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("--tensor-mib", type=float, default=64, help="size of a large tensor (default 64)")
@@ -66,6 +62,8 @@ def parse_args():
         parser.error("--tensor-mib must be at least 0.004")
     if args.layout.startswith("zero") and args.dtype != "f32":
         parser.error("DeepSpeed keeps its weights in f32")
+    if args.model not in ("flat", "many") and args.layout not in ("zip", "deflated", "legacy", "gzip"):
+        parser.error(f"the layout {args.layout} has only contiguous tensors of one dtype, so not --model {args.model}")
     return args
 
 
@@ -74,7 +72,8 @@ def main():
     args = parse_args()
     dtype = DTYPES[args.dtype]
     started = time.monotonic()
-    tensors = plan_tensors(int(args.gib * (1 << 30)), int(args.tensor_mib * (1 << 20)), dtype.size, args.small)
+    sizes = int(args.gib * (1 << 30)), int(args.tensor_mib * (1 << 20)), dtype.size, args.small
+    tensors = MODELS[args.model](*sizes)
     if not tensors:
         sys.exit("that is no tensor at all")
     if args.layout in FOLDERS:
