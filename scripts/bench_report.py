@@ -56,8 +56,9 @@ def target_text(result, results, judged):
 
 def rss_text(result, judged):
     """Write the peak of a row's memory, its target and whether it was met."""
-    limit = result.row.rss
-    return peak_mib(result.runs) + (f" of {limit}{verdict(peak_of(result.runs), limit, judged)}" if limit else "")
+    limit, peak = result.row.rss, peak_of(result.runs)
+    kept = f" of {limit}{verdict(peak, limit, judged)}" if limit and peak is not None else ""
+    return peak_mib(result.runs) + kept
 
 
 def cpu_text(runs):

@@ -54,7 +54,7 @@ def parse_args():
     parser.add_argument("--layout", choices=LAYOUTS, default="zip", help="see the top of this script (default zip)")
     parser.add_argument("--model", choices=MODELS, default="flat", help="see the top of this script (default flat)")
     parser.add_argument("--gib", type=float, default=4, help="size of all tensors (default 4)")
-    parser.add_argument("--dtype", choices=DTYPES, default="f32")
+    parser.add_argument("--dtype", choices=("f32", "f16"), default="f32")
     parser.add_argument("--tensor-mib", type=float, default=64, help="size of a large tensor (default 64)")
     parser.add_argument("--small", type=int, default=0, help="number of small tensors among them (default 0)")
     args = parser.parse_args()
