@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Entry;
 use crate::dtype::Dtype;
-use crate::torch::{Leaf, Tensor};
+use crate::torch::{Leaf, Tensor, TensorInfo};
 
 /// A type to cast to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +149,11 @@ impl Planned {
     /// The size of its data in bytes.
     pub fn bytes(&self) -> u64 {
         self.end - self.start
+    }
+
+    /// Whether its elements lie one behind the other where they come from, in each part.
+    pub(crate) fn is_contiguous(&self) -> bool {
+        self.source.views().all(TensorInfo::is_contiguous)
     }
 }
 

@@ -19,12 +19,13 @@ use crate::error::{Error, Result};
 use crate::plan::{OnOverflow, Planned, PlannedFile};
 use crate::progress::Progress;
 use crate::threads::Threads;
-use crate::torch::TensorInfo;
 
 /// Bytes of a block. Measured: 128 to 256 KiB is fastest, larger blocks fall out of the L2 cache.
 const BLOCK: u64 = 256 * 1024;
-/// Bytes of a block inside a large strided tensor, where each row needs reads of its own.
-const STRIDED_BLOCK: u64 = 2 * 1024 * 1024;
+/// Bytes of a block inside a large strided tensor, where each row needs reads of its own, at the most and at the
+/// least, and what all threads together may take for such blocks.
+const STRIDED_BLOCK: (u64, u64) = (2 << 20, 16 << 20);
+const STRIDED_BLOCKS: u64 = 32 << 20;
 
 enum Work {
     /// Bytes `start..end` of the data section.
@@ -81,7 +82,7 @@ impl Pass<'_> {
             stats: &stats,
             progress: self.progress,
         };
-        job.run(&cut(plan, &checks), self.threads)?;
+        job.run(&cut(plan, &checks, self.threads.count()), self.threads)?;
         drop(fillers);
         checks.finish()?;
         let stats = stats.into_iter().map(Mutex::into_inner);
@@ -106,7 +107,7 @@ pub fn covered(
 
 /// Cuts the data section into blocks. Boundaries lie between elements: tensors are aligned to their element
 /// size, and blocks are multiples of every element size.
-fn cut(plan: &PlannedFile, checks: &Checks) -> Vec<Work> {
+fn cut(plan: &PlannedFile, checks: &Checks, threads: usize) -> Vec<Work> {
     let mut work = Vec::new();
     let mut start = 0; // of the block that is growing
     let push_blocks = |work: &mut Vec<Work>, start: &mut u64, upto: u64, size: u64| {
@@ -127,9 +128,14 @@ fn cut(plan: &PlannedFile, checks: &Checks) -> Vec<Work> {
                 });
             }
         }
-        if tensor.end - tensor.start > BLOCK && !is_contiguous(tensor) {
+        if tensor.bytes() > BLOCK && !tensor.is_contiguous() {
             push_blocks(&mut work, &mut start, tensor.start, BLOCK);
-            push_blocks(&mut work, &mut start, tensor.end, STRIDED_BLOCK);
+            push_blocks(
+                &mut work,
+                &mut start,
+                tensor.end,
+                strided_block(tensor, threads),
+            );
         } else {
             let whole = (tensor.end - start) / BLOCK * BLOCK;
             let upto = start + whole;
@@ -140,8 +146,22 @@ fn cut(plan: &PlannedFile, checks: &Checks) -> Vec<Work> {
     work
 }
 
-fn is_contiguous(tensor: &Planned) -> bool {
-    tensor.source.views().all(TensorInfo::is_contiguous)
+/// Bytes of a block of a strided tensor: whole rows of its first dimension, if there is room for one.
+fn strided_block(tensor: &Planned, threads: usize) -> u64 {
+    let (least, most) = STRIDED_BLOCK;
+    let share = (STRIDED_BLOCKS / threads as u64).clamp(least, most);
+    let cast = tensor
+        .source
+        .stored_dtype()
+        .size()
+        .div_ceil(tensor.dtype.size());
+    let room = share / cast;
+    let rows = tensor.shape.iter().find(|size| **size > 1);
+    let row = tensor.bytes() / rows.map_or(1, |rows| *rows as u64);
+    match room.checked_div(row) {
+        None | Some(0) => room,
+        Some(rows) => rows * row,
+    }
 }
 
 /// What the workers share.

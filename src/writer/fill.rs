@@ -88,7 +88,11 @@ impl<'p> Filler<'p> {
         };
         let in_size = self.planned.source.stored_dtype().size() as usize;
         let out_size = self.planned.dtype.size() as usize;
-        let step = CAST_READ / in_size;
+        // What is gathered from many places is gathered for the whole block at once.
+        let step = match self.planned.is_contiguous() {
+            true => CAST_READ / in_size,
+            false => out.len() / out_size,
+        };
         let mut stats = CastStats::default();
         let mut first = first;
         for out in out.chunks_mut(step * out_size) {

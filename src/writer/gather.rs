@@ -2,13 +2,18 @@
 
 use std::io;
 
+use super::place::{Axis, each, place};
 use crate::read_at::ReadAt;
 use crate::torch::TensorInfo;
 
 /// Bytes that one read may bring in at the most.
-const MAX_READ: u64 = 1 << 20;
+const MAX_READ: u64 = 1 << 18;
 /// What a read costs besides its bytes, as a number of bytes that could have been read instead.
 const READ_COST: u64 = 4096;
+/// Bytes that several short reads bring in before they are put into their places; they stay in the L2 cache.
+const BATCH: u64 = 256 * 1024;
+/// Bytes between such reads, so that columns do not fall on the same lines of the L1 cache.
+const GAP: u64 = 64;
 
 /// A dimension: elements, and the step between them in elements of the storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,15 +101,7 @@ fn split(dims: &[Dim], base: u64, from: u64, to: u64, boxes: &mut Vec<(u64, Vec<
     }
 }
 
-/// A dimension of a box with its step in the output, in elements.
-#[derive(Debug, Clone, Copy)]
-struct Axis {
-    size: u64,
-    stride: u64,
-    out: u64,
-}
-
-/// How a box is read: the `whole` fastest dimensions and up to `chunk` steps of the next in one read.
+/// How a box is read: the `whole` fastest dimensions, and `chunk` steps of the next, in one read.
 #[derive(Debug, Clone, Copy)]
 struct Schedule {
     whole: usize,
@@ -130,33 +127,53 @@ fn read_box(
         step *= dim.size;
     }
     axes.sort_by_key(|axis| axis.stride);
-    let schedule = schedule(&axes, size as u64);
-    let (group, outer) = axes.split_at(schedule.whole);
-    let mut group = group.to_vec();
-    let (chunked, outer) = match outer.split_first() {
+    let unit = size as u64;
+    let Schedule { whole, chunk } = schedule(&axes, unit);
+    let (group, outer) = axes.split_at(whole);
+    let (stepped, outer) = match outer.split_first() {
         Some((axis, outer)) => (*axis, outer),
-        None => (
-            Axis {
-                size: 1,
-                stride: 0,
-                out: 0,
-            },
-            outer,
-        ),
+        None => (Axis::ONE, outer),
     };
-    group.push(chunked);
-
+    let extent: u64 = 1 + group.iter().map(|a| (a.size - 1) * a.stride).sum::<u64>();
+    // Steps until the elements are put into their places, and where each is in the scratch memory.
+    let (steps, pitch) = match chunk {
+        1 => {
+            let pitch = extent + GAP / unit;
+            ((BATCH / unit / pitch).max(1), pitch)
+        }
+        _ => (chunk, stepped.stride),
+    };
+    let mut group = [group, &[stepped]].concat();
+    let mut read = |source: u64, target: u64, steps: u64| {
+        let (reads, span) = match chunk {
+            1 => (steps, extent),
+            _ => (1, extent + (steps - 1) * stepped.stride),
+        };
+        let needed = ((reads - 1) * pitch + span) as usize * size;
+        if scratch.len() < needed {
+            scratch.resize(needed, 0);
+        }
+        for step in 0..reads {
+            let row = &mut scratch[(step * pitch) as usize * size..][..span as usize * size];
+            reader.read_exact_at(row, (source + step * stepped.stride) * unit)?;
+        }
+        if let Some(last) = group.last_mut() {
+            *last = Axis {
+                size: steps,
+                stride: pitch,
+                ..stepped
+            };
+        }
+        place(&group, size, scratch, out, target);
+        Ok(())
+    };
     let mut result = Ok(());
     each(outer, base, 0, &mut |source, target| {
         let mut done = 0;
-        while done < chunked.size && result.is_ok() {
-            let now = schedule.chunk.min(chunked.size - done);
-            if let Some(last) = group.last_mut() {
-                last.size = now;
-            }
-            let source = source + done * chunked.stride;
-            let target = target + done * chunked.out;
-            result = read_group(reader, source, &group, size, target, out, scratch);
+        while done < stepped.size && result.is_ok() {
+            let now = steps.min(stepped.size - done);
+            let (source, target) = (source + done * stepped.stride, target + done * stepped.out);
+            result = read(source, target, now);
             done += now;
         }
     });
@@ -193,74 +210,13 @@ fn schedule(axes: &[Axis], size: u64) -> Schedule {
         extent = span;
         useful *= axis.size;
     }
-    best.1
-}
-
-/// Calls `visit` with the source and output element of every combination of the axes' indices.
-fn each(axes: &[Axis], source: u64, target: u64, visit: &mut dyn FnMut(u64, u64)) {
-    let Some((axis, rest)) = axes.split_last() else {
-        visit(source, target);
-        return;
-    };
-    for index in 0..axis.size {
-        each(
-            rest,
-            source + index * axis.stride,
-            target + index * axis.out,
-            visit,
-        );
-    }
-}
-
-/// Reads the span of a group of axes at once and puts its elements at their places.
-fn read_group(
-    reader: &dyn ReadAt,
-    source: u64,
-    axes: &[Axis],
-    size: usize,
-    target: u64,
-    out: &mut [u8],
-    scratch: &mut Vec<u8>,
-) -> io::Result<()> {
-    let extent: u64 = 1 + axes.iter().map(|a| (a.size - 1) * a.stride).sum::<u64>();
-    let bytes = extent as usize * size;
-    if scratch.len() < bytes {
-        scratch.resize(bytes, 0);
-    }
-    reader.read_exact_at(&mut scratch[..bytes], source * size as u64)?;
-    match size {
-        1 => scatter::<1>(axes, 0, target as usize, scratch, out),
-        2 => scatter::<2>(axes, 0, target as usize, scratch, out),
-        4 => scatter::<4>(axes, 0, target as usize, scratch, out),
-        _ => scatter::<8>(axes, 0, target as usize, scratch, out),
-    }
-    Ok(())
-}
-
-/// Copies elements of `SIZE` bytes from `scratch` to `out`; positions count elements.
-fn scatter<const SIZE: usize>(
-    axes: &[Axis],
-    from: usize,
-    to: usize,
-    scratch: &[u8],
-    out: &mut [u8],
-) {
-    let Some((axis, rest)) = axes.split_last() else {
-        out[to * SIZE..][..SIZE].copy_from_slice(&scratch[from * SIZE..][..SIZE]);
-        return;
-    };
-    let (stride, step) = (axis.stride as usize, axis.out as usize);
-    if rest.is_empty() && stride == 1 && step == 1 {
-        let run = axis.size as usize * SIZE;
-        out[to * SIZE..][..run].copy_from_slice(&scratch[from * SIZE..][..run]);
-    } else if rest.is_empty() {
-        for index in 0..axis.size as usize {
-            let source = &scratch[(from + index * stride) * SIZE..][..SIZE];
-            out[(to + index * step) * SIZE..][..SIZE].copy_from_slice(source);
+    match best.1 {
+        Schedule { whole, chunk } if axes.get(whole).is_some_and(|axis| axis.size == chunk) => {
+            Schedule {
+                whole: whole + 1,
+                chunk: 1,
+            }
         }
-    } else {
-        for index in 0..axis.size as usize {
-            scatter::<SIZE>(rest, from + index * stride, to + index * step, scratch, out);
-        }
+        schedule => schedule,
     }
 }

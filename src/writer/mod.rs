@@ -10,6 +10,7 @@ mod hash;
 mod header;
 mod kernel;
 mod parts;
+mod place;
 mod source;
 mod view;
 mod write;
