@@ -41,7 +41,7 @@ occur once for each version that was used.
 **`*.pkl`** are pickles that show how a global is used, as they stood in the file: `data.pkl` of an archive of
 `torch.save`, or a bare pickle of Python.
 
-`tests/verdicts.rs` asserts that none of it is called dangerous.
+`tests/it/verdicts.rs` asserts that none of it is called dangerous.
 
 **`fx_sources.json`** is written by `scripts/list_fx_sources.py`: the Python source that `torch.save` of a
 `torch.fx.GraphModule` writes, which the tests of `src/torch/fx` assert to be understood.

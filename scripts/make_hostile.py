@@ -28,7 +28,7 @@ the test suites of those scanners, GHSA-… an advisory about one of them) or wh
 digits; and `finds`, the globals that must be among the findings, as the file writes them. Without `finds` the pickle
 only must not pass for a clean one.
 
-`tests/verdicts.rs` runs them.
+`tests/it/verdicts.rs` runs them.
 """
 
 

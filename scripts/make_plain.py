@@ -21,7 +21,7 @@ Written by `scripts/make_plain.py` with Python {version}; edit that, not these f
 
 `NN_P.pkl` is the nested value number NN as `pickle.dumps` writes it in protocol P. The values are drawn at random from
 a fixed seed: None, bools, ints of up to 300 bits, floats, text, bytes, and lists, tuples, dicts, sets and frozensets of
-them. `tests/properties.rs` compares what is read of them with what the serde-pickle crate reads.
+them. `tests/it/properties.rs` compares what is read of them with what the serde-pickle crate reads.
 """
 
 

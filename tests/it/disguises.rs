@@ -1,0 +1,216 @@
+//! Files that some reader unpickles and that do not look like it: none of them may pass for a clean one.
+//!
+//! That each of them runs its payload was seen with CPython 3.11, numpy 2.4, and torch 1.13 and 2.15.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use ckpt2st::{Checkpoint, OpenOptions, scan_source};
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use zip::CompressionMethod;
+use zip::write::SimpleFileOptions;
+
+use crate::common;
+use crate::common::checkpoint::archive_of;
+
+/// Calls `os.system("x")`.
+const PAYLOAD: &[u8] = b"cos\nsystem\n(S'x'\ntR.";
+
+fn is_clean(file: &[u8]) -> bool {
+    let found = scan_source(Arc::new(file.to_vec()), &OpenOptions::default(), &()).unwrap();
+    !found.is_dangerous() && found.is_complete()
+}
+
+fn zip_of(name: &str, content: &[u8], method: CompressionMethod) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(method);
+    zip.start_file(name, options).unwrap();
+    zip.write_all(content).unwrap();
+    zip.finish().unwrap().into_inner()
+}
+
+/// Opcodes that Python carries out and that this program refuses, each without a value left on the stack.
+fn refused() -> Vec<Vec<u8>> {
+    let long = [&b"\x8b\xb8\x0b\0\0"[..], &[1; 3000], b"0"].concat();
+    let mut bytearray = b"\x96\0\0\0\0\0\0\0\0K\x01a0".to_vec();
+    bytearray.splice(..0, *b"N0");
+    [
+        &b"I0x10\n0"[..],
+        b"L1_0L\n0",
+        b"F1.5\0\n0",
+        b"Np 1\n0",
+        b"N(e0",
+        b"N(u0",
+        b"]Nb0",
+        b"](K\x01eK\0K\x02s0",
+        b"N0\x80\x04\x95\x02\0\0\0\0\0\0\0K\x010",
+        &bytearray,
+        &long,
+    ]
+    .map(<[u8]>::to_vec)
+    .into()
+}
+
+#[test]
+fn what_python_reads_and_this_program_does_not_is_no_clean_file() {
+    for start in refused() {
+        let pickle = [&start, PAYLOAD].concat();
+        let stacked = [b"\x80\x02}.", &pickle[..]].concat();
+        let member = zip_of("m/model", &pickle, CompressionMethod::Stored);
+        let packed = zip_of("m/model", &pickle, CompressionMethod::Deflated);
+        let main = zip_of("m/data.pkl", &pickle, CompressionMethod::Stored);
+        for file in [&pickle, &stacked, &member, &packed, &main] {
+            assert!(!is_clean(file), "{start:?}");
+        }
+    }
+}
+
+#[test]
+fn no_conversion_passes_over_what_lies_beside_the_weights() {
+    for start in refused() {
+        let sound = archive_of(b"\x80\x02}.", &[], CompressionMethod::Stored);
+        let mut zip = zip::ZipWriter::new_append(std::io::Cursor::new(sound)).unwrap();
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        zip.start_file("side/extra", options).unwrap();
+        zip.write_all(&[&start, PAYLOAD].concat()).unwrap();
+        let file = zip.finish().unwrap().into_inner();
+        let opened = Checkpoint::from_source(Arc::new(file), &OpenOptions::default());
+        let error = opened.map(drop).unwrap_err();
+        let kind = error.kind();
+        assert!(kind != ckpt2st::ErrorKind::NoWeights, "{start:?}: {error}");
+    }
+}
+
+#[test]
+fn numpy_arrays_of_objects_are_looked_at_however_their_header_is_written() {
+    for descr in ["'|O'", "'object'", "'<O8'", "'\\x4f'", "[('a','<i4,O')]"] {
+        for padding in [0, 700] {
+            let header = format!(
+                "{}{{'descr': {descr}, 'fortran_order': False, 'shape': (1,)}}\n",
+                " ".repeat(padding)
+            );
+            let mut file = b"\x93NUMPY\x01\0".to_vec();
+            file.extend((header.len() as u16).to_le_bytes());
+            file.extend(header.bytes());
+            file.extend(PAYLOAD);
+            assert!(!is_clean(&file), "{header}");
+            let npz = zip_of("a.npy", &file, CompressionMethod::Deflated);
+            assert!(!is_clean(&npz), "{header}");
+        }
+    }
+}
+
+#[test]
+fn compressed_files_are_looked_into_or_told() {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(&[b"\x80\x02I0x10\n0", PAYLOAD].concat())
+        .unwrap();
+    assert!(!is_clean(&gzip.finish().unwrap()));
+    let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+    zlib.write_all(PAYLOAD).unwrap();
+    assert!(!is_clean(&zlib.finish().unwrap()));
+    for start in [&b"\x04\x22\x4d\x18"[..], b"\x5d\0\0\x80\0", b"BZh91AY&SY"] {
+        assert!(!is_clean(&[start, &[7; 50]].concat()));
+    }
+}
+
+#[test]
+fn an_archive_behind_anything_is_looked_into() {
+    let archive = zip_of("m/data.pkl", PAYLOAD, CompressionMethod::Deflated);
+    let legacy = std::fs::read(common::fixtures().join("legacy/bare.pt")).unwrap();
+    let mut comment = archive.clone();
+    let len = comment.len();
+    comment[len - 2] = 1; // a comment of one byte, which is not there
+    for file in [
+        [&legacy[..], &archive].concat(),
+        [b"x", &comment[..]].concat(),
+        zip_of(
+            "a",
+            &[b"x", &archive[..]].concat(),
+            CompressionMethod::Stored,
+        ),
+    ] {
+        assert!(!is_clean(&file));
+    }
+    // Cut off before its directory, it is found by its local header.
+    assert!(!is_clean(&archive[..len - 60]));
+}
+
+#[test]
+fn modules_under_other_names_are_dangerous() {
+    for (module, name) in [
+        ("torch.functional", "torch.storage._load_from_bytes"),
+        ("torch.functional", "torch.load"),
+        ("mymodel", "np.load"),
+        ("dataclasses", "inspect"),
+        ("logging.__init__", "FileHandler"),
+        ("enum", "pickle_by_enum_name"),
+        (
+            "torch.fx.operator_schemas",
+            "_torchscript_type_to_python_type",
+        ),
+        (
+            "torch.utils.data.datapipes.datapipe",
+            "_IterDataPipeSerializationWrapper",
+        ),
+        ("torch.ao.quantization.utils", "getattr_from_fqn"),
+        ("fsspec.registry", "_import_class"),
+        ("sympy", "sin"),
+        ("mpmath", "identify"),
+        ("argparse", "FileType"),
+        ("functools", "update_wrapper"),
+        ("torch._C", "PyTorchFileWriter"),
+        ("numpy", "recarray.tofile"),
+    ] {
+        let pickle = format!("c{module}\n{name}\n)R.");
+        assert!(!is_clean(pickle.as_bytes()), "{module} {name}");
+    }
+}
+
+#[test]
+fn text_and_numbers_are_clean() {
+    for text in [
+        "# A model\n\nIt has 2 layers.\n",
+        "License: MIT\n",
+        "If you use it, cite it.\n",
+        "From here to there\n",
+        "Pickles are dangerous\n",
+        "(a)\n",
+        "{\"model_type\": \"bert\"}\n",
+        "loss,step\n0.5,1\n",
+        "Name: x\nVersion: 1\n",
+        "Some text\n",
+        "import sys\nos.system('x')\n",
+        "]\n",
+    ] {
+        assert!(is_clean(text.as_bytes()), "{text}");
+    }
+    // What begins with an opcode by chance: safetensors of any length, bytes of any kind.
+    for first in 0..=255u8 {
+        let mut file = vec![first, 1, 0, 0, 0, 0, 0, 0];
+        file.extend(b"{\"w\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}");
+        file.extend([b' '; 600]);
+        assert!(is_clean(&file), "{first:#x}");
+        // 93 as int32 starts like an lzma file.
+        let storages = [
+            vec![first, 0, 0, 0],
+            vec![first, 0x93, 0xa7, 0xf1, 0xee, 0xc4, 0xb5, 0xd9],
+        ];
+        let archive = archive_of(b"\x80\x02}.", &storages, CompressionMethod::Stored);
+        assert!(is_clean(&archive), "{first:#x}");
+        let noise = [
+            &[first][..],
+            &[0xf1, 0x93, 0xa7, 0xee, 0xc4, 0xb5, 0xd9, 0xfe, 0xfd].repeat(20),
+        ]
+        .concat();
+        assert!(is_clean(&noise), "{first:#x}");
+    }
+    // 1 in 65 536 storages starts like a gzip file.
+    let storage = [&b"\x1f\x8b\x08\x01"[..], &[9; 60]].concat();
+    assert!(is_clean(&archive_of(
+        b"\x80\x02}.",
+        &[storage],
+        CompressionMethod::Stored
+    )));
+}

@@ -1,0 +1,29 @@
+//! Every test of the library's surface and of the program, in one binary: linking takes longer than testing.
+
+mod common;
+
+mod batch;
+mod cli;
+mod containers;
+mod convert;
+mod damage;
+mod disguises;
+mod faults;
+mod fixtures;
+mod folders;
+mod hostile;
+mod hostile_bounds;
+mod hostile_zip;
+mod inputs;
+mod inspect;
+mod limits;
+mod patterns;
+mod pickle;
+mod properties;
+mod regressions;
+mod scan;
+mod scan_tar;
+mod verdicts;
+mod verify;
+mod verify_files;
+mod weights;
