@@ -12,7 +12,7 @@ use safetensors::SafeTensors;
 use zip::CompressionMethod;
 
 use crate::common;
-use crate::common::checkpoint::{Tensor, archive};
+use crate::common::checkpoint::{Tensor, archive, over_four_floats};
 
 /// Bytes that differ everywhere; finite as float32.
 fn noise(bytes: usize) -> Vec<u8> {
@@ -264,13 +264,8 @@ fn geometry_outside_the_storage_is_refused_by_name() {
     ];
     for (offset, shape, strides) in cases {
         let tensor = Tensor {
-            name: "bad.weight",
-            class: "FloatStorage",
-            numel: 4,
-            storage: 0,
             offset: *offset,
-            shape,
-            strides,
+            ..over_four_floats("bad.weight", shape, strides)
         };
         let input = archive(&[tensor], &[vec![0; 16]], CompressionMethod::Stored);
         let error = run(&input, &options()).unwrap_err();

@@ -12,7 +12,7 @@ use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
 use crate::common;
-use crate::common::checkpoint::archive_of;
+use crate::common::checkpoint::{archive_of, zip_of};
 
 /// Calls `os.system("x")`.
 const PAYLOAD: &[u8] = b"cos\nsystem\n(S'x'\ntR.";
@@ -20,14 +20,6 @@ const PAYLOAD: &[u8] = b"cos\nsystem\n(S'x'\ntR.";
 fn is_clean(file: &[u8]) -> bool {
     let found = scan_source(Arc::new(file.to_vec()), &OpenOptions::default(), &()).unwrap();
     !found.is_dangerous() && found.is_complete()
-}
-
-fn zip_of(name: &str, content: &[u8], method: CompressionMethod) -> Vec<u8> {
-    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(method);
-    zip.start_file(name, options).unwrap();
-    zip.write_all(content).unwrap();
-    zip.finish().unwrap().into_inner()
 }
 
 /// Opcodes that Python carries out and that this program refuses, each without a value left on the stack.
@@ -57,9 +49,9 @@ fn what_python_reads_and_this_program_does_not_is_no_clean_file() {
     for start in refused() {
         let pickle = [&start, PAYLOAD].concat();
         let stacked = [b"\x80\x02}.", &pickle[..]].concat();
-        let member = zip_of("m/model", &pickle, CompressionMethod::Stored);
-        let packed = zip_of("m/model", &pickle, CompressionMethod::Deflated);
-        let main = zip_of("m/data.pkl", &pickle, CompressionMethod::Stored);
+        let member = zip_of(&[("m/model", &pickle)], CompressionMethod::Stored);
+        let packed = zip_of(&[("m/model", &pickle)], CompressionMethod::Deflated);
+        let main = zip_of(&[("m/data.pkl", &pickle)], CompressionMethod::Stored);
         for file in [&pickle, &stacked, &member, &packed, &main] {
             assert!(!is_clean(file), "{start:?}");
         }
@@ -95,7 +87,7 @@ fn numpy_arrays_of_objects_are_looked_at_however_their_header_is_written() {
             file.extend(header.bytes());
             file.extend(PAYLOAD);
             assert!(!is_clean(&file), "{header}");
-            let npz = zip_of("a.npy", &file, CompressionMethod::Deflated);
+            let npz = zip_of(&[("a.npy", &file)], CompressionMethod::Deflated);
             assert!(!is_clean(&npz), "{header}");
         }
     }
@@ -117,7 +109,7 @@ fn compressed_files_are_looked_into_or_told() {
 
 #[test]
 fn an_archive_behind_anything_is_looked_into() {
-    let archive = zip_of("m/data.pkl", PAYLOAD, CompressionMethod::Deflated);
+    let archive = zip_of(&[("m/data.pkl", PAYLOAD)], CompressionMethod::Deflated);
     let legacy = std::fs::read(common::fixtures().join("legacy/bare.pt")).unwrap();
     let mut comment = archive.clone();
     let len = comment.len();
@@ -126,8 +118,7 @@ fn an_archive_behind_anything_is_looked_into() {
         [&legacy[..], &archive].concat(),
         [b"x", &comment[..]].concat(),
         zip_of(
-            "a",
-            &[b"x", &archive[..]].concat(),
+            &[("a", &[b"x", &archive[..]].concat())],
             CompressionMethod::Stored,
         ),
     ] {

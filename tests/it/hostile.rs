@@ -7,24 +7,11 @@ use safetensors::SafeTensors;
 use zip::CompressionMethod;
 
 use crate::common;
-use crate::common::checkpoint::{Tensor, archive_of, call};
+use crate::common::checkpoint::{archive_of, call_over_four_floats, zip_of};
 
 /// The opcodes of a tensor of four float32.
 fn tensor() -> Vec<u8> {
-    let mut out = Vec::new();
-    call(
-        &mut out,
-        &Tensor {
-            name: "",
-            class: "FloatStorage",
-            numel: 4,
-            storage: 0,
-            offset: 0,
-            shape: &[4],
-            strides: &[1],
-        },
-    );
-    out
+    call_over_four_floats(&[4], &[1])
 }
 
 /// A pickle put together from opcodes; `T` in a part stands for a tensor.
@@ -291,17 +278,11 @@ fn archives_inside_archives_are_opened_once_and_no_deeper() {
         CompressionMethod::Stored,
     );
     for _ in 0..3 {
-        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        let stored =
-            zip::write::SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-        for (name, content) in [
+        let entries = [
             ("serialized_exported_program.json", &b"{}"[..]),
             ("serialized_state_dict.pt", &inner),
-        ] {
-            zip.start_file(name, stored).unwrap();
-            std::io::Write::write_all(&mut zip, content).unwrap();
-        }
-        let outer = zip.finish().unwrap().into_inner();
+        ];
+        let outer = zip_of(&entries, CompressionMethod::Stored);
         let (_folder, source, target) = common::folder_with(&outer);
         let result = convert(
             &source,
@@ -320,20 +301,15 @@ fn archives_inside_archives_are_opened_once_and_no_deeper() {
 fn what_an_exported_program_keeps_beside_its_weights_is_judged_too() {
     let danger = b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.";
     for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
-        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        let options = zip::write::SimpleFileOptions::default().compression_method(method);
-        for (name, content) in [
+        let entries = [
             ("m/archive_format", &b"pt2"[..]),
             (
                 "m/data/weights/model_weights_config.json",
                 b"{\"config\":{}}",
             ),
             ("m/data/sample_inputs/model.pt", danger),
-        ] {
-            zip.start_file(name, options).unwrap();
-            std::io::Write::write_all(&mut zip, content).unwrap();
-        }
-        let (_folder, source, target) = common::folder_with(&zip.finish().unwrap().into_inner());
+        ];
+        let (_folder, source, target) = common::folder_with(&zip_of(&entries, method));
         let error = convert(
             &source,
             &Destination::File(target.clone()),

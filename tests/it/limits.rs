@@ -7,27 +7,9 @@ use ckpt2st::{ConvertOptions, Destination, Error, ErrorKind, Limits, convert, pr
 use zip::CompressionMethod;
 
 use crate::common;
-use crate::common::checkpoint::{archive_of, call, text};
+use crate::common::checkpoint::{archive_of, call_over_four_floats as tensor, text};
 use crate::common::hostile_zips::{DATA, one_tensor, sound};
 use crate::common::raw_zip::{Entry, RawZip};
-
-/// The opcodes of a tensor over the first storage.
-fn tensor(shape: &[u64], strides: &[u64]) -> Vec<u8> {
-    let mut out = Vec::new();
-    call(
-        &mut out,
-        &common::checkpoint::Tensor {
-            name: "",
-            class: "FloatStorage",
-            numel: 4,
-            storage: 0,
-            offset: 0,
-            shape,
-            strides,
-        },
-    );
-    out
-}
 
 /// An archive with a dict of that tensor, and with `other` under another key.
 fn archive(tensor: &[u8], other: &[u8]) -> Vec<u8> {

@@ -1,6 +1,5 @@
 //! What holds for any value, any state dict and any damage. The cases are drawn at random, the same in every run.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use ckpt2st::pickle::load;
@@ -16,7 +15,7 @@ use zip::CompressionMethod;
 
 use crate::common;
 use crate::common::plain::{shown, to_oracle};
-use crate::common::state_dict::{Draw, Expected, StateDict};
+use crate::common::state_dict::{Draw, StateDict, Tensors, tensors};
 
 fn cases(cases: u32) -> Config {
     Config {
@@ -111,8 +110,6 @@ fn nested_values_that_python_pickled_in_every_protocol_read_as_the_oracle_reads_
     }
 }
 
-type Tensors = BTreeMap<String, Expected>;
-
 /// Every tensor of every file that a conversion makes.
 fn converted(input: &[u8], dtype: Option<FloatType>, cut: Option<u64>) -> ckpt2st::Result<Tensors> {
     let folder = common::quick_folder();
@@ -132,7 +129,7 @@ fn converted(input: &[u8], dtype: Option<FloatType>, cut: Option<u64>) -> ckpt2s
         },
     };
     convert(&source, &destination, &options, &())?;
-    let mut tensors = Tensors::new();
+    let mut found = Tensors::new();
     for file in fs::read_dir(output)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -141,23 +138,11 @@ fn converted(input: &[u8], dtype: Option<FloatType>, cut: Option<u64>) -> ckpt2s
             .extension()
             .is_some_and(|suffix| suffix == "safetensors")
         {
-            tensors.extend(read(&fs::read(file).unwrap()));
+            let file = fs::read(file).unwrap();
+            found.extend(tensors(&SafeTensors::deserialize(&file).unwrap()));
         }
     }
-    Ok(tensors)
-}
-
-fn read(file: &[u8]) -> Tensors {
-    let file = SafeTensors::deserialize(file).unwrap();
-    let tensors = file.iter().map(|(name, tensor)| {
-        let expected = Expected {
-            dtype: tensor.dtype(),
-            shape: tensor.shape().to_vec(),
-            data: tensor.data().to_vec(),
-        };
-        (name.to_owned(), expected)
-    });
-    tensors.collect()
+    Ok(found)
 }
 
 proptest! {

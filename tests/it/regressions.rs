@@ -6,7 +6,7 @@ mod targets;
 use std::fs;
 use std::path::Path;
 
-use crate::common::state_dict; // as the targets see it
+use crate::common::{checkpoint, state_dict}; // as the targets see them
 
 #[test]
 fn what_once_broke_a_fuzz_target_does_not_break_it_again() {

@@ -1,14 +1,12 @@
 //! `scan`: every pickle of a file, wherever it lies, and also in a broken one.
 
-use std::io::{Cursor, Write};
 use std::sync::Arc;
 
 use ckpt2st::{OpenOptions, Scan, Verdict, scan, scan_source};
 use serde_json::Value;
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipWriter};
+use zip::CompressionMethod;
 
-use crate::common::checkpoint::archive_of;
+use crate::common::checkpoint::{archive_of, zip_of};
 use crate::common::{self, fixtures};
 
 /// Calls `posix.system("id")`.
@@ -22,16 +20,6 @@ fn judged(content: impl Into<Vec<u8>>) -> Scan {
 
 fn of_fixture(name: &str) -> Scan {
     scan(&fixtures().join(name), &OpenOptions::default(), &()).unwrap()
-}
-
-fn zip_of(entries: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(method);
-    for (name, content) in entries {
-        zip.start_file(*name, options).unwrap();
-        zip.write_all(content).unwrap();
-    }
-    zip.finish().unwrap().into_inner()
 }
 
 /// The places of the pickles that are dangerous.

@@ -1,11 +1,11 @@
 //! The containers of one file.
 
-use std::io::{Cursor, Write};
+use std::io::Write;
 
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipWriter};
+use zip::CompressionMethod;
 
-use super::state_dict::Draw;
+use super::super::checkpoint::zip_of;
+use super::super::state_dict::Draw;
 use super::{oracle, parts, settings};
 
 const METHODS: [CompressionMethod; 2] = [CompressionMethod::Stored, CompressionMethod::Deflated];
@@ -67,7 +67,7 @@ fn zipped(data: &[u8]) -> Vec<u8> {
     let parts = parts(draw.rest());
     let mut file = match is_script {
         true => script_of(&parts, method),
-        false => zip_of(&parts, method),
+        false => saved(&parts, method),
     };
     for (at, byte) in changes {
         // Counted from the end, where the directory is.
@@ -79,13 +79,13 @@ fn zipped(data: &[u8]) -> Vec<u8> {
 }
 
 /// The layout of `torch.save` around a pickle and storages.
-pub fn zip_of(parts: &[&[u8]], method: CompressionMethod) -> Vec<u8> {
+pub fn saved(parts: &[&[u8]], method: CompressionMethod) -> Vec<u8> {
     let mut entries = vec![("a/data.pkl".to_owned(), parts[0])];
     entries.push(("a/byteorder".to_owned(), b"little"));
     let storages = parts[1..].iter().enumerate();
     entries.extend(storages.map(|(number, part)| (format!("a/data/{number}"), *part)));
     entries.push(("a/version".to_owned(), b"3\n"));
-    archive(&entries, method)
+    zip_of(&entries, method)
 }
 
 /// The layout of TorchScript: a pickle, constants, code and storages.
@@ -98,17 +98,7 @@ fn script_of(parts: &[&[u8]], method: CompressionMethod) -> Vec<u8> {
     for (number, part) in parts.iter().skip(4).enumerate() {
         entries.push((format!("m/data/{number}"), part));
     }
-    archive(&entries, method)
-}
-
-fn archive(entries: &[(String, &[u8])], method: CompressionMethod) -> Vec<u8> {
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(method);
-    for (name, content) in entries {
-        zip.start_file(name.as_str(), options).unwrap();
-        zip.write_all(content).unwrap();
-    }
-    zip.finish().unwrap().into_inner()
+    zip_of(&entries, method)
 }
 
 fn streamed(data: &[u8]) -> Vec<u8> {
@@ -147,7 +137,7 @@ fn gzipped(data: &[u8]) -> Vec<u8> {
     match draw.below(4) {
         0 => draw.rest().to_vec(),
         1 => gzip_of(&legacy_of(draw.rest())),
-        2 => gzip_of(&zip_of(&parts(draw.rest()), CompressionMethod::Stored)),
+        2 => gzip_of(&saved(&parts(draw.rest()), CompressionMethod::Stored)),
         _ => gzip_of(draw.rest()),
     }
 }
@@ -183,5 +173,5 @@ fn archived(data: &[u8]) -> Vec<u8> {
     for (number, part) in parts.iter().skip(names.len()).enumerate() {
         entries.push((format!("m/data/weights/weight_{number}"), part));
     }
-    archive(&entries, method)
+    zip_of(&entries, method)
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::state_dict::Draw;
+use super::super::state_dict::Draw;
 use super::{oracle, parts, settings};
 
 /// A distributed checkpoint: its metadata, and the files of up to three ranks.

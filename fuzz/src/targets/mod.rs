@@ -20,7 +20,7 @@ use ckpt2st::{
 };
 use zip::CompressionMethod;
 
-use super::state_dict::{self, Draw, StateDict};
+use super::state_dict::{Draw, StateDict, tensors};
 
 pub use files::{exported, gzip, legacy, tar, zip};
 pub use folders::{distributed, shards};
@@ -90,8 +90,8 @@ pub fn checkpoint(data: &[u8]) {
         0 => body.to_vec(),
         1 => files::legacy_of(body),
         2 => files::gzip_of(body),
-        3 => files::zip_of(&parts(body), CompressionMethod::Deflated),
-        _ => files::zip_of(&parts(body), CompressionMethod::Stored),
+        3 => files::saved(&parts(body), CompressionMethod::Deflated),
+        _ => files::saved(&parts(body), CompressionMethod::Stored),
     };
     let (options, cut) = settings::draw(&mut draw);
     oracle::convert_bytes(&file, &options, cut);
@@ -189,7 +189,7 @@ fn compare(folder: &Path, path: &Path, found: Option<SafeTensors>) {
     fs::write(&source, checkpoint).unwrap();
     let verified = verify(&source, path, &all(), &());
     if verified.is_ok_and(|verification| verification.is_equal()) {
-        let found = oracle::tensors(&found.unwrap());
+        let found = tensors(&found.unwrap());
         assert_eq!(Some(found), state_dict.expected());
     }
 }

@@ -12,13 +12,10 @@ use ckpt2st::{
 };
 use safetensors::SafeTensors;
 
-use super::state_dict::Expected;
+use super::super::state_dict::{Tensors, tensors};
 
 /// The largest output that is written, in bytes: a few bytes can ask for as many as a disk has.
 const MAX_OUTPUT: u64 = 1 << 20;
-
-/// The tensors of an output by name.
-pub type Tensors = BTreeMap<String, Expected>;
 
 /// Converts a file of those bytes; gives the tensors of the output.
 pub fn convert_bytes(file: &[u8], options: &ConvertOptions, cut: Option<Cut>) -> Option<Tensors> {
@@ -118,19 +115,6 @@ fn read(files: &BTreeMap<String, Vec<u8>>) -> Tensors {
         }
     }
     found
-}
-
-/// The tensors as the reference reads them.
-pub fn tensors(found: &SafeTensors) -> Tensors {
-    let tensors = found.iter().map(|(name, tensor)| {
-        let expected = Expected {
-            dtype: tensor.dtype(),
-            shape: tensor.shape().to_vec(),
-            data: tensor.data().to_vec(),
-        };
-        (name.to_owned(), expected)
-    });
-    tensors.collect()
 }
 
 /// Everything that was found, for comparisons.

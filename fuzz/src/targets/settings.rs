@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use ckpt2st::{ConvertOptions, Cut, Ema, FloatType, Limits, OnOverflow, Root, Threads, Ties};
 
-use super::state_dict::Draw;
+use super::super::state_dict::Draw;
 
 /// Draws a state dict of several tensors to compare with.
 pub const SOME_STATE_DICT: &[u8] =

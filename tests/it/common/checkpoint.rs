@@ -41,6 +41,19 @@ impl Tensor<'_> {
     }
 }
 
+/// A tensor over the first storage, which holds four float32.
+pub fn over_four_floats<'a>(name: &'a str, shape: &'a [u64], strides: &'a [u64]) -> Tensor<'a> {
+    Tensor {
+        name,
+        class: "FloatStorage",
+        numel: 4,
+        storage: 0,
+        offset: 0,
+        shape,
+        strides,
+    }
+}
+
 /// The zip archive that holds a flat dict of `tensors` over `storages`.
 pub fn archive(tensors: &[Tensor], storages: &[Vec<u8>], method: CompressionMethod) -> Vec<u8> {
     archive_of(&pickle(tensors), storages, method)
@@ -48,18 +61,22 @@ pub fn archive(tensors: &[Tensor], storages: &[Vec<u8>], method: CompressionMeth
 
 /// The zip archive around any pickle.
 pub fn archive_of(pickle: &[u8], storages: &[Vec<u8>], method: CompressionMethod) -> Vec<u8> {
+    let mut entries = vec![("archive/data.pkl".to_owned(), pickle)];
+    entries.push(("archive/byteorder".to_owned(), b"little"));
+    let storages = storages.iter().enumerate();
+    entries.extend(storages.map(|(index, bytes)| (format!("archive/data/{index}"), &bytes[..])));
+    entries.push(("archive/version".to_owned(), b"3\n"));
+    zip_of(&entries, method)
+}
+
+/// The zip archive of these names and contents.
+pub fn zip_of(entries: &[(impl AsRef<str>, &[u8])], method: CompressionMethod) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(method);
-    let mut add = |name: &str, content: &[u8]| {
-        zip.start_file(format!("archive/{name}"), options).unwrap();
+    for (name, content) in entries {
+        zip.start_file(name.as_ref(), options).unwrap();
         zip.write_all(content).unwrap();
-    };
-    add("data.pkl", pickle);
-    add("byteorder", b"little");
-    for (index, storage) in storages.iter().enumerate() {
-        add(&format!("data/{index}"), storage);
     }
-    add("version", b"3\n");
     zip.finish().unwrap().into_inner()
 }
 
@@ -71,6 +88,13 @@ pub fn pickle(tensors: &[Tensor]) -> Vec<u8> {
         call(&mut out, tensor);
     }
     out.extend(b"u.");
+    out
+}
+
+/// The opcodes of a tensor [`over_four_floats`].
+pub fn call_over_four_floats(shape: &[u64], strides: &[u64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    call(&mut out, &over_four_floats("", shape, strides));
     out
 }
 

@@ -1,5 +1,8 @@
 //! Zip archives of which every field can be false.
 
+/// Bytes of an entry's first header without its name.
+pub const LOCAL_LEN: usize = 30;
+
 /// One of the two headers of an entry; sizes as they are written.
 #[derive(Clone)]
 pub struct Header {
@@ -165,6 +168,21 @@ impl Entry {
         entry
     }
 
+    /// What lies in the archive for it, from its first header on.
+    fn bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        if let Some(local) = &self.local {
+            out.extend(local.signature);
+            out.extend([0; 2]);
+            out.extend(local.common());
+            out.extend(&local.name);
+            out.extend(&local.extra);
+        }
+        out.extend(&self.data);
+        out.extend(&self.descriptor);
+        out
+    }
+
     pub fn both(&mut self, change: impl Fn(&mut Header)) {
         self.local.iter_mut().for_each(&change);
         self.central.iter_mut().for_each(&change);
@@ -228,13 +246,22 @@ impl RawZip {
 
     /// The entry of that name in the directory.
     pub fn entry(&mut self, name: &str) -> &mut Entry {
-        let is_meant = |entry: &&mut Entry| {
-            entry
-                .central
-                .as_ref()
-                .is_some_and(|c| c.name == name.as_bytes())
-        };
-        self.entries.iter_mut().find(is_meant).unwrap()
+        let index = self.index(name);
+        &mut self.entries[index]
+    }
+
+    /// Where the first header of that entry starts, in bytes.
+    pub fn offset(&self, name: &str) -> u64 {
+        let (before, rest) = self.entries.split_at(self.index(name));
+        let lens = before.iter().map(|e| e.before.len() + e.bytes().len());
+        (lens.sum::<usize>() + rest[0].before.len()) as u64
+    }
+
+    fn index(&self, name: &str) -> usize {
+        let is_meant = |header: &Header| header.name == name.as_bytes();
+        let mut entries = self.entries.iter();
+        let index = entries.position(|entry| entry.central.as_ref().is_some_and(is_meant));
+        index.unwrap()
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -244,15 +271,7 @@ impl RawZip {
         for entry in &self.entries {
             out.extend(&entry.before);
             let offset = out.len() as u32;
-            if let Some(local) = &entry.local {
-                out.extend(local.signature);
-                out.extend([0; 2]);
-                out.extend(local.common());
-                out.extend(&local.name);
-                out.extend(&local.extra);
-            }
-            out.extend(&entry.data);
-            out.extend(&entry.descriptor);
+            out.extend(entry.bytes());
             if let Some(central) = &entry.central {
                 listed += 1;
                 directory.extend(central.signature);

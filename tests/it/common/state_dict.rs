@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use safetensors::Dtype;
+use safetensors::{Dtype, SafeTensors};
 use zip::CompressionMethod;
 
 use super::checkpoint::{Tensor, archive_of, call, call_untyped, text};
@@ -130,6 +130,22 @@ pub struct Expected {
     pub data: Vec<u8>,
 }
 
+/// Tensors by name.
+pub type Tensors = BTreeMap<String, Expected>;
+
+/// The tensors of an output as the reference reads them.
+pub fn tensors(found: &SafeTensors) -> Tensors {
+    let tensors = found.iter().map(|(name, tensor)| {
+        let expected = Expected {
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            data: tensor.data().to_vec(),
+        };
+        (name.to_owned(), expected)
+    });
+    tensors.collect()
+}
+
 impl StateDict {
     /// One to four storages and one to eight views of them, few of which reach beyond their storage.
     pub fn draw(draw: &mut Draw) -> StateDict {
@@ -161,7 +177,7 @@ impl StateDict {
     }
 
     /// The tensors under their full paths; `None` when one of them cannot be written.
-    pub fn expected(&self) -> Option<BTreeMap<String, Expected>> {
+    pub fn expected(&self) -> Option<Tensors> {
         let views: BTreeMap<&str, &View> =
             self.views.iter().map(|v| (v.name.as_str(), v)).collect();
         let expected = |(name, view): (&str, &View)| {
