@@ -13,8 +13,11 @@ use crate::progress::{Phase, Progress};
 use crate::read_at::{FileSource, ReadAt};
 use crate::torch::{self, Finding, GlobalUse, Verdict};
 
-/// A compressed record of at most this many bytes is unpacked in memory.
-const MAX_IN_MEMORY: u64 = 16 << 20;
+/// What is of at most this many bytes is unpacked in memory, or read to its end for its checksum alone.
+pub const MAX_IN_MEMORY: u64 = 16 << 20;
+
+/// Takes what is unpacked, piece by piece.
+pub type Sink<'s> = &'s mut dyn FnMut(&[u8]) -> Result<()>;
 
 /// What is allowed, and what was found.
 pub struct Guard<'o> {
@@ -84,15 +87,25 @@ impl<'o> Guard<'o> {
         self.unpackable().map(drop)
     }
 
-    /// Hands `fill` an unnamed temporary file to write to, and gives what it then holds. `what` is unpacked.
+    /// Gives what `fill` hands out, which is `what` unpacked, of at most `len` bytes: in memory when that is little, else
+    /// in an unnamed temporary file.
     ///
     /// # Errors
     /// I/O errors, and those of `fill`.
     pub fn unpack(
         &self,
         what: &str,
-        fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+        len: u64,
+        fill: impl FnOnce(Sink) -> Result<()>,
     ) -> Result<Arc<dyn ReadAt>> {
+        if len <= MAX_IN_MEMORY {
+            let mut content = Vec::new();
+            fill(&mut |bytes| {
+                content.extend_from_slice(bytes);
+                Ok(())
+            })?;
+            return Ok(Arc::new(content));
+        }
         let failed = |e| Error::io(format!("cannot write a temporary file for {what}"), e);
         self.progress.phase(Phase::Unpacking);
         let mut file = tempfile::tempfile_in(&self.scratch).map_err(failed)?;
@@ -111,10 +124,9 @@ impl<'o> Guard<'o> {
     pub fn in_place(&self, record: &Record) -> Result<Arc<dyn ReadAt>> {
         match record.direct() {
             Some(direct) => Ok(direct),
-            None if record.len > MAX_IN_MEMORY => {
-                self.unpack("a compressed record", |sink| record.read_pieces(sink))
-            }
-            None => Ok(Arc::new(record.read_whole()?)),
+            None => self.unpack("a compressed record", record.len, |sink| {
+                record.read_pieces(sink)
+            }),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flate2::bufread::{GzDecoder, ZlibDecoder};
 
+use super::guard::Sink;
 use super::{Guard, sniff};
 use crate::error::{Error, Result};
 use crate::read_at::{ReadAt, Sequential};
@@ -22,7 +23,7 @@ pub fn unpack(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Arc<dyn Read
         return Ok(Arc::new(head));
     }
     let mut left = guard.unpackable()?;
-    let unpacked = guard.unpack("the unpacked checkpoint", |sink| {
+    let unpacked = guard.unpack("the unpacked checkpoint", u64::MAX, |sink| {
         left.charge_len(head.len())?;
         sink(&head)?;
         members.read_pieces(&mut |bytes| {
@@ -50,7 +51,7 @@ impl Members<BufReader<Sequential<Arc<dyn ReadAt>>>> {
 
 impl<R: BufRead> Members<R> {
     /// Hands out what is left, in small pieces.
-    pub fn read_pieces(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub fn read_pieces(&mut self, sink: Sink) -> Result<()> {
         let mut buffer = vec![0; PIECE];
         loop {
             let n = self.read(&mut buffer)?;
@@ -112,10 +113,7 @@ pub fn is_zlib(head: &[u8]) -> bool {
 }
 
 /// Hands out what a zlib stream holds, in small pieces.
-pub fn unpack_zlib(
-    source: &Arc<dyn ReadAt>,
-    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
+pub fn unpack_zlib(source: &Arc<dyn ReadAt>, sink: Sink) -> Result<()> {
     let mut decoder = ZlibDecoder::new(BufReader::new(Sequential::new(source.clone())));
     let mut buffer = vec![0; PIECE];
     loop {

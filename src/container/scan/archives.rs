@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::guard::{MAX_IN_MEMORY, Sink};
 use super::super::record::{Encoding, Record};
 use super::super::{gzip, sniff, zip};
 use super::entries::{self, Entry, Listing};
@@ -12,8 +13,6 @@ use crate::read_at::{ReadAt, SubRange};
 
 /// Characters of a member's name that are told.
 const MAX_PLACE: usize = 200;
-/// What is unpacked in memory, or read to its end for its checksum alone.
-const MAX_IN_MEMORY: u64 = 16 << 20;
 
 impl Scanner<'_, '_> {
     /// Looks at the entries of a zip archive, listed or not.
@@ -180,37 +179,23 @@ impl Scanner<'_, '_> {
     fn unpack(
         &mut self,
         len: u64,
-        fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+        fill: impl FnOnce(Sink) -> Result<()>,
     ) -> Result<(Arc<dyn ReadAt>, Option<Error>)> {
         let mut left = self.unpackable.clone();
         let mut failed = None;
-        let charged = |sink: &mut dyn FnMut(&[u8]) -> Result<()>| {
-            let filled = fill(&mut |bytes: &[u8]| {
+        let content = self.guard.unpack("a compressed record", len, |sink| {
+            let filled = fill(&mut |bytes| {
                 left.charge_len(bytes.len())?;
                 sink(bytes)
             });
             match filled {
-                Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::Cancelled) => {
-                    Err(error)
-                }
-                Err(error) => {
+                Err(error) if !matches!(error.kind(), ErrorKind::Io | ErrorKind::Cancelled) => {
                     failed = Some(error);
                     Ok(())
                 }
-                Ok(()) => Ok(()),
+                filled => filled,
             }
-        };
-        let content: Arc<dyn ReadAt> = match len <= MAX_IN_MEMORY {
-            true => {
-                let mut content = Vec::new();
-                charged(&mut |bytes| {
-                    content.extend_from_slice(bytes);
-                    Ok(())
-                })?;
-                Arc::new(content)
-            }
-            false => self.guard.unpack("a compressed record", charged)?,
-        };
+        })?;
         self.unpackable = left;
         let readable = content.len().saturating_mul(MAX_LOOKS);
         self.readable = self.readable.saturating_add(readable);
@@ -232,7 +217,7 @@ impl Scanner<'_, '_> {
     }
 
     pub(super) fn zlib(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
-        let unpack = |sink: &mut dyn FnMut(&[u8]) -> Result<()>| gzip::unpack_zlib(source, sink);
+        let unpack = |sink: Sink| gzip::unpack_zlib(source, sink);
         let (content, error) = self.unpack(u64::MAX, unpack)?;
         if let Some(error) = error {
             self.problem(place, error.message());
