@@ -26,7 +26,7 @@ pub fn unpack(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Arc<dyn Read
     let unpacked = guard.unpack("the unpacked checkpoint", u64::MAX, |sink| {
         left.charge_len(head.len())?;
         sink(&head)?;
-        members.read_pieces(&mut |bytes| {
+        hand_out(|buffer| members.read(buffer), &mut |bytes| {
             left.charge_len(bytes.len())?;
             sink(bytes)
         })
@@ -35,14 +35,20 @@ pub fn unpack(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Arc<dyn Read
     Ok(unpacked)
 }
 
+/// Hands out what a gzip file holds, in small pieces.
+pub fn unpack_members(source: &Arc<dyn ReadAt>, sink: Sink) -> Result<()> {
+    let mut members = Members::new(source.clone());
+    hand_out(|buffer| members.read(buffer), sink)
+}
+
 /// The members of a gzip file one behind the other; zeros behind the last one are padding, as for Python.
-pub struct Members<R> {
+struct Members<R> {
     /// `None` behind the last one.
     decoder: Option<GzDecoder<R>>,
 }
 
 impl Members<BufReader<Sequential<Arc<dyn ReadAt>>>> {
-    pub fn new(source: Arc<dyn ReadAt>) -> Self {
+    fn new(source: Arc<dyn ReadAt>) -> Self {
         Members {
             decoder: Some(GzDecoder::new(BufReader::new(Sequential::new(source)))),
         }
@@ -50,18 +56,6 @@ impl Members<BufReader<Sequential<Arc<dyn ReadAt>>>> {
 }
 
 impl<R: BufRead> Members<R> {
-    /// Hands out what is left, in small pieces.
-    pub fn read_pieces(&mut self, sink: Sink) -> Result<()> {
-        let mut buffer = vec![0; PIECE];
-        loop {
-            let n = self.read(&mut buffer)?;
-            match buffer.get(..n) {
-                Some(bytes) if n > 0 => sink(bytes)?,
-                _ => return Ok(()),
-            }
-        }
-    }
-
     /// Fills `buffer` as far as there is anything.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let broken = |e: std::io::Error| {
@@ -115,13 +109,19 @@ pub fn is_zlib(head: &[u8]) -> bool {
 /// Hands out what a zlib stream holds, in small pieces.
 pub fn unpack_zlib(source: &Arc<dyn ReadAt>, sink: Sink) -> Result<()> {
     let mut decoder = ZlibDecoder::new(BufReader::new(Sequential::new(source.clone())));
+    let broken = |e| {
+        Error::corrupt(format!(
+            "the zlib stream cannot be unpacked ({e}); get the file again"
+        ))
+    };
+    hand_out(|buffer| decoder.read(buffer).map_err(broken), sink)
+}
+
+/// Hands out what `read` gives until it gives nothing.
+fn hand_out(mut read: impl FnMut(&mut [u8]) -> Result<usize>, sink: Sink) -> Result<()> {
     let mut buffer = vec![0; PIECE];
     loop {
-        let n = decoder.read(&mut buffer).map_err(|e| {
-            Error::corrupt(format!(
-                "the zlib stream cannot be unpacked ({e}); get the file again"
-            ))
-        })?;
+        let n = read(&mut buffer)?;
         match buffer.get(..n) {
             Some(bytes) if n > 0 => sink(bytes)?,
             _ => return Ok(()),

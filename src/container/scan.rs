@@ -159,7 +159,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
                 Ok("zip archive")
             }
             sniff::Kind::Gzip => {
-                self.gzip(place, source)?;
+                self.packed(place, "gzip file", source, gzip::unpack_members)?;
                 Ok("gzip file")
             }
             sniff::Kind::Tar => {
@@ -178,7 +178,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
                     return Ok(what);
                 }
                 if self.depth == 1 && gzip::is_zlib(head) {
-                    self.zlib(place, source)?;
+                    self.packed(place, "zlib stream", source, gzip::unpack_zlib)?;
                     return Ok("zlib stream");
                 }
                 if let Some(start) = numpy_data(head) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::guard::{MAX_IN_MEMORY, Sink};
 use super::super::record::{Encoding, Record};
-use super::super::{gzip, sniff, zip};
+use super::super::{sniff, zip};
 use super::entries::{self, Entry, Listing};
 use super::forward::Forward;
 use super::{Certainty, MAX_LOOKS, Scanner, closed, shorten};
@@ -202,31 +202,28 @@ impl Scanner<'_, '_> {
         Ok((content, failed))
     }
 
-    pub(super) fn gzip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
+    /// Looks at what `unpack` hands out of a compressed file, which is `name` in messages.
+    pub(super) fn packed(
+        &mut self,
+        place: &str,
+        name: &str,
+        source: &Arc<dyn ReadAt>,
+        unpack: fn(&Arc<dyn ReadAt>, Sink) -> Result<()>,
+    ) -> Result<()> {
         if self.is_full() {
             return Ok(());
         }
         self.reads = self.reads.saturating_add(1);
-        let mut members = gzip::Members::new(source.clone());
-        let (content, error) = self.unpack(u64::MAX, |sink| members.read_pieces(sink))?;
+        let (content, error) = self.unpack(u64::MAX, |sink| unpack(source, sink))?;
         if let Some(error) = error {
             self.problem(place, error.message());
         }
-        let place = inside(place, "inside the gzip file");
-        self.source(&place, &content, Certainty::Maybe).map(drop)
-    }
-
-    pub(super) fn zlib(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
-        let unpack = |sink: Sink| gzip::unpack_zlib(source, sink);
-        let (content, error) = self.unpack(u64::MAX, unpack)?;
-        if let Some(error) = error {
-            self.problem(place, error.message());
-        }
-        let place = inside(place, "inside the zlib stream");
+        let place = inside(place, &format!("inside the {name}"));
         self.source(&place, &content, Certainty::Maybe).map(drop)
     }
 }
 
+/// The place of what is called `name` in `place`.
 pub(super) fn inside(place: &str, name: &str) -> String {
     let name = shorten(name, MAX_PLACE);
     match place {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::judged::{Judged, ScannedPickle};
 use super::super::record::Record;
 use super::super::sniff;
+use super::archives::inside;
 use super::{Certainty, Scanner};
 use crate::error::Result;
 use crate::pickle::{BlobKind, Graph, Value, ValueId};
@@ -181,10 +182,7 @@ impl Scanner<'_, '_> {
                 }
                 _ => continue,
             };
-            let place = match place {
-                "" => "a value of bytes".to_owned(),
-                place => format!("{place} > a value of bytes"),
-            };
+            let place = inside(place, "a value of bytes");
             if !self.source(&place, &content, Certainty::Maybe)?.is_empty() {
                 looked_at.insert(id);
             }
