@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
-use crate::pickle::{self, Graph, ValueId};
+use crate::pickle;
 use crate::read_at::ReadAt;
 use crate::torch::{self, Finding, GlobalUse, Verdict};
 
@@ -29,18 +29,10 @@ pub struct ScannedPickle {
     pub error: Option<String>,
 }
 
-/// A pickle with what it holds.
+/// A pickle with what was read of it.
 pub struct Judged {
     pub scanned: ScannedPickle,
-    pub graph: Graph,
-    /// The value that unpickling would return; `None` for a broken one.
-    pub root: Option<ValueId>,
-    /// Offset in bytes behind it.
-    pub end: u64,
-    /// Whether it was not read to its end, though readers of Python may go on there.
-    pub differs: bool,
-    /// Bytes that were read for it.
-    pub bytes_read: u64,
+    pub read: pickle::Read,
 }
 
 impl Judged {
@@ -49,14 +41,13 @@ impl Judged {
     /// # Errors
     /// I/O errors. What is wrong with the pickle is in the result.
     pub fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Judged> {
-        let read = pickle::read(source, offset, limits)?;
+        let mut read = pickle::read(source, offset, limits)?;
+        read.root = match read.root {
+            Err(error) if error.kind() == ErrorKind::Io => return Err(error),
+            root => root,
+        };
         let judgement = torch::judge(&read.graph);
         let verdicts = judgement.globals.iter().map(|global| global.verdict);
-        let (root, error) = match read.root {
-            Ok(root) => (Some(root), None),
-            Err(error) if error.kind() == ErrorKind::Io => return Err(error),
-            Err(error) => (None, Some(error.to_string())),
-        };
         let scanned = ScannedPickle {
             place: String::new(),
             offset,
@@ -64,15 +55,13 @@ impl Judged {
             verdict: verdicts.max().unwrap_or(Verdict::Known),
             globals: judgement.globals,
             dangerous_calls: judgement.dangerous,
-            error,
+            error: read.root.as_ref().err().map(Error::to_string),
         };
-        Ok(Judged {
-            scanned,
-            graph: read.graph,
-            root,
-            end: read.end,
-            differs: read.differs,
-            bytes_read: read.bytes_read,
-        })
+        Ok(Judged { scanned, read })
+    }
+
+    /// Whether it was read to its STOP.
+    pub fn is_whole(&self) -> bool {
+        self.read.root.is_ok()
     }
 }

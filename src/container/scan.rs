@@ -210,14 +210,14 @@ impl<'g, 'o> Scanner<'g, 'o> {
     fn legacy(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
         let mut offset = 0;
         for _ in 0..LEGACY_PICKLES {
-            let Some((_, judged)) = self.pickle(place, source, offset, Certainty::Sure)? else {
+            let Some(loaded) = self.pickle(place, source, offset, Certainty::Sure)? else {
                 self.problem(
                     place,
                     "one of the five pickles of the legacy stream is missing or broken; get the file again",
                 );
                 return Ok(());
             };
-            offset = judged.end;
+            offset = loaded.end;
         }
         self.stream(place, source, offset, Certainty::Data)
             .map(drop)

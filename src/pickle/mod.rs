@@ -21,5 +21,5 @@ mod plain;
 mod text;
 
 pub use graph::{Blob, BlobKind, COMPUTED, Global, Graph, Object, Value, ValueId};
-pub(crate) use machine::read;
 pub use machine::{Loaded, load};
+pub(crate) use machine::{Read, read};

@@ -151,8 +151,7 @@ impl Scanner<'_, '_> {
         // What is charged was there to be spent.
         self.unpackable.charge(content.unpacked())?;
         Ok(judged.is_some_and(|judged| {
-            let is_whole = judged.root.is_some();
-            is_whole || judged.differs || !judged.scanned.dangerous_calls.is_empty()
+            judged.is_whole() || judged.read.differs || !judged.scanned.dangerous_calls.is_empty()
         }))
     }
 

@@ -9,7 +9,7 @@ use super::super::sniff;
 use super::archives::inside;
 use super::{Certainty, Scanner};
 use crate::error::Result;
-use crate::pickle::{BlobKind, Graph, Value, ValueId};
+use crate::pickle::{BlobKind, Graph, Loaded, Read, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
 use crate::torch::Verdict;
 
@@ -36,12 +36,12 @@ impl Scanner<'_, '_> {
         while (certainty == Certainty::Sure || offset < source.len())
             && let Some(judged) = self.judge(source, offset)?
         {
-            let is_whole = judged.root.is_some();
-            offset = judged.end;
+            let is_whole = judged.is_whole();
+            offset = judged.read.end;
             match self.is_pickle(source, &judged, certainty) {
                 true => {
                     for judged in doubtful.drain(..).chain([judged]) {
-                        whole = whole.saturating_add(usize::from(judged.root.is_some()));
+                        whole = whole.saturating_add(usize::from(judged.is_whole()));
                         self.tell(place, source, judged)?;
                     }
                 }
@@ -74,16 +74,15 @@ impl Scanner<'_, '_> {
         source: &Arc<dyn ReadAt>,
         offset: u64,
         certainty: Certainty,
-    ) -> Result<Option<(ValueId, Judged)>> {
+    ) -> Result<Option<Loaded>> {
         let Some(judged) = self.judge(source, offset)? else {
             return Ok(None);
         };
-        if judged.root.is_none() && !self.is_pickle(source, &judged, certainty) {
+        if !judged.is_whole() && !self.is_pickle(source, &judged, certainty) {
             return Ok(None);
         }
-        let root = judged.root;
-        let judged = self.tell(place, source, judged)?;
-        Ok(root.map(|root| (root, judged)))
+        let read = self.tell(place, source, judged)?;
+        Ok(read.whole().ok())
     }
 
     /// Reads what may be a pickle; `None` when enough was read of this file.
@@ -101,7 +100,7 @@ impl Scanner<'_, '_> {
         let judged = Judged::read(&**source, offset, &limits)?;
         self.pickle_bytes = self
             .pickle_bytes
-            .saturating_sub(judged.scanned.bytes.min(judged.bytes_read));
+            .saturating_sub(judged.scanned.bytes.min(judged.read.bytes_read));
         Ok(Some(judged))
     }
 
@@ -110,40 +109,40 @@ impl Scanner<'_, '_> {
     fn is_pickle(&self, source: &Arc<dyn ReadAt>, judged: &Judged, certainty: Certainty) -> bool {
         let scanned = &judged.scanned;
         let starts = || starts_as_pickle(&**source, scanned.offset);
-        let is_certain = match judged.root.is_some() {
+        let is_certain = match judged.is_whole() {
             true => {
                 certainty == Certainty::Sure
                     || !scanned.globals.is_empty()
-                    || judged.end == source.len()
+                    || judged.read.end == source.len()
                     || starts()
             }
             // A name alone does not make a pickle of what does not even begin like one.
             false => certainty == Certainty::Sure && (scanned.bytes > 0 || starts()),
         };
-        let may_go_on = judged.differs && certainty != Certainty::Data;
+        let may_go_on = judged.read.differs && certainty != Certainty::Data;
         is_certain || may_go_on || !scanned.dangerous_calls.is_empty()
     }
 
     /// Keeps a pickle, and looks into its values.
-    fn tell(&mut self, place: &str, source: &Arc<dyn ReadAt>, judged: Judged) -> Result<Judged> {
-        let mut judged = judged;
-        judged.scanned.place = place.to_owned();
-        self.globals = self.globals.saturating_add(judged.scanned.globals.len());
-        self.kept_bytes = self.kept_bytes.saturating_add(kept_bytes(&judged.scanned));
+    fn tell(&mut self, place: &str, source: &Arc<dyn ReadAt>, judged: Judged) -> Result<Read> {
+        let Judged { mut scanned, read } = judged;
+        scanned.place = place.to_owned();
+        self.globals = self.globals.saturating_add(scanned.globals.len());
+        self.kept_bytes = self.kept_bytes.saturating_add(kept_bytes(&scanned));
         let (index, troubles) = (self.pickles.len(), self.troubles);
-        self.pickles.push(judged.scanned.clone());
-        let looked_at = self.values(place, source, &judged.graph)?;
+        self.pickles.push(scanned);
+        let looked_at = self.values(place, source, &read.graph)?;
         let (known, inside) = self.pickles.split_at_mut(index.saturating_add(1));
         let is_sound =
             |pickle: &ScannedPickle| pickle.verdict != Verdict::Dangerous && pickle.error.is_none();
         if let Some(scanned) = known.last_mut()
             && self.troubles == troubles
             && inside.iter().all(is_sound)
-            && loads_only(&judged.graph, &looked_at)
+            && loads_only(&read.graph, &looked_at)
         {
             clear_loads(scanned);
         }
-        Ok(judged)
+        Ok(read)
     }
 
     /// Looks into values that are files themselves: pickled by `torch.storage._load_from_bytes`, `pickle.loads`, ….

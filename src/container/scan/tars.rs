@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::super::judged::Judged;
 use super::super::legacy;
 use super::super::tar::{self, Kind};
 use super::archives::{inside, is_pickle_name};
 use super::{Certainty, Scanner};
 use crate::error::{Error, Result};
-use crate::pickle::{Value, ValueId};
+use crate::pickle::{Loaded, Value};
 use crate::read_at::ReadAt;
 use crate::torch::StorageClass;
 
@@ -76,27 +75,27 @@ impl Scanner<'_, '_> {
         &mut self,
         place: &str,
         source: &Arc<dyn ReadAt>,
-        behind: fn(&Judged, ValueId, &dyn ReadAt) -> Result<Option<u64>>,
+        behind: fn(&Loaded, &dyn ReadAt) -> Result<Option<u64>>,
     ) -> Result<Option<u64>> {
         let mut end = 0;
         let mut left: Option<u64> = None;
         while left != Some(0) {
-            let Some((root, judged)) = self.pickle(place, source, end, Certainty::Sure)? else {
+            let Some(loaded) = self.pickle(place, source, end, Certainty::Sure)? else {
                 self.ends_at(place, source, end)?;
                 return Ok(None);
             };
             let next = match left {
                 Some(number) => {
                     left = Some(number.saturating_sub(1));
-                    behind(&judged, root, &**source)?.and_then(|len| judged.end.checked_add(len))
+                    behind(&loaded, &**source)?.and_then(|len| loaded.end.checked_add(len))
                 }
                 None => {
-                    left = number(&judged, root);
-                    left.map(|_| judged.end)
+                    left = number(&loaded);
+                    left.map(|_| loaded.end)
                 }
             };
             let Some(next) = next.filter(|next| *next <= source.len()) else {
-                self.ends_at(place, source, judged.end)?;
+                self.ends_at(place, source, loaded.end)?;
                 return Ok(None);
             };
             end = next;
@@ -108,9 +107,9 @@ impl Scanner<'_, '_> {
     fn pickles(&mut self, place: &str, source: &Arc<dyn ReadAt>, start: u64) -> Result<u64> {
         let mut end = start;
         while !is_padding(&**source, end)?
-            && let Some((_, judged)) = self.pickle(place, source, end, Certainty::Sure)?
+            && let Some(loaded) = self.pickle(place, source, end, Certainty::Sure)?
         {
-            end = judged.end;
+            end = loaded.end;
         }
         Ok(end)
     }
@@ -128,8 +127,8 @@ impl Scanner<'_, '_> {
 }
 
 /// How many pickles follow; Python counts a negative number as none.
-fn number(judged: &Judged, root: ValueId) -> Option<u64> {
-    match judged.graph.get(root) {
+fn number(loaded: &Loaded) -> Option<u64> {
+    match loaded.graph.get(loaded.root) {
         Value::Int(number) => u64::try_from(number).ok().or(Some(0)),
         _ => None,
     }
@@ -137,8 +136,8 @@ fn number(judged: &Judged, root: ValueId) -> Option<u64> {
 
 /// The length of the geometry behind the pickle of a tensor: its rank as i32, four bytes of nothing, then sizes, strides
 /// and offset. It is there whatever the pickle holds.
-fn geometry_behind(judged: &Judged, _: ValueId, source: &dyn ReadAt) -> Result<Option<u64>> {
-    let rank = legacy::count(source, judged.end)?.map(|rank| rank & 0xffff_ffff);
+fn geometry_behind(loaded: &Loaded, source: &dyn ReadAt) -> Result<Option<u64>> {
+    let rank = legacy::count(source, loaded.end)?.map(|rank| rank & 0xffff_ffff);
     Ok(rank.and_then(|rank| {
         rank.checked_mul(2)?
             .checked_add(2)?
@@ -147,13 +146,13 @@ fn geometry_behind(judged: &Judged, _: ValueId, source: &dyn ReadAt) -> Result<O
 }
 
 /// The length of what lies behind a pickle of a storage `(key, location, class)`: the number of elements and the elements.
-fn storage_behind(judged: &Judged, root: ValueId, source: &dyn ReadAt) -> Result<Option<u64>> {
-    let graph = &judged.graph;
-    let class = graph.tuple(root).and_then(|items| items.last());
+fn storage_behind(loaded: &Loaded, source: &dyn ReadAt) -> Result<Option<u64>> {
+    let graph = &loaded.graph;
+    let class = graph.tuple(loaded.root).and_then(|items| items.last());
     let class = class
         .and_then(|class| graph.global(*class))
         .and_then(StorageClass::of);
-    let number = legacy::count(source, judged.end)?;
+    let number = legacy::count(source, loaded.end)?;
     Ok(number
         .zip(class)
         .and_then(|(number, class)| number.checked_mul(class.unit()))
