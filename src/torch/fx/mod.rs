@@ -2,6 +2,7 @@
 
 mod lexer;
 mod names;
+mod scope;
 mod source;
 
 use std::collections::{HashMap, HashSet};

@@ -7,11 +7,10 @@ use std::collections::HashSet;
 
 use super::lexer::{Token, tokens};
 use super::names::{
-    ASSIGNMENTS, ATTRIBUTES, BUILTINS, CONSTANTS, IMPORTED_BUILTINS, IMPORTS, OPERATORS, TYPES,
-    VALUES, is_function, is_operation,
+    ASSIGNMENTS, ATTRIBUTES, BUILTINS, CONSTANTS, OPERATORS, TYPES, VALUES, is_function,
+    is_operation,
 };
-use crate::torch::python2::python3;
-use crate::torch::verdict::is_dangerous;
+use super::scope::Scope;
 
 /// An attribute of the module itself, as in `self.encoder.weight`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,86 +22,25 @@ pub struct Path<'s> {
 
 /// The attributes of the module that generated code uses; `None` for code that `torch.fx` would not generate.
 pub fn paths(source: &str) -> Option<HashSet<Path<'_>>> {
-    let mut names = Names::default();
+    let mut scope = Scope::default();
+    let mut paths = HashSet::new();
     let mut lines = source.split('\n').map(|line| line.trim_end_matches(' '));
     let header = loop {
         match lines.next()? {
             "" => {}
             line if line.starts_with("def ") => break line,
-            line => names.import(line)?,
+            line => scope.import(line)?,
         }
     };
-    Line::read(header, &mut names)?.header()?;
+    Line::read(header, &mut scope, &mut paths)?.header()?;
     for line in lines.filter(|line| !line.is_empty()) {
         let statements = line.strip_prefix("    ")?;
         if statements.starts_with(' ') {
             return None;
         }
-        Line::read(statements, &mut names)?.statements()?;
+        Line::read(statements, &mut scope, &mut paths)?.statements()?;
     }
-    Some(names.paths)
-}
-
-/// What the names of the code stand for.
-#[derive(Default)]
-struct Names<'s> {
-    imported: HashSet<&'s str>,
-    /// The arguments, and the variables that were assigned so far.
-    variables: HashSet<&'s str>,
-    paths: HashSet<Path<'s>>,
-}
-
-impl<'s> Names<'s> {
-    /// Takes in a line before the function.
-    fn import(&mut self, line: &'s str) -> Option<()> {
-        let wrapped = line.strip_prefix("torch.fx._symbolic_trace.wrap(");
-        let wrapped = wrapped.and_then(|rest| rest.strip_prefix('"')?.strip_suffix("\")"));
-        if let Some(name) = wrapped {
-            return self.imported.contains(name).then_some(());
-        }
-        if IMPORTS.contains(&line) {
-            return Some(());
-        }
-        let (module, names) = line.strip_prefix("from ")?.split_once(" import ")?;
-        let (name, alias) = names.split_once(" as ")?;
-        let is_identifier = |name: &str| matches!(tokens(name).as_deref(), Some([Token::Name(same)]) if *same == name);
-        if !module.split('.').chain([name, alias]).all(is_identifier) {
-            return None;
-        }
-        if module == "builtins" && name == alias && IMPORTED_BUILTINS.contains(&name) {
-            return Some(());
-        }
-        // An alias that torch.fx makes holds the module's name, so that it hides nothing that has a meaning here.
-        let numberless = || {
-            alias
-                .trim_end_matches(|c: char| c.is_ascii_digit())
-                .strip_suffix('_')
-        };
-        let mangled = format!("{}_{name}", module.replace('.', "_"));
-        let is_mangled = alias == mangled || numberless() == Some(&mangled);
-        let is_torch = module == "torch" || module.starts_with("torch.");
-        let (module, name) = python3(module, name);
-        let is_fit = is_mangled && !alias.starts_with("__") && !is_reserved(alias);
-        (is_fit && !is_torch && !is_dangerous(module, name)).then(|| {
-            self.imported.insert(alias);
-        })
-    }
-
-    fn assign(&mut self, name: &'s str) -> Option<()> {
-        let is_free =
-            !self.imported.contains(name) && !is_reserved(name) && !name.starts_with("__");
-        is_free.then(|| {
-            self.variables.insert(name);
-        })
-    }
-}
-
-/// Whether a name has a meaning of its own in the grammar.
-fn is_reserved(name: &str) -> bool {
-    ["forward", "fx_pytree", "getattr", "pytree", "self", "torch"].contains(&name)
-        || [BUILTINS, TYPES, VALUES]
-            .iter()
-            .any(|names| names.contains(&name))
+    Some(paths)
 }
 
 /// Brackets are not nested deeper.
@@ -114,16 +52,23 @@ struct Line<'s, 'n> {
     /// Index of the next token.
     at: usize,
     depth: usize,
-    names: &'n mut Names<'s>,
+    scope: &'n mut Scope<'s>,
+    /// What it uses of the module.
+    paths: &'n mut HashSet<Path<'s>>,
 }
 
 impl<'s, 'n> Line<'s, 'n> {
-    fn read(line: &'s str, names: &'n mut Names<'s>) -> Option<Line<'s, 'n>> {
+    fn read(
+        line: &'s str,
+        scope: &'n mut Scope<'s>,
+        paths: &'n mut HashSet<Path<'s>>,
+    ) -> Option<Line<'s, 'n>> {
         Some(Line {
             tokens: tokens(line)?,
             at: 0,
             depth: 0,
-            names,
+            scope,
+            paths,
         })
     }
 
@@ -207,7 +152,7 @@ impl<'s, 'n> Line<'s, 'n> {
         // Only now, because a default cannot use them.
         arguments
             .into_iter()
-            .try_for_each(|name| self.names.assign(name))?;
+            .try_for_each(|name| self.scope.assign(name))?;
         self.end()
     }
 
@@ -223,7 +168,7 @@ impl<'s, 'n> Line<'s, 'n> {
                     matches!(line.name()?, "Size" | "Tensor" | "device" | "dtype").then_some(())?;
                 }
                 name => {
-                    (TYPES.contains(&name) || line.names.imported.contains(name)).then_some(())?
+                    (TYPES.contains(&name) || line.scope.imported.contains(name)).then_some(())?
                 }
             }
             match line.takes_sign("[") {
@@ -252,7 +197,7 @@ impl<'s, 'n> Line<'s, 'n> {
     }
 
     fn assignment(&mut self, name: &'s str) -> Option<()> {
-        let is_variable = self.names.variables.contains(name);
+        let is_variable = self.scope.variables.contains(name);
         if is_variable && self.takes_one_of(ASSIGNMENTS) {
             return self.expression();
         }
@@ -274,7 +219,7 @@ impl<'s, 'n> Line<'s, 'n> {
         self.expression()?;
         assigned
             .into_iter()
-            .try_for_each(|name| self.names.assign(name))
+            .try_for_each(|name| self.scope.assign(name))
     }
 
     fn expression(&mut self) -> Option<()> {
@@ -304,8 +249,8 @@ impl<'s, 'n> Line<'s, 'n> {
             Token::Name("getattr") => self.getattr(),
             Token::Name("torch") => self.torch(),
             Token::Name(name) if VALUES.contains(&name) => Some(()),
-            Token::Name(name) if self.names.variables.contains(name) => self.variable(),
-            Token::Name(name) if BUILTINS.contains(&name) || self.names.imported.contains(name) => {
+            Token::Name(name) if self.scope.variables.contains(name) => self.variable(),
+            Token::Name(name) if BUILTINS.contains(&name) || self.scope.imported.contains(name) => {
                 self.call()
             }
             Token::Name(_) => None,
@@ -361,7 +306,7 @@ impl<'s, 'n> Line<'s, 'n> {
             let mut parts = match line.name()? {
                 "self" => Some(vec![]),
                 "getattr" => Some(line.owner()??),
-                name => line.names.variables.contains(name).then_some(None)?,
+                name => line.scope.variables.contains(name).then_some(None)?,
             };
             if let Some(parts) = &mut parts {
                 line.parts(parts)?;
@@ -393,7 +338,7 @@ impl<'s, 'n> Line<'s, 'n> {
         if parts.is_empty() {
             return None;
         }
-        self.names.paths.insert(Path { parts, is_called });
+        self.paths.insert(Path { parts, is_called });
         match is_called {
             true => self.call(),
             false => Some(()),
