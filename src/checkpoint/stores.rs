@@ -49,7 +49,7 @@ impl Stores {
             let mut record = locate(&storage, archive);
             if let Ok(record) = &mut record {
                 if let Some(name) = self.files.get(file).filter(|name| !name.is_empty()) {
-                    record.name = format!("{name}: {}", record.name);
+                    record.name = format!("{name}: {}", record.name).into();
                 }
                 if record.len > storage.bytes {
                     let more = record.len.saturating_sub(storage.bytes);
@@ -91,7 +91,7 @@ impl Stores {
             .ok_or_else(|| Error::limit("there are more than 4 billion storages"))?;
         self.list.push(Store {
             storage: Storage {
-                key: record.name.clone(),
+                key: record.name.to_string(),
                 bytes: record.len,
                 place: Place::Record,
                 byte_order: None,
@@ -135,14 +135,14 @@ fn locate(storage: &Storage, archive: &Archive) -> Result<Record, String> {
         Place::Blob(blob) => {
             let raw = in_pickle(blob.offset, blob.len)?;
             Ok(match blob.kind {
-                BlobKind::Latin1 => Record::latin1(key, raw, storage.bytes),
-                BlobKind::Bytes | BlobKind::Text => Record::plain(key, raw),
+                BlobKind::Latin1 => Record::latin1(key.as_str(), raw, storage.bytes),
+                BlobKind::Bytes | BlobKind::Text => Record::plain(key.as_str(), raw),
             })
         }
         Place::Memory(bytes) => {
             let bytes: Arc<dyn ReadAt> = bytes.clone();
             let raw = SubRange::new(bytes, 0, storage.bytes);
-            raw.map(|raw| Record::plain(key, raw))
+            raw.map(|raw| Record::plain(key.as_str(), raw))
                 .ok_or_else(|| "a numpy array is shorter than its shape says".to_owned())
         }
         Place::Record | Place::Part { .. } => {

@@ -87,7 +87,11 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
     }
     let storages = records
         .into_iter()
-        .filter_map(|(name, record)| Some((name.strip_prefix(&data)?.to_owned(), record)))
+        .filter(|(name, _)| name.starts_with(&data))
+        .map(|(mut name, record)| {
+            name.drain(..data.len());
+            (name, record)
+        })
         .collect();
     Ok(Archive {
         byte_order,

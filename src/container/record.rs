@@ -11,8 +11,8 @@ use crate::read_at::{ReadAt, Sequential, SubRange};
 /// One piece of a file: where its bytes are, how many, and what they should add up to.
 #[derive(Clone)]
 pub struct Record {
-    /// The entry's name, for messages.
-    pub name: String,
+    /// The entry's name, for messages. Shared, since records are copied.
+    pub name: Arc<str>,
     /// The size of the content in bytes.
     pub len: u64,
     /// The CRC-32 of the content, unless the writer left it out.
@@ -55,7 +55,7 @@ pub(super) const ENCRYPTED: &str = "encrypted";
 
 impl Record {
     /// Bytes that lie in a file as they are, without a checksum.
-    pub fn plain(name: impl Into<String>, raw: SubRange) -> Record {
+    pub fn plain(name: impl Into<Arc<str>>, raw: SubRange) -> Record {
         Record {
             name: name.into(),
             len: raw.len(),
@@ -67,7 +67,7 @@ impl Record {
 
     /// `len` bytes as Python's pickler writes them below protocol 3: `raw` holds them as Latin-1 characters
     /// in UTF-8.
-    pub fn latin1(name: impl Into<String>, raw: SubRange, len: u64) -> Record {
+    pub fn latin1(name: impl Into<Arc<str>>, raw: SubRange, len: u64) -> Record {
         Record {
             len,
             encoding: Encoding::Latin1,

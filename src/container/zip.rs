@@ -12,7 +12,7 @@ use super::zip_end::{self, Directory};
 use super::zip_entry::{self, CENTRAL_LEN, Entry};
 use crate::error::{Error, Result};
 use crate::limits::{Limit, Limits};
-use crate::read_at::{ReadAt, Sequential, SubRange};
+use crate::read_at::{ReadAt, Sequential, SubRange, Window};
 
 /// The entries of an archive by their names in lower case, as torch looks names up.
 // Boxed, because a map has room for more than there are.
@@ -48,7 +48,7 @@ pub fn directory(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Option<Rec
             crc: Some(entry.crc).filter(|crc| *crc != 0),
             raw,
             encoding: entry.encoding(),
-            name: entry.name,
+            name: entry.name.into(),
         };
         let key = record.name.to_lowercase();
         if let Some(first) = records.insert(key, Box::new(record)) {
@@ -116,7 +116,7 @@ fn data_starts(
     let mut starts = Vec::with_capacity(entries.len());
     let mut position = 0u64;
     let mut before: Option<&Entry> = None;
-    let mut buffer = Vec::new();
+    let mut window = Window::new(&**source);
     let next = entries.iter().map(Some).chain([None]);
     for entry in next {
         let header = entry.map_or(directory.start, |entry| entry.header);
@@ -126,17 +126,16 @@ fn data_starts(
         if gap > MAX_GAP {
             return Err(hidden(before, position));
         }
-        // One read for what lies between two entries and for the next one's header: there can be 100 000 of them.
+        // What lies between two entries, and the next one's header.
         let gap = usize::try_from(gap).unwrap_or(0);
         let wanted = gap.saturating_add(entry.map_or(0, Entry::header_len));
-        buffer.resize(wanted, 0);
-        source.read_exact_at(&mut buffer, position).map_err(|_| {
+        let read = window.read(position, wanted).map_err(|_| {
             let name = entry.map_or("", |entry| &entry.name);
             Error::corrupt(format!(
                 "the header of the record {name:?} at byte {header} lies beyond the end of the file; get it again"
             ))
         })?;
-        let (behind, local) = buffer.split_at_checked(gap).unwrap_or_default();
+        let (behind, local) = read.split_at_checked(gap).unwrap_or_default();
         let is_known = match before {
             Some(before) => before.is_followed_by(behind),
             None => behind.is_empty(),

@@ -8,7 +8,7 @@ use super::planned::{Planned, Skipped, Why};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::torch::{Leaf, StorageId, Tensor, TensorInfo};
+use crate::torch::{Leaf, Tensor, TensorInfo};
 
 /// What becomes of tensors that share memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -143,6 +143,7 @@ struct Span<'t> {
     start: u64,
     end: u64,
     index: usize,
+    tensor: &'t Tensor,
     view: &'t TensorInfo,
     /// What it is written as.
     dtype: Dtype,
@@ -154,26 +155,36 @@ struct Span<'t> {
 /// columns of one matrix do, though they have no element in common.
 pub fn find<'t>(tensors: impl Iterator<Item = (&'t Tensor, Dtype)>) -> Sharing {
     let mut same: HashMap<(&Tensor, Dtype), Vec<usize>> = HashMap::new();
-    let mut by_storage: HashMap<StorageId, Vec<Span>> = HashMap::new();
+    let mut spans = Vec::new();
     for (index, (tensor, dtype)) in tensors.enumerate() {
-        if tensor.numel() == 0 {
-            continue;
-        }
-        same.entry((tensor, dtype)).or_default().push(index);
-        if let Tensor::View(view) = tensor {
-            let (start, end) = view.span();
-            let spans = by_storage.entry(view.storage()).or_default();
-            spans.push(Span {
-                start,
-                end,
-                index,
-                view,
-                dtype,
-            });
+        match tensor {
+            _ if tensor.numel() == 0 => {}
+            Tensor::Assembled(_) => same.entry((tensor, dtype)).or_default().push(index),
+            Tensor::View(view) => {
+                let (start, end) = view.span();
+                spans.push(Span {
+                    start,
+                    end,
+                    index,
+                    tensor,
+                    view,
+                    dtype,
+                });
+            }
         }
     }
+    spans.sort_unstable_by_key(|span| (span.view.storage(), span.start, span.end, span.index));
     let mut sharing = Sharing::default();
-    for ((tensor, _), members) in same.into_iter().filter(|(_, group)| group.len() > 1) {
+    // Most storages have one view, and nothing else is to be found out about it.
+    let by_storage = spans.chunk_by(|a, b| a.view.storage() == b.view.storage());
+    for spans in by_storage.filter(|spans| spans.len() > 1) {
+        for span in spans {
+            let group = same.entry((span.tensor, span.dtype)).or_default();
+            group.push(span.index);
+        }
+        sharing.note_overlaps(spans);
+    }
+    for ((tensor, _), mut members) in same.into_iter().filter(|(_, group)| group.len() > 1) {
         if let Tensor::Assembled(_) = tensor {
             // Tensors of parts share all of them, or none.
             let held = tensor.bytes().saturating_mul(members.len() as u64);
@@ -183,10 +194,8 @@ pub fn find<'t>(tensors: impl Iterator<Item = (&'t Tensor, Dtype)>) -> Sharing {
                 members: members.clone(),
             });
         }
+        members.sort_unstable();
         sharing.tied.push(members);
-    }
-    for spans in by_storage.into_values().filter(|spans| spans.len() > 1) {
-        sharing.note_overlaps(spans);
     }
     // In the order of the list, not of a hash map.
     sharing.tied.sort_unstable();
@@ -195,10 +204,9 @@ pub fn find<'t>(tensors: impl Iterator<Item = (&'t Tensor, Dtype)>) -> Sharing {
 }
 
 impl Sharing {
-    /// Notes which views of one storage overlap.
-    fn note_overlaps(&mut self, mut spans: Vec<Span>) {
-        spans.sort_unstable_by_key(|span| (span.start, span.end, span.index));
-        let mut rest = spans.as_slice();
+    /// Notes which views of one storage, sorted by their places, overlap.
+    fn note_overlaps(&mut self, spans: &[Span]) {
+        let mut rest = spans;
         while let Some(first) = rest.first() {
             let mut end = first.end;
             let joined = rest.iter().take_while(|span| {

@@ -1,6 +1,6 @@
 //! CRC-32 of storages, put together from the pieces as workers read them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use crate::checkpoint::Checkpoint;
@@ -45,18 +45,22 @@ impl<'c> Checks<'c> {
             .enumerate()
             .flat_map(|(index, tensor)| tensor.source.views().map(move |view| (index, view)))
             .collect();
-        let mut readers: BTreeMap<StorageId, Vec<usize>> = BTreeMap::new();
-        for (number, (_, view)) in views.iter().enumerate() {
-            if view.numel() > 0 && !sources.is_checked(view.storage()) {
-                readers.entry(view.storage()).or_default().push(number);
-            }
-        }
+        // By storage, and in the output's order.
+        let mut readers: Vec<(StorageId, usize)> = views
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, view))| view.numel() > 0 && !sources.is_checked(view.storage()))
+            .map(|(number, (_, view))| (view.storage(), number))
+            .collect();
+        readers.sort_unstable();
         let mut checks = Checks {
             storages: Vec::new(),
             by_view: vec![None; views.len()],
             before_tensor: HashMap::new(),
         };
-        for (id, mut numbers) in readers {
+        for group in readers.chunk_by(|a, b| a.0 == b.0) {
+            let id = group[0].0;
+            let mut numbers: Vec<usize> = group.iter().map(|(_, number)| *number).collect();
             let record = checkpoint.record(id)?;
             let span = |number: &usize| views[*number].1.span();
             let in_full = || covers(numbers.iter().map(span).collect(), record.len);

@@ -29,13 +29,15 @@ impl Sources {
         folder: &Path,
         progress: &dyn Progress,
     ) -> Result<Sources> {
-        let used: BTreeSet<StorageId> = plan
+        let mut used: Vec<StorageId> = plan
             .tensors
             .iter()
             .flat_map(|tensor| tensor.source.views())
             .filter(|view| view.numel() > 0)
             .map(|view| view.storage())
             .collect();
+        used.sort_unstable();
+        used.dedup();
         let mut readers = HashMap::new();
         let mut spool = Spool::default();
         for id in used {

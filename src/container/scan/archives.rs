@@ -79,11 +79,10 @@ impl Scanner<'_, '_> {
             if self.guard.progress.cancelled() {
                 return Err(Error::cancelled());
             }
-            let mut name = entry.record.name.clone();
-            if !entry.is_listed {
-                name.push_str(" (not in the archive's directory)");
-            }
-            let place = inside(place, &name);
+            let place = match (entry.is_listed, &entry.record.name) {
+                (true, name) => inside(place, name),
+                (false, name) => inside(place, &format!("{name} (not in the archive's directory)")),
+            };
             if entry.is_encrypted {
                 self.problem(&place, "it is marked as encrypted; unpack it first");
             }

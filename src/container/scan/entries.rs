@@ -157,7 +157,7 @@ impl Listing {
             let Some(raw) = raw else { continue };
             self.entries.push(Entry {
                 record: Record {
-                    name: String::from_utf8_lossy(name).into_owned(),
+                    name: String::from_utf8_lossy(name).into(),
                     len: size,
                     crc: Some(u32_at(&fixed, 16)).filter(|crc| *crc != 0),
                     raw,
@@ -241,7 +241,7 @@ impl Listing {
         };
         self.entries.push(Entry {
             record: Record {
-                name: local.name,
+                name: local.name.into(),
                 len: match encoding {
                     Encoding::Deflated => u64::MAX, // as long as it is
                     _ => raw.len(),
