@@ -95,6 +95,13 @@ mod torch;
 mod verify;
 mod writer;
 
+/// What the repository's own benchmarks measure; not part of the API.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::writer::internals::*;
+}
+
 pub use checkpoint::{Checkpoint, Entry, Layout, LeftOut, OpenOptions, Root, Twin};
 pub use container::ScannedPickle;
 pub use convert::{Resumed, convert, preview, resume};

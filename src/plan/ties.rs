@@ -277,7 +277,7 @@ impl Sharing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torch::Geometry;
+    use crate::torch::{Geometry, StorageId};
 
     /// A view of 4-byte elements of storage 0, which has 64 of them.
     fn view(shape: &[u64], strides: &[u64], offset: u64) -> Tensor {

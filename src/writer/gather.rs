@@ -30,6 +30,7 @@ pub struct Strided {
 }
 
 impl Strided {
+    /// Of that shape, strides and dtype.
     pub fn new(info: &TensorInfo) -> Strided {
         let mut dims: Vec<Dim> = Vec::new();
         for (&size, &stride) in info.shape().iter().zip(info.strides()) {

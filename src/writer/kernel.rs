@@ -17,7 +17,7 @@ pub use stats::CastStats;
 pub use text::element_text;
 
 /// Elements per step: all buffers stay in the L1 cache.
-const STEP: usize = 512;
+const STEP: usize = 1024;
 
 /// A cast of little-endian elements, which rounds to nearest even as torch does.
 ///
@@ -50,6 +50,7 @@ struct Buffers {
 }
 
 impl Cast {
+    /// A cast from one dtype to another one.
     pub fn new(from: Dtype, to: FloatType, on_overflow: OnOverflow) -> Cast {
         let is_exact = match to {
             FloatType::Float32 => from != Dtype::Float64,
@@ -73,6 +74,29 @@ impl Cast {
 
     /// Casts the elements `src` to `dst`, and tells what that did to them.
     pub fn run(&self, src: &[u8], dst: &mut [u8]) -> CastStats {
+        if self.from == Dtype::Float32
+            && let Some(stats) = self.narrow(src, dst)
+        {
+            return stats;
+        }
+        self.by_steps(src, dst)
+    }
+
+    /// From float32; `None` when some values are beyond the range, which is rare.
+    fn narrow(&self, src: &[u8], dst: &mut [u8]) -> Option<CastStats> {
+        let survey = encode(self.to, self.bf16_nan, src, dst);
+        let mut stats = CastStats::default();
+        if self.rounds {
+            if survey.magnitude > self.to.max() as f32 {
+                return None;
+            }
+            stats.zeroed = survey.zeroed.into();
+            stats.max_error = survey.error.into();
+        }
+        Some(stats)
+    }
+
+    fn by_steps(&self, src: &[u8], dst: &mut [u8]) -> CastStats {
         let in_size = self.from.size() as usize;
         let out_size = self.to.dtype().size() as usize;
         let mut buffers = Buffers {
@@ -101,16 +125,10 @@ impl Cast {
 
     /// From float32.
     fn step(&self, src: &[u8], dst: &mut [u8], buffers: &mut Buffers, stats: &mut CastStats) {
-        let survey = encode(self.to, self.bf16_nan, src, dst);
-        if !self.rounds {
+        if let Some(found) = self.narrow(src, dst) {
+            stats.merge(&found);
             return;
         }
-        if survey.magnitude <= self.to.max() as f32 {
-            stats.zeroed += u64::from(survey.zeroed);
-            stats.max_error = stats.max_error.max(survey.error.into());
-            return;
-        }
-        // Some values are beyond the range, which is rare.
         let before = &mut buffers.before[..src.len() / 4];
         let after = &mut buffers.after[..src.len() / 4];
         decode(Dtype::Float32, src, before);

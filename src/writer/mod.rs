@@ -16,6 +16,13 @@ mod view;
 mod write;
 mod writeback;
 
+#[cfg(feature = "internals")]
+pub mod internals {
+    pub use super::gather::Strided;
+    pub use super::header::encode as encode_header;
+    pub use super::kernel::Cast;
+}
+
 pub(crate) use atomic::exists;
 pub use atomic::{Naming, Target, commit};
 pub use blocks::{Pass, Sink, covered};

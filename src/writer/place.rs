@@ -46,7 +46,10 @@ pub fn place(axes: &[Axis], size: usize, source: &[u8], out: &mut [u8], target: 
     }
 }
 
-fn place_sized<const SIZE: usize>(axes: &[Axis], source: &[u8], out: &mut [u8], target: u64) {
+fn place_sized<const SIZE: usize>(axes: &[Axis], source: &[u8], out: &mut [u8], target: u64)
+where
+    [u8; SIZE]: Default,
+{
     let (source, out) = (source.as_chunks::<SIZE>().0, out.as_chunks_mut::<SIZE>().0);
     let mut axes: Vec<Axis> = axes.iter().filter(|axis| axis.size > 1).copied().collect();
     axes.sort_by_key(|axis| axis.out);
@@ -78,19 +81,40 @@ fn copy<T: Copy>(axis: Axis, source: &[T], out: &mut [T]) {
 }
 
 /// Tile by tile, so that what a line of the cache holds is read and written while it is there.
-fn transpose<T: Copy>(read: Axis, written: Axis, source: &[T], out: &mut [T]) {
+fn transpose<T: Copy + Default>(read: Axis, written: Axis, source: &[T], out: &mut [T]) {
     let starts = |axis: Axis| (0..axis.size as usize).step_by(TILE);
-    let tile = |axis: Axis, start: usize| start..(start + TILE).min(axis.size as usize);
     let (read_stride, read_step) = (read.stride as usize, read.out as usize);
     let (written_stride, written_step) = (written.stride as usize, written.out as usize);
-    for outer in starts(read) {
-        for inner in starts(written) {
-            for row in tile(read, outer) {
-                for column in tile(written, inner) {
+    let is_whole = |axis: Axis, start: usize| start + TILE <= axis.size as usize;
+    let is_dense = read_stride == 1 && written_step == 1;
+    for row in starts(read) {
+        for column in starts(written) {
+            let source = &source[row * read_stride + column * written_stride..];
+            let out = &mut out[row * read_step + column * written_step..];
+            if is_dense && is_whole(read, row) && is_whole(written, column) {
+                transpose_tile(written_stride, read_step, source, out);
+                continue;
+            }
+            for row in 0..TILE.min(read.size as usize - row) {
+                for column in 0..TILE.min(written.size as usize - column) {
                     out[row * read_step + column * written_step] =
                         source[row * read_stride + column * written_stride];
                 }
             }
+        }
+    }
+}
+
+/// A whole tile whose columns lie densely in the source and whose rows in the output.
+fn transpose_tile<T: Copy + Default>(stride: usize, step: usize, source: &[T], out: &mut [T]) {
+    let mut tile = [[T::default(); TILE]; TILE];
+    for (column, elements) in tile.iter_mut().enumerate() {
+        elements.copy_from_slice(&source[column * stride..][..TILE]);
+    }
+    for row in 0..TILE {
+        let out = &mut out[row * step..][..TILE];
+        for (out, column) in out.iter_mut().zip(&tile) {
+            *out = column[row];
         }
     }
 }

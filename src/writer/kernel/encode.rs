@@ -139,10 +139,16 @@ fn each<const SIZE: usize>(
         codes_rest.copy_from_slice(&survey(&padded)[..codes_rest.len()]);
     }
     Survey {
-        magnitude: magnitudes.into_iter().fold(0.0, f32::max),
-        error: errors.into_iter().fold(0.0, f32::max),
+        magnitude: largest(magnitudes),
+        error: largest(errors),
         zeroed: zeroed.into_iter().sum(),
     }
+}
+
+fn largest(lanes: [f32; LANES]) -> f32 {
+    lanes
+        .into_iter()
+        .fold(0.0, |a, b| if b > a { b } else { a })
 }
 
 /// `TOP` is the highest code of a number or infinity, and `TOP_BITS` what it means in float32. `nan` gives the code of a
