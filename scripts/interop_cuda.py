@@ -4,8 +4,9 @@
     python interop_cuda.py SITE_PACKAGES
 
 On Linux torch does not start without several GB of NVIDIA's libraries, also where there is no GPU. This writes
-libraries of the same names whose functions all return an error, so that torch finds no GPU. What runs on the CPU is
-torch's own. Libraries that are there already stay. Needs cc, nm and objdump, which any Rust toolchain for Linux has.
+libraries of the same names whose functions all return an error. Without a GPU nothing calls them; what runs on the CPU
+is torch's own. Libraries that are installed stay, and the small runtime (libcudart) should be: it says that there is no
+GPU. Needs cc, nm and objdump, which any Rust toolchain for Linux has.
 """
 
 import pathlib
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 
-LIBRARY = re.compile(r"NEEDED\s+(lib(?:cu|nv|nccl)\S+)")
+LIBRARY = re.compile(r"NEEDED\s+(lib(?:cu(?!da\.)|nv|nccl)\S+)")  # not libcuda, the driver: without it there is no GPU
 VERSIONS = re.compile(r"required from (\S+):\n((?:\s+0x.*\n)+)")
 SYMBOL = re.compile(r" U (_*(?:cu|nv|nccl)[^@\s]*)(?:@+(\S+))?$", re.MULTILINE | re.IGNORECASE)
 NO_DEVICE = 100  # cudaErrorNoDevice
@@ -25,23 +26,23 @@ def output(*command):
     return subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
 
 
-def needed(objects):
-    """Give the libraries that are missing, with the symbol versions that each has to define."""
+def needed(objects, there):
+    """Give the libraries that are not there, with the symbol versions that each has to define."""
     found = {}
     for path in objects:
         text = output("objdump", "-p", path)
         versions = {library: re.findall(r"\S+$", lines, re.MULTILINE) for library, lines in VERSIONS.findall(text)}
         for library in LIBRARY.findall(text):
             found.setdefault(library, set()).update(versions.get(library, []))
-    there = {path.name for path in objects}
     return {library: versions for library, versions in found.items() if library not in there}
 
 
-def undefined(objects):
-    """Give the version of each symbol that none of the objects defines; an empty text where it has none."""
+def undefined(objects, others):
+    """Give the version of each symbol that the objects want and no library defines; an empty text where it has none."""
     wanted, defined = {}, set()
     for path in objects:
         wanted.update(SYMBOL.findall(output("nm", "-D", "--undefined-only", path)))
+    for path in [*objects, *others]:
         defined.update(line.split()[-1].split("@")[0] for line in output("nm", "-D", "--defined-only", path).splitlines())
     return {name: version for name, version in wanted.items() if name not in defined}
 
@@ -62,7 +63,9 @@ def main():
     """Write what is missing beside torch's own libraries."""
     folder = pathlib.Path(sys.argv[1], "torch", "lib")
     objects = sorted(folder.glob("*.so*"))
-    missing, symbols = needed(objects), undefined(objects)
+    installed = sorted(pathlib.Path(sys.argv[1]).glob("nvidia/**/lib/*.so*"))
+    missing = needed(objects, {path.name for path in [*objects, *installed]})
+    symbols = undefined(objects, installed)
     versioned = set().union(*missing.values())
     # Which library a symbol without a version is from is not said, so each gets it.
     rest = dict.fromkeys((name for name, version in symbols.items() if version not in versioned), "")

@@ -5,7 +5,7 @@ import peft
 import torch
 import transformers as t
 
-from interop_case import Case, Difference, compare, compare_outputs, half, snapshot
+from interop_case import Case, Difference, compare, compare_outputs, settled, snapshot
 
 SMALL = {"vocab_size": 99, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
          "max_position_embeddings": 32}
@@ -56,7 +56,7 @@ MODELS = {
 def make(name):
     """Make a model with random weights, and the input that it is tried with."""
     kind, config, inputs = MODELS[name]
-    return kind(config()).eval(), inputs
+    return settled(kind(config())), inputs
 
 
 def run(model, inputs):
@@ -67,14 +67,14 @@ def run(model, inputs):
 
 def pretrained(model, inputs, **options):
     """Load a folder with from_pretrained; nothing may be missing, the state dict and the outputs have to be equal."""
-    state, outputs = snapshot(model.state_dict()), run(model, inputs)
+    state, outputs = snapshot(model.state_dict()), run(settled(model), inputs)
 
     def load(folder):
         model.config.save_pretrained(folder)
         loaded, info = type(model).from_pretrained(folder, output_loading_info=True, **options)
         if any(info.values()):
             raise Difference(f"from_pretrained: {info}")
-        return compare(loaded.state_dict(), state) + compare_outputs(run(loaded.eval(), inputs), outputs)
+        return compare(loaded.state_dict(), state) + compare_outputs(run(settled(loaded), inputs), outputs)
     return load
 
 
@@ -166,13 +166,13 @@ def adapter(folder):
     config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
     model = peft.get_peft_model(base, config).eval()
     model.save_pretrained(folder / "adapter", safe_serialization=False)
-    expected, outputs = snapshot(peft.get_peft_model_state_dict(model)), run(model, inputs)
+    expected, outputs = snapshot(peft.get_peft_model_state_dict(model)), run(settled(model), inputs)
 
     def load(result):
         config.save_pretrained(result)
         fresh = t.LlamaForCausalLM(base.config)
         fresh.load_state_dict(state)
-        loaded = peft.PeftModel.from_pretrained(fresh, result).eval()
+        loaded = settled(peft.PeftModel.from_pretrained(fresh, result))
         return compare(peft.get_peft_model_state_dict(loaded), expected) + compare_outputs(run(loaded, inputs), outputs)
     yield Case("peft LoRA on Llama", folder / "adapter" / "adapter_model.bin", expected,
                {"PeftModel.from_pretrained": load}, output="adapter_model.safetensors")
