@@ -52,8 +52,7 @@ class Table:
 
     def summary(self):
         """Give the line that says it all."""
-        failed = sum(result not in ("equal",) and not result.startswith("skipped") for *_, result in self.rows)
-        skipped = sum(result.startswith("skipped") for *_, result in self.rows)
+        failed, skipped = (sum(result.startswith(word) for *_, result in self.rows) for word in ("FAILED", "skipped"))
         pairs, tensors = len(self.rows) - skipped, sum(row[2] for row in self.rows)
         producers, programs = (len({row[i] for row in self.rows}) for i in (0, 1))
         what = f"{failed} FAILED" if failed else "all equal"
@@ -96,7 +95,9 @@ def check(case, folder, arguments, table):
         runs[label] = lambda load=load: load(folder / "result")
     for consumer, run in runs.items():
         try:
-            table.add(case.name, consumer, run(), "equal")
+            number = run()
+            number, remark = number if isinstance(number, tuple) else (number, "")
+            table.add(case.name, consumer, number, f"equal, {remark}" if remark else "equal")
         except Skipped as reason:
             table.add(case.name, consumer, 0, f"skipped: {reason}")
         except Exception as error:  # noqa: BLE001 - whatever a program fails with is a row
@@ -131,8 +132,8 @@ def main():
     parser.add_argument("--table", type=pathlib.Path, help="Markdown file to write the table to")
     parser.add_argument("--only", default="", help="modules whose name has this in it")
     arguments = parser.parse_args()
-    for module in (warnings, logging):
-        module.filterwarnings("ignore") if module is warnings else module.disable(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     shutil.rmtree(arguments.folder, ignore_errors=True)
     arguments.folder.mkdir(parents=True)
