@@ -43,6 +43,20 @@ def module_cases(book):
             book.expect(f"whole module: {book.about[file]}", file, state, f"{stem}.safetensors")
 
 
+class Backend:
+    """A backend for torch.compile that changes nothing; torch's own would bring its settings and their paths along."""
+
+    def __call__(self, graph, inputs):
+        """Give what the graph does."""
+        return graph.forward
+
+
+def compiled():
+    """Compile a module."""
+    backend = foreign("their_project.backends", "Backend", Backend)()
+    return torch.compile(sequential_model(), backend=backend)
+
+
 def wrapper_module_cases(book):
     """Modules that wrap another, or that compute a weight from two."""
     buffered = torch.nn.Linear(1, 1)
@@ -54,6 +68,7 @@ def wrapper_module_cases(book):
         ("graph.pt", "a GraphModule of torch.fx, which is rebuilt from a dict", torch.fx.symbolic_trace(
             sequential_model())),
         ("parallel.pt", "an nn.DataParallel", torch.nn.DataParallel(sequential_model())),
+        ("compiled.pt", "what torch.compile makes of a module, with a backend of the user's own", compiled()),
         ("weight_norm.pt", "weight normalization, whose computed weight is no parameter", weight_norm_model()),
         ("single.pt", "a lone nn.Linear", settle(torch.nn.Linear(2, 3))),
         ("list.pt", "an nn.ModuleList with an empty module", settle(torch.nn.ModuleList([

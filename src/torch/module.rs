@@ -10,6 +10,13 @@ use crate::pickle::{Graph, Object, Value, ValueId};
 /// What `state_dict()` leaves out is left out here: non-persistent buffers, and tensors that are plain
 /// attributes (torch/nn/modules/module.py, `_save_to_state_dict`).
 pub fn of_module(graph: &Graph, object: &Object) -> Option<Children> {
+    if let Some(module) = compiled(graph, object) {
+        return Some(Children {
+            entries: vec![(Key::Name("_orig_mod".to_owned()), module)],
+            hidden: Vec::new(),
+            is_module: true,
+        });
+    }
     let state = state_dict(graph, object)?;
     let part = |wanted: &str| Some(keyed(graph, pairs(graph, entry(graph, state, wanted)?)?));
     let (parameters, modules) = (part("_parameters")?, part("_modules")?);
@@ -40,6 +47,15 @@ pub fn attributes_of_module<'g>(
     let has =
         |wanted: &str| entry(graph, state, wanted).is_some_and(|id| pairs(graph, id).is_some());
     (has("_parameters") && has("_modules")).then_some(state)
+}
+
+/// The module that `torch.compile` wrapped, which the wrapper's pickle has as the first argument of its class
+/// (torch/_dynamo/eval_frame.py, `OptimizedModule.__reduce__`). Older versions of torch pickle a usual module.
+fn compiled(graph: &Graph, object: &Object) -> Option<ValueId> {
+    let class = graph.global(object.callable)?;
+    let is_wrapper = class.module == "torch._dynamo.eval_frame" && class.name == "OptimizedModule";
+    let args = graph.tuple(object.args).filter(|_| is_wrapper)?;
+    args.first().copied()
 }
 
 /// The attributes of a module, from BUILD, or from the arguments of the functions that rebuild a
