@@ -20,10 +20,12 @@ import warnings
 
 os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1",
                    "OMP_NUM_THREADS": "1"})
+logging.disable(logging.WARNING)
 
 import torch
 
 import interop_diffusers
+import interop_modules
 import interop_old
 import interop_stable_diffusion
 import interop_torch
@@ -34,7 +36,7 @@ from interop_case import Difference, Skipped
 from interop_consumers import consumers
 
 MODULES = [interop_transformers, interop_diffusers, interop_stable_diffusion, interop_vision, interop_training,
-           interop_torch, interop_old]
+           interop_modules, interop_torch, interop_old]
 VERSIONS = ("torch", "safetensors", "numpy", "transformers", "diffusers", "timm", "lightning", "torchvision", "peft",
             "accelerate", "huggingface_hub", "omegaconf")
 
@@ -133,7 +135,6 @@ def main():
     parser.add_argument("--only", default="", help="modules whose name has this in it")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     shutil.rmtree(arguments.folder, ignore_errors=True)
     arguments.folder.mkdir(parents=True)

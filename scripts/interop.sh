@@ -4,15 +4,18 @@
 #
 #     scripts/interop.sh [CKPT2ST]
 #
-# CKPT2ST is the program to test; without it target/release/ckpt2st is built. Nothing but packages is downloaded. Where
-# PyPI cannot be reached nothing is tested and the exit code is 0; where it can, what fails is a failure.
+# CKPT2ST is the program to test; without it the release is built. Prints a table and writes it to
+# target/interop/interop.md. Nothing but packages is downloaded. Where PyPI cannot be reached nothing is tested and the
+# exit code is 0; where it can be, what fails is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 home=$PWD/target/interop
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_QUIET=1
-mkdir -p "$home"
+# What programs cache stays below target/ too.
+export XDG_CACHE_HOME=$home/cache HF_HOME=$home/cache/huggingface TMPDIR=$home/tmp PYTHONPYCACHEPREFIX=$home/pycache
+mkdir -p "$home" "$TMPDIR"
 
 # The first Python of some versions that can make environments.
 find_python() {
@@ -76,7 +79,7 @@ start_torch() {
 }
 
 main() {
-    local python old binary=${1:-}
+    local python old='' waiting='' binary=${1:-}
     if ! python=$(find_python 11 12 13 14); then
         echo 'interop: skipped: no Python from 3.11 to 3.14 with venv and ensurepip is here'
         return
@@ -86,19 +89,25 @@ main() {
         echo 'interop: skipped: PyPI cannot be reached'
         return
     fi
-    environment current "$python" scripts/interop.txt
     if old=$(find_python 11 10 9); then
-        environment torch113 "$old" scripts/interop_torch113.txt
+        # Most of it is waiting for the network, so it goes beside the rest.
+        environment torch113 "$old" scripts/interop_torch113.txt > "$home/torch113.log" 2>&1 &
+        waiting=$!
         old=$home/torch113/bin/python
     else
         echo 'interop: torch 1.13.1 is skipped: no Python from 3.9 to 3.11 is here, and it has no wheels for others'
     fi
+    environment current "$python" scripts/interop.txt
     if [ -z "$binary" ]; then
         cargo build --locked --release
         binary=$CARGO_TARGET_DIR/release/ckpt2st
     fi
     cargo build --locked --manifest-path scripts/interop_rust/Cargo.toml
-    HF_HUB_OFFLINE=1 "$home/current/bin/python" scripts/interop.py --ckpt2st "$binary" --old-python "${old:-}" \
+    if [ -n "$waiting" ] && ! wait "$waiting"; then
+        cat "$home/torch113.log" >&2
+        return 1
+    fi
+    "$home/current/bin/python" scripts/interop.py --ckpt2st "$binary" --old-python "$old" \
         --rust "$CARGO_TARGET_DIR/debug/interop_rust" --folder "$home/work" --table "$home/interop.md"
 }
 

@@ -66,12 +66,14 @@ def pretrained(model, inputs, **options):
 
 
 def saved(name):
-    """save_pretrained without safetensors."""
+    """save_pretrained without safetensors, and torch.save of the model."""
     def produce(folder):
         model, inputs = make(name)
         model.save_pretrained(folder / "saved", safe_serialization=False)
         yield Case(f"diffusers {name}", folder / "saved" / f"{WEIGHTS}.bin", snapshot(model.state_dict()),
                    {"from_pretrained": pretrained(model, inputs)}, output=f"{WEIGHTS}.safetensors")
+        torch.save(model, folder / "model.pt")
+        yield Case(f"diffusers {name}, torch.save(model)", folder / "model.pt", snapshot(model.state_dict()))
     return produce
 
 

@@ -80,6 +80,8 @@ def timm_model(name, number):
         torch.save(model.state_dict(), folder / "model.pth", **(LEGACY if legacy else {}))
         yield Case(f"timm {name}, {'legacy stream' if legacy else 'zip'}", folder / "model.pth",
                    snapshot(model.state_dict()), {"timm load_checkpoint": timm_loader(model, make)})
+        torch.save(model, folder / "whole.pth", **({} if legacy else LEGACY))
+        yield Case(f"timm {name}, torch.save(model)", folder / "whole.pth", snapshot(model.state_dict()))
     return produce
 
 
@@ -106,7 +108,7 @@ def timm_training(folder):
 
 
 def torchvision_model(name, number):
-    """A state dict, or a whole module, of a torchvision model."""
+    """A state dict or a whole module of a torchvision model, and what torch compiles of it."""
     def produce(folder):
         make = TORCHVISION[name]
         model = vary(make())
@@ -115,6 +117,12 @@ def torchvision_model(name, number):
         torch.save(value, folder / "model.pth", **options)
         yield Case(f"torchvision {name}, {kind}", folder / "model.pth", snapshot(model.state_dict()),
                    {"load_state_dict": strict(model, make)})
+        script = torch.jit.script(model)
+        torch.jit.save(script, folder / "script.pt")
+        yield Case(f"torchvision {name}, torch.jit.script", folder / "script.pt", snapshot(script.state_dict()))
+        program = torch.export.export(model, (PIXELS,))
+        torch.export.save(program, folder / "program.pt2")
+        yield Case(f"torchvision {name}, torch.export", folder / "program.pt2", snapshot(program.state_dict))
     return produce
 
 
