@@ -37,6 +37,7 @@ from interop_consumers import consumers
 
 MODULES = [interop_transformers, interop_diffusers, interop_stable_diffusion, interop_vision, interop_training,
            interop_modules, interop_torch, interop_old]
+ALL = ("safetensors.torch", "safetensors.numpy", "safetensors crate", "candle")
 VERSIONS = ("torch", "safetensors", "numpy", "transformers", "diffusers", "timm", "lightning", "torchvision", "peft",
             "accelerate", "huggingface_hub", "omegaconf")
 
@@ -56,17 +57,31 @@ class Table:
         """Give the line that says it all."""
         failed, skipped = (sum(result.startswith(word) for *_, result in self.rows) for word in ("FAILED", "skipped"))
         pairs, tensors = len(self.rows) - skipped, sum(row[2] for row in self.rows)
-        producers, programs = (len({row[i] for row in self.rows}) for i in (0, 1))
+        conversions, programs = (len({row[i] for row in self.rows}) for i in (0, 1))
         what = f"{failed} FAILED" if failed else "all equal"
-        return (f"{producers} producers, {programs} consumers: {pairs} pairs, {tensors:,} tensors compared, {what}"
-                f" ({skipped} skipped)"), failed
+        return (f"{conversions} conversions of what real programs wrote, {programs} ways to load: {pairs:,} pairs, "
+                f"{tensors:,} tensors compared, {what} ({skipped} skipped)"), failed
 
     def markdown(self):
-        """Give the table for docs/interop.md."""
-        lines = [f"{self.summary()[0]}.", "", f"Made on {platform.system()} {platform.machine()} with Python "
+        """Give the table for docs/interop.md: a row for each producer, a column for each program that loads all."""
+        cells, remarks = {}, set()
+        for producer, consumer, tensors, result in self.rows:
+            cell = f"{tensors:,}" if result.startswith("equal") else result
+            for start, sign in (("equal, ", f"{cell}*"), ("skipped: ", "-*")):
+                if result.startswith(start):
+                    remarks.add(result.removeprefix(start))
+                    cell = sign
+            row = cells.setdefault(producer, {})
+            if consumer in ALL:
+                row[consumer] = cell
+            else:
+                row["others"] = "; ".join(filter(None, [row.get("others"), f"{consumer}: {cell}"]))
+        lines = [f"**{self.summary()[0]}.**", "", f"Made on {platform.system()} {platform.machine()} with Python "
                  f"{platform.python_version()}, {', '.join(map(version, VERSIONS))}.", "",
-                 "| producer | consumer | tensors | result |", "|---|---|---:|---|"]
-        return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in self.rows), ""])
+                 f"| producer | {' | '.join(ALL)} | the program itself |", "|---|---:|---:|---:|---:|---|"]
+        for producer, row in cells.items():
+            lines.append(f"| {producer} | {' | '.join(row.get(name, '') for name in (*ALL, 'others'))} |")
+        return "\n".join([*lines, "", f"*: {'; '.join(sorted(remarks))}.", ""])
 
 
 def version(name):
@@ -113,8 +128,12 @@ def produce(number, producer, arguments, table):
     folder = arguments.folder / f"{number:03}"
     folder.mkdir(parents=True)
     torch.manual_seed(number)
+    first = None
     try:
         for case in producer(folder):
+            first = first or case.name
+            case.name = case.name.replace("the same", first)
+            assert case.name not in {row[0] for row in table.rows}, case.name
             check(case, folder, arguments, table)
     except Skipped as reason:
         print(f"skipped: {reason}")

@@ -78,8 +78,11 @@ start_torch() {
     fi
 }
 
+waiting=''
+trap 'if [ -n "$waiting" ]; then kill "$waiting" 2> "$home/kill.err" || true; fi' EXIT
+
 main() {
-    local python old='' waiting='' binary=${1:-}
+    local python old='' binary=${1:-}
     if ! python=$(find_python 11 12 13 14); then
         echo 'interop: skipped: no Python from 3.11 to 3.14 with venv and ensurepip is here'
         return

@@ -5,6 +5,7 @@ import torch
 from diffusers.training_utils import EMAModel
 
 from interop_case import Case, Difference, compare, compare_outputs, half, settled, snapshot
+from interop_consumers import load
 
 WEIGHTS = "diffusion_pytorch_model"
 BLOCKS = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
@@ -56,13 +57,13 @@ def pretrained(model, inputs, **options):
     """Load a folder with from_pretrained; the state dict and the outputs have to be equal."""
     state, outputs = snapshot(model.state_dict()), run(model, inputs)
 
-    def load(folder):
+    def check(folder):
         model.save_config(folder)
         loaded, info = type(model).from_pretrained(folder, output_loading_info=True, **options)
         if any(info.values()):
             raise Difference(f"from_pretrained: {info}")
         return compare(loaded.state_dict(), state) + compare_outputs(run(settled(loaded), inputs), outputs)
-    return load
+    return check
 
 
 def saved(name):
@@ -117,7 +118,6 @@ def averages(folder):
     ema.copy_to(averaged.parameters())
 
     def restore(result):
-        from interop_consumers import load
         found = load(result)
         fresh = EMAModel(type(model).from_config(model.config).parameters())
         fresh.load_state_dict({**ema.state_dict(), "shadow_params": [found[name] for name in shadows]})

@@ -16,7 +16,7 @@ import transformers
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from interop_case import Case, Difference, compare, half, settled, snapshot
+from interop_case import Case, Difference, compare, half, settled
 from interop_training import Recorder
 
 CHANNELS, GROUPS = (8, 8, 16, 16), 4

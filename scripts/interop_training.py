@@ -2,6 +2,7 @@
 
 import argparse
 import enum
+import os
 import pathlib
 
 import lightning.pytorch as pl
@@ -9,9 +10,11 @@ import omegaconf
 import torch
 import torch.distributed.checkpoint as dcp
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_state_dict
+from torch.distributed.fsdp import fully_shard
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from interop_case import Case, compare, compare_outputs, half, settled, snapshot
+from interop_case import Case, compare, compare_outputs, half, read_tensors, settled, snapshot, write_tensors
 from interop_consumers import load
 
 DATA = torch.linspace(-1, 1, 16 * 4).reshape(16, 4).sin()
@@ -226,10 +229,7 @@ def distributed(folder):
 
 def rank(number, folder, result):
     """One of two processes of FSDP2; the first also saves the whole weights."""
-    import os
-    os.environ.update({"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"})
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_state_dict
-    from torch.distributed.fsdp import fully_shard
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.distributed.init_process_group("gloo", store=torch.distributed.FileStore(str(folder / "store"), 2), rank=number,
                                          world_size=2)
     torch.manual_seed(number)
@@ -243,14 +243,12 @@ def rank(number, folder, result):
     dcp.save(states, checkpoint_id=folder / "sharded")
     whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
     if number == 0:
-        from interop_case import write_tensors
         write_tensors(result, whole)
     torch.distributed.destroy_process_group()
 
 
 def sharded_by_fsdp(folder):
     """FSDP2 in two processes, each with its own chunks."""
-    from interop_case import read_tensors
     torch.multiprocessing.start_processes(rank, (folder, folder / "whole"), nprocs=2, start_method="spawn")
     state = read_tensors(folder / "whole")
 
