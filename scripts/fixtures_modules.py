@@ -50,6 +50,9 @@ class Backend:
         """Give what the graph does."""
         return graph.forward
 
+    def __repr__(self):
+        return "a backend"
+
 
 def compiled():
     """Compile a module."""
@@ -85,6 +88,14 @@ def wrapper_module_cases(book):
     book.save("odd_names.pt", "whole module: submodules called module, ema and state", settle(odd))
     book.expect("whole module: nothing is unwrapped or left out inside a module", "odd_names.pt",
                 book.load("odd_names.pt").state_dict())
+    linear = torch.ao.quantization.quantize_dynamic(
+        torch.nn.Sequential(settle(torch.nn.Linear(2, 2)), torch.nn.LayerNorm(2)), {torch.nn.Linear})
+    book.save("x_quantized.pt", "whole module: a dynamically quantized nn.Linear beside an nn.LayerNorm", linear)
+    book.fail("whole module: quantized weights are not passed over", "x_quantized.pt", "unsupported",
+              ["0._packed_params", "LinearPackedParams"])
+    norm = {name: tensor for name, tensor in linear.state_dict().items() if name.startswith("1.")}
+    book.expect("whole module: quantized weights can be left out by name", "x_quantized.pt", norm,
+                "quantized.norm.safetensors", ["--exclude", "0.*"])
     book.save("x_no_tensors.pt", "whole module: nothing but an activation", torch.nn.Sequential(torch.nn.ReLU()))
     book.fail("whole module: a module without tensors is an error", "x_no_tensors.pt", "selection",
               ["no tensors"])

@@ -31,9 +31,12 @@ pub fn of_module(graph: &Graph, object: &Object) -> Option<Children> {
         Key::Unnamable(_) => true,
     });
     let entries = parameters.into_iter().chain(buffers).chain(modules);
+    // Quantized layers keep their weights in one, and their own code gives it a place in the state dict.
+    let packed = state.iter().map(|(_, value)| *value);
+    let packed = packed.filter(|value| is_of_class(graph, *value, "torch", "ScriptObject"));
     Some(Children {
         entries: entries.collect(),
-        hidden: Vec::new(),
+        hidden: packed.collect(),
         is_module: true,
     })
 }
@@ -47,6 +50,14 @@ pub fn attributes_of_module<'g>(
     let has =
         |wanted: &str| entry(graph, state, wanted).is_some_and(|id| pairs(graph, id).is_some());
     (has("_parameters") && has("_modules")).then_some(state)
+}
+
+fn is_of_class(graph: &Graph, id: ValueId, module: &str, name: &str) -> bool {
+    let Value::Object(object) = graph.get(id) else {
+        return false;
+    };
+    let class = graph.global(object.callable);
+    class.is_some_and(|class| class.module == module && class.name == name)
 }
 
 /// The module that `torch.compile` wrapped, which the wrapper's pickle has as the first argument of its class
