@@ -109,8 +109,12 @@ fn each<const SIZE: usize>(
     let mut magnitudes = [0f32; LANES];
     let mut errors = [0f32; LANES];
     let mut zeroed = [0u32; LANES];
-    let mut survey = |floats: &[[u8; 4]; LANES]| {
-        let floats = floats.map(f32::from_le_bytes);
+    let mut survey = |bytes: &[[u8; 4]; LANES]| {
+        // No `map`, which moves one element after the other.
+        let mut floats = [0f32; LANES];
+        for (float, bytes) in floats.iter_mut().zip(bytes) {
+            *float = f32::from_le_bytes(*bytes);
+        }
         let Encoded { codes, values } = encode(&floats);
         for lane in 0..LANES {
             let magnitude = floats[lane].abs();
@@ -214,12 +218,15 @@ mod f16c {
     #[target_feature(enable = "avx2,f16c")]
     #[inline]
     pub fn encode(lanes: &[f32; LANES]) -> Encoded<2> {
-        let floats: [[f32; 8]; LANES / 8] = transmute!(*lanes);
-        let halves =
-            floats.map(|floats| _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(transmute!(floats)));
-        Encoded {
-            codes: transmute!(halves),
-            values: transmute!(halves.map(|halves| _mm256_cvtph_ps(halves))),
+        let mut encoded = Encoded::default();
+        let groups = lanes.as_chunks::<8>().0.iter();
+        let codes = encoded.codes.as_chunks_mut::<8>().0;
+        let values = encoded.values.as_chunks_mut::<8>().0;
+        for ((floats, codes), values) in groups.zip(codes).zip(values) {
+            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(transmute!(*floats));
+            *codes = transmute!(halves);
+            *values = transmute!(_mm256_cvtph_ps(halves));
         }
+        encoded
     }
 }
