@@ -16,6 +16,8 @@ const PAIR: usize = 48;
 const EXTRA: usize = size_of::<Extra>() + 16;
 /// Bytes of a global besides its names: the table in which it is found, and what is told of it later.
 const GLOBAL: usize = 512;
+/// Keys of a mapping that are compared one by one: no hash is faster.
+const FEW_KEYS: usize = 12;
 
 impl Graph {
     /// Bytes of memory that the values take, at least what they really take.
@@ -256,10 +258,10 @@ impl Graph {
 
     /// Of repeated keys the values that do not count go to `replaced`.
     fn unify(&self, pairs: &mut Vec<(ValueId, ValueId)>, replaced: &mut Vec<ValueId>) {
-        if pairs.len() < 2 {
+        if pairs.len() <= FEW_KEYS && self.are_distinct(pairs) {
             return;
         }
-        let mut last = HashMap::new();
+        let mut last = HashMap::with_capacity(pairs.len());
         for &(key, value) in pairs.iter() {
             last.insert(self.key(key), value);
         }
@@ -273,6 +275,20 @@ impl Graph {
                 None => false,
             });
         }
+    }
+
+    /// Whether no two of few pairs have the same key; each is compared with each.
+    fn are_distinct(&self, pairs: &[(ValueId, ValueId)]) -> bool {
+        let key = |index| pairs.get(index).map(|(key, _)| self.key(*key));
+        let keys: [Option<Key>; FEW_KEYS] = std::array::from_fn(key);
+        let mut rest = keys.get(..pairs.len()).unwrap_or_default();
+        while let Some((first, others)) = rest.split_first() {
+            if others.contains(first) {
+                return false;
+            }
+            rest = others;
+        }
+        true
     }
 
     fn key(&self, id: ValueId) -> Key<'_> {
