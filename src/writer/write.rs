@@ -30,6 +30,9 @@ pub struct CastReport {
     pub stats: CastStats,
 }
 
+/// Bytes of one call. For larger ones Linux looks for larger pieces of memory, and can take several times as long.
+const PIECE: usize = 256 * 1024;
+
 /// A file that is about to be written.
 pub struct Output<'p> {
     pub(super) plan: &'p PlannedFile,
@@ -107,8 +110,12 @@ struct Writing<'a> {
 
 impl Sink for Writing<'_> {
     fn take(&self, start: u64, block: &[u8], _spare: &mut Vec<u8>) -> Result<()> {
-        self.target.write_at(block, self.data_start + start)?;
-        self.writeback.note(block.len() as u64);
+        let mut at = self.data_start + start;
+        for piece in block.chunks(PIECE) {
+            self.target.write_at(piece, at)?;
+            self.writeback.note(piece.len() as u64);
+            at += piece.len() as u64;
+        }
         Ok(())
     }
 }

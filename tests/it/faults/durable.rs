@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::ckpt2st;
 use crate::common::faults::*;
+use crate::common::{ckpt2st, leftovers};
 
 /// A call of the system, and the lines of the trace where it began and ended.
 struct Call {
@@ -18,8 +18,15 @@ struct Call {
 
 impl Call {
     fn is_sync_of(&self, path: &Path) -> bool {
-        let of = format!("<{}>", path.display());
-        matches!(self.name.as_str(), "fsync" | "fdatasync") && self.args.contains(&of)
+        matches!(self.name.as_str(), "fsync" | "fdatasync") && self.is_about(path)
+    }
+
+    fn is_write_of(&self, path: &Path) -> bool {
+        self.name == "pwrite64" && self.is_about(path)
+    }
+
+    fn is_about(&self, open_file: &Path) -> bool {
+        self.args.contains(&format!("<{}>", open_file.display()))
     }
 
     /// What a rename renames, and the name that it gives.
@@ -36,10 +43,10 @@ impl Call {
 fn traced(batch: &Batch, args: &[&str]) -> Vec<Call> {
     let log = batch.folder().join("strace.log");
     let mut command = Command::new("strace");
-    command.args(["-f", "-y", "-s", "4096", "-o"]).arg(&log);
+    command.args(["-f", "-y", "-s", "0", "-o"]).arg(&log);
     command.args([
         "-e",
-        "trace=fsync,fdatasync,rename,renameat,renameat2,link,linkat",
+        "trace=pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat",
     ]);
     command
         .arg(env!("CARGO_BIN_EXE_ckpt2st"))
@@ -93,9 +100,11 @@ fn assert_durable(calls: &[Call]) -> Vec<PathBuf> {
         let Some((from, to)) = call.rename() else {
             continue;
         };
-        let content = calls.iter().find(|sync| sync.is_sync_of(&from));
+        let writes = calls.iter().filter(|write| write.is_write_of(&from));
+        let written = writes.map(|write| write.ended).max().unwrap();
+        let mut syncs = calls.iter().filter(|sync| sync.is_sync_of(&from));
         assert!(
-            content.is_some_and(|sync| sync.ended < call.began),
+            syncs.any(|sync| sync.began > written && sync.ended < call.began),
             "the content of {to:?}"
         );
         let mut after = calls.iter().filter(|sync| sync.began > call.ended);
@@ -137,6 +146,40 @@ fn outputs_of_a_batch_are_on_the_disk_before_and_their_names_after_they_get_them
             sizes.len()
         );
     }
+}
+
+/// More than what is written before the disk is first told to begin, twice.
+const LARGE: usize = 80 << 20;
+
+#[test]
+fn a_large_output_is_made_durable_while_it_is_written_and_once_more_at_the_end() {
+    if !strace("the durability of a large output") {
+        return;
+    }
+    let batch = Batch::new(&[("large.ckpt", LARGE)], &["--no-sync"]);
+    let calls = traced(&batch, &[]);
+    assert_eq!(assert_durable(&calls).len(), 1);
+    assert!(calls.iter().any(|call| call.name == "fdatasync"));
+}
+
+#[test]
+fn an_error_of_the_disk_while_a_large_output_is_written_is_told_and_leaves_nothing() {
+    if !strace("an error of the disk") {
+        return;
+    }
+    // Linux tells an error of writing back once: no later call fails.
+    let batch = Batch::new(&[("large.ckpt", LARGE)], &["--no-sync"]);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-o", "/dev/null", "-e", "trace=fdatasync"]);
+    command.args(["-e", "inject=fdatasync:error=EIO:when=1"]);
+    command.arg(env!("CARGO_BIN_EXE_ckpt2st"));
+    command.arg(batch.source()).arg("-o").arg(batch.target());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let message = "cannot make the output durable";
+    assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    assert!(!batch.target().join("large.safetensors").exists());
+    assert_eq!(leftovers(&batch.target()), 0);
 }
 
 #[test]
