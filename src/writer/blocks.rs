@@ -19,13 +19,15 @@ use crate::error::{Error, Result};
 use crate::plan::{OnOverflow, Planned, PlannedFile};
 use crate::progress::Progress;
 use crate::threads::Threads;
+use crate::torch::Tensor;
 
 /// Bytes of a block. Measured: 128 to 256 KiB is fastest, larger blocks fall out of the L2 cache.
 const BLOCK: u64 = 256 * 1024;
-/// Bytes of a block inside a large strided tensor, where each row needs reads of its own, at the most and at the
-/// least, and what all threads together may take for such blocks.
-const STRIDED_BLOCK: (u64, u64) = (2 << 20, 16 << 20);
+/// Bytes that the blocks of large strided tensors may take in all threads together, with what their elements are
+/// gathered in: each row needs reads of its own, so they are larger.
 const STRIDED_BLOCKS: u64 = 32 << 20;
+/// Elements of such a block at the most, so that none takes long.
+const STRIDED_ELEMENTS: u64 = 4 << 20;
 
 enum Work {
     /// Bytes `start..end` of the data section.
@@ -146,16 +148,18 @@ fn cut(plan: &PlannedFile, checks: &Checks, threads: usize) -> Vec<Work> {
     work
 }
 
-/// Bytes of a block of a strided tensor: whole rows of its first dimension, if there is room for one.
+/// Bytes of a block of a strided tensor: whole rows of its first dimension if there is room for one, else a multiple of
+/// every element size.
 fn strided_block(tensor: &Planned, threads: usize) -> u64 {
-    let (least, most) = STRIDED_BLOCK;
-    let share = (STRIDED_BLOCKS / threads as u64).clamp(least, most);
-    let cast = tensor
-        .source
-        .stored_dtype()
-        .size()
-        .div_ceil(tensor.dtype.size());
-    let room = share / cast;
+    let (size, source_size) = (tensor.dtype.size(), tensor.source.stored_dtype().size());
+    let cast = tensor.cast.map_or(0, |_| source_size);
+    let parts = match tensor.source {
+        Tensor::View(_) => 0,
+        Tensor::Assembled(_) => source_size,
+    };
+    let elements = STRIDED_BLOCKS / threads as u64 / (size + cast + parts);
+    let room = elements.min(STRIDED_ELEMENTS) * size / BLOCK * BLOCK;
+    let room = room.max(BLOCK);
     let rows = tensor.shape.iter().find(|size| **size > 1);
     let row = tensor.bytes() / rows.map_or(1, |rows| *rows as u64);
     match room.checked_div(row) {
@@ -272,7 +276,15 @@ impl Job<'_> {
         {
             let tensor = &tensors[index];
             let part = &mut block[(from - start) as usize..(to - start) as usize];
-            let element = (from - tensor.start) / tensor.dtype.size();
+            let size = tensor.dtype.size();
+            let is_cut = !(from - tensor.start).is_multiple_of(size);
+            if is_cut || !(to - from).is_multiple_of(size) {
+                return Err(Error::corrupt(format!(
+                    "the tensor {:?} was cut inside an element at byte {from} or {to} of the data; please report this",
+                    tensor.name
+                )));
+            }
+            let element = (from - tensor.start) / size;
             let stats = self.fillers[index].fill(element, part, self.checks, scratch)?;
             if tensor.cast.is_some() {
                 let mut whole = self.stats[index].lock().unwrap_or_else(|e| e.into_inner());
@@ -280,5 +292,65 @@ impl Job<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::plan::FloatType;
+    use crate::torch::{Geometry, StorageId, TensorInfo};
+
+    fn planned(shape: [u64; 2], from: Dtype, cast: Option<FloatType>) -> Planned {
+        let numel = shape[0] * shape[1];
+        let geometry = Geometry {
+            shape: shape.to_vec(),
+            strides: vec![1, shape[0]],
+            offset: 0,
+        };
+        let storage = StorageId::at(0).unwrap();
+        let info = TensorInfo::new(from, geometry, storage, numel * from.size()).unwrap();
+        let dtype = cast.map_or(from, FloatType::dtype);
+        Planned {
+            name: String::new(),
+            source_name: String::new(),
+            order: 0,
+            source: Tensor::View(info),
+            dtype,
+            cast,
+            shape: shape.map(|size| size as usize).to_vec(),
+            start: 0,
+            end: numel * dtype.size(),
+        }
+    }
+
+    #[test]
+    fn blocks_of_strided_tensors_are_cut_between_elements_with_any_number_of_threads() {
+        let casts = [
+            (Dtype::UInt8, None),
+            (Dtype::BFloat16, None),
+            (Dtype::Float32, None),
+            (Dtype::Complex64, None),
+            (Dtype::Float32, Some(FloatType::Float16)),
+            (Dtype::Float64, Some(FloatType::Float8E5M2)),
+            (Dtype::Float8E4M3Fn, Some(FloatType::Float32)),
+        ];
+        for (from, cast) in casts {
+            for shape in [
+                [2, 30_000_001],
+                [3, 1_000_003],
+                [30_000_001, 2],
+                [4099, 4099],
+            ] {
+                let tensor = planned(shape, from, cast);
+                for threads in 1..=100 {
+                    let block = strided_block(&tensor, threads);
+                    assert_eq!(block % tensor.dtype.size(), 0, "{from} {shape:?} {threads}");
+                    let most = (STRIDED_BLOCKS / threads as u64).max(BLOCK);
+                    assert!((1..=most).contains(&block), "{from} {shape:?} {threads}");
+                }
+            }
+        }
     }
 }

@@ -91,13 +91,15 @@ impl<'p> Filler<'p> {
         // What is gathered from many places is gathered for the whole block at once.
         let step = match self.planned.is_contiguous() {
             true => CAST_READ / in_size,
-            false => out.len() / out_size,
+            false => (out.len() / out_size).max(1),
         };
         let mut stats = CastStats::default();
         let mut first = first;
         for out in out.chunks_mut(step * out_size) {
             let elements = out.len() / out_size;
-            scratch.cast.resize(step * in_size, 0);
+            if scratch.cast.len() < step * in_size {
+                scratch.cast.resize(step * in_size, 0);
+            }
             let bytes = &mut scratch.cast[..elements * in_size];
             self.read(
                 first,

@@ -1,7 +1,7 @@
 //! Makes a file durable while it is still being written, so that the disk does not begin when the last byte is there.
 
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, Builder};
 
@@ -35,15 +35,25 @@ impl Writeback {
         if !target.is_durable() || bytes < 2 * STEP {
             return write(&writeback);
         }
+        // Nobody waits for the disk for the sake of a file that is about to go.
+        let is_given_up = AtomicBool::new(false);
         thread::scope(|scope| {
             let (wake, woken) = sync_channel(1);
-            let sync = move || woken.iter().try_for_each(|()| target.sync_data());
+            let is_given_up = &is_given_up;
+            let sync = move || {
+                let mut woken = woken.iter();
+                woken.try_for_each(|()| match is_given_up.load(Ordering::Relaxed) {
+                    true => Ok(()),
+                    false => target.sync_data(),
+                })
+            };
             // Where the system has no more threads, all is left to the end.
             let Ok(syncing) = Builder::new().spawn_scoped(scope, sync) else {
                 return write(&writeback);
             };
             writeback.wake = Some(wake);
             let written = write(&writeback);
+            is_given_up.store(written.is_err(), Ordering::Relaxed);
             drop(writeback);
             let synced = syncing.join().unwrap_or_else(|panic| resume_unwind(panic));
             written.and_then(|written| synced.map(|()| written))

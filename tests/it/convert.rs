@@ -64,6 +64,8 @@ fn views_larger_than_a_block_are_gathered_element_for_element() {
         ("overlapping", 0, &[1000, 1000], &[3, 1]),
         ("narrow", 10, &[1400, 100], &[2000, 1]),
         ("short transposed rows", 1, &[500_000, 3], &[1, 700_000]),
+        // Several blocks for each row.
+        ("long rows", 0, &[2, 1_500_000], &[1, 2]),
     ];
     let tensors: Vec<Tensor> = views
         .iter()
@@ -82,18 +84,32 @@ fn views_larger_than_a_block_are_gathered_element_for_element() {
         std::slice::from_ref(&storage),
         CompressionMethod::Stored,
     );
-    for threads in [1, 3] {
+    let to_fp16 = |bytes: Vec<u8>| -> Vec<u8> {
+        let floats = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
+        floats
+            .flat_map(|float| half::f16::from_f32(float).to_le_bytes())
+            .collect()
+    };
+    for (threads, dtype) in [
+        (1, None),
+        (3, None),
+        (6, None),
+        (3, Some(FloatType::Float16)),
+        (7, Some(FloatType::Float16)),
+    ] {
         let mut options = options();
         options.threads = Threads::new(NonZero::new(threads).unwrap());
+        options.plan.dtype = dtype;
         let output = run(&input, &options).unwrap();
         let output = SafeTensors::deserialize(&output).unwrap();
         for tensor in &tensors {
+            let gathered = tensor.gathered(4, &storage).unwrap();
+            let expected = match dtype {
+                None => gathered,
+                Some(_) => to_fp16(gathered),
+            };
             let actual = output.tensor(tensor.name).unwrap();
-            assert!(
-                actual.data() == tensor.gathered(4, &storage).unwrap(),
-                "{}",
-                tensor.name
-            );
+            assert!(actual.data() == expected, "{} {threads}", tensor.name);
         }
     }
 }
