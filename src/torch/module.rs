@@ -13,7 +13,7 @@ pub fn of_module(graph: &Graph, object: &Object) -> Option<Children> {
     if let Some(module) = compiled(graph, object) {
         return Some(Children {
             entries: vec![(Key::Name("_orig_mod".to_owned()), module)],
-            hidden: Vec::new(),
+            hidden: beside_arguments(object),
             is_module: true,
         });
     }
@@ -67,6 +67,18 @@ fn compiled(graph: &Graph, object: &Object) -> Option<ValueId> {
     let is_wrapper = class.module == "torch._dynamo.eval_frame" && class.name == "OptimizedModule";
     let args = graph.tuple(object.args).filter(|_| is_wrapper)?;
     args.first().copied()
+}
+
+/// What torch gives no such object: its state, and what was set or appended.
+fn beside_arguments(object: &Object) -> Vec<ValueId> {
+    let set = object
+        .pairs()
+        .iter()
+        .flat_map(|(key, value)| [*key, *value]);
+    let one = object.state().into_iter().chain(object.kwargs());
+    one.chain(set)
+        .chain(object.items().iter().copied())
+        .collect()
 }
 
 /// The attributes of a module, from BUILD, or from the arguments of the functions that rebuild a
