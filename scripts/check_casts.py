@@ -107,10 +107,12 @@ def statistics(tensor, result, beyond, clamp):
     after = result.to(before.dtype)
     both = before.isfinite() & after.isfinite()
     error = (before - after).abs()[both]
+    # Infinite values become the largest number there.
+    held = int((before.isinf() & after.isfinite()).sum())
     return {
         "infinite": int((before.isfinite() & ~after.isfinite()).sum()),
         "zeroed": int((before.isfinite() & (before != 0) & (after == 0)).sum()),
-        "clamped": beyond if clamp or result.dtype == torch.float8_e4m3fn else 0,
+        "clamped": beyond + held if clamp or result.dtype == torch.float8_e4m3fn else 0,
         "max_error": float(error.max()) if len(error) else 0.0,
     }
 
