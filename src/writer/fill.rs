@@ -20,6 +20,8 @@ pub struct Filler<'p> {
     planned: &'p Planned,
     origin: Origin<'p>,
     cast: Option<Cast>,
+    /// What is gathered from many places is gathered for a whole block at once.
+    is_contiguous: bool,
 }
 
 /// Where the elements come from.
@@ -60,6 +62,7 @@ impl<'p> Filler<'p> {
             planned,
             origin,
             cast: planned.cast.map(|to| Cast::new(stored, to, on_overflow)),
+            is_contiguous: planned.is_contiguous(),
         })
     }
 
@@ -88,8 +91,7 @@ impl<'p> Filler<'p> {
         };
         let in_size = self.planned.source.stored_dtype().size() as usize;
         let out_size = self.planned.dtype.size() as usize;
-        // What is gathered from many places is gathered for the whole block at once.
-        let step = match self.planned.is_contiguous() {
+        let step = match self.is_contiguous {
             true => CAST_READ / in_size,
             false => (out.len() / out_size).max(1),
         };
