@@ -6,13 +6,11 @@ use super::place::{Axis, each, place};
 use crate::read_at::ReadAt;
 use crate::torch::TensorInfo;
 
-/// Bytes that one read may bring in at the most.
-const MAX_READ: u64 = 1 << 18;
+/// Bytes that one read, or several short ones, bring in before they are put into their places: they stay in the L2 cache.
+const MAX_READ: u64 = 256 * 1024;
 /// What a read costs besides its bytes, as a number of bytes that could have been read instead.
 const READ_COST: u64 = 4096;
-/// Bytes that several short reads bring in before they are put into their places; they stay in the L2 cache.
-const BATCH: u64 = 256 * 1024;
-/// Bytes between such reads, so that columns do not fall on the same lines of the L1 cache.
+/// Bytes between short reads, so that columns do not fall on the same lines of the L1 cache.
 const GAP: u64 = 64;
 
 /// A dimension: elements, and the step between them in elements of the storage.
@@ -140,7 +138,7 @@ fn read_box(
     let (steps, pitch) = match chunk {
         1 => {
             let pitch = extent + GAP / unit;
-            ((BATCH / unit / pitch).max(1), pitch)
+            ((MAX_READ / unit / pitch).max(1), pitch)
         }
         _ => (chunk, stepped.stride),
     };
