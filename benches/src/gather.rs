@@ -7,9 +7,7 @@ use ckpt2st::{Checkpoint, Leaf, OpenOptions, Tensor, TensorInfo};
 use criterion::{Criterion, Throughput};
 use zip::CompressionMethod;
 
-#[allow(dead_code)] // shared with the tests, which use other parts
-#[path = "../../tests/it/common/checkpoint.rs"]
-mod checkpoint;
+use crate::checkpoint;
 
 /// Elements of the storage, of four bytes each: what the writer gathers at once with two threads.
 const NUMEL: u64 = 4 << 20;

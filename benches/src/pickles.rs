@@ -1,9 +1,8 @@
 //! Pickles as Python's and torch's picklers write them, made without either.
 
-use std::io::{Cursor, Write};
+use zip::CompressionMethod;
 
-use zip::ZipWriter;
-use zip::write::SimpleFileOptions;
+use crate::checkpoint::archive_of;
 
 /// A pickler of protocol 2 that remembers what it wrote, as Python's does.
 struct Pickler {
@@ -172,16 +171,6 @@ pub fn plain(dicts: usize) -> Vec<u8> {
 
 /// A file of `torch.save` with a state dict.
 pub fn archive(tensors: usize) -> Vec<u8> {
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default();
-    let mut add = |name: &str, content: &[u8]| {
-        zip.start_file(name, options).unwrap();
-        zip.write_all(content).unwrap();
-    };
-    add("archive/data.pkl", &state_dict(tensors));
-    for number in 0..tensors {
-        add(&format!("archive/data/{number}"), &[0; 256]);
-    }
-    add("archive/version", b"3\n");
-    zip.finish().unwrap().into_inner()
+    let storages = vec![vec![0; 256]; tensors];
+    archive_of(&state_dict(tensors), &storages, CompressionMethod::Stored)
 }
