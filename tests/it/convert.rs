@@ -27,16 +27,7 @@ fn noise(bytes: usize) -> Vec<u8> {
 }
 
 fn run(input: &[u8], options: &ConvertOptions) -> Result<Vec<u8>, Error> {
-    let (folder, source, target) = common::folder_with(input);
-    let result = convert(&source, &Destination::File(target.clone()), options, &());
-    assert_eq!(common::leftovers(folder.path()), 0);
-    match result {
-        Ok(_) => Ok(fs::read(&target).unwrap()),
-        Err(error) => {
-            assert!(!target.exists());
-            Err(error)
-        }
-    }
+    common::converted(input, options).map(|(_, output)| output)
 }
 
 fn options() -> ConvertOptions {

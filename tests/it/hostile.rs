@@ -1,8 +1,6 @@
 //! Hand-made pickles inside sound archives: nothing runs, nothing hangs, nothing is lost without a word.
 
-use std::fs;
-
-use ckpt2st::{ConvertOptions, Destination, Error, ErrorKind, Limits, Summary, convert};
+use ckpt2st::{ConvertOptions, Error, ErrorKind, Limits, Summary};
 use safetensors::SafeTensors;
 use zip::CompressionMethod;
 
@@ -30,12 +28,7 @@ fn pickle(parts: &[&[u8]]) -> Vec<u8> {
 /// Converts and returns the output's names with the summary.
 fn names(pickle: &[u8], options: &ConvertOptions) -> Result<(Vec<String>, Summary), Error> {
     let input = archive_of(pickle, &[vec![0; 16]], CompressionMethod::Stored);
-    let (folder, source, target) = common::folder_with(&input);
-    let result = convert(&source, &Destination::File(target.clone()), options, &());
-    assert_eq!(common::leftovers(folder.path()), 0);
-    assert_eq!(target.exists(), result.is_ok());
-    let summary = result?;
-    let output = fs::read(&target).unwrap();
+    let (summary, output) = common::converted(&input, options)?;
     let output = SafeTensors::deserialize(&output).unwrap();
     let mut names: Vec<String> = output.names().into_iter().map(str::to_owned).collect();
     names.sort();
@@ -253,20 +246,12 @@ fn a_dangerous_pickle_beside_the_main_one_is_named_even_if_nothing_else_fits() {
     let broken = [&danger[..danger.len() - 1], b"\xff"].concat();
     // torch.load unpickles what it does not recognise.
     for input in [&legacy[..], danger, &broken] {
-        let (folder, source, target) = common::folder_with(input);
-        let error = convert(
-            &source,
-            &Destination::File(target.clone()),
-            &ConvertOptions::default(),
-            &(),
-        )
-        .unwrap_err();
+        let error = common::converted(input, &ConvertOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Dangerous, "{error}");
         assert!(
             error.to_string().contains("posix.system(\"id\")"),
             "{error}"
         );
-        assert_eq!(common::leftovers(folder.path()), 0);
     }
 }
 
@@ -283,16 +268,10 @@ fn archives_inside_archives_are_opened_once_and_no_deeper() {
             ("serialized_state_dict.pt", &inner),
         ];
         let outer = zip_of(&entries, CompressionMethod::Stored);
-        let (_folder, source, target) = common::folder_with(&outer);
-        let result = convert(
-            &source,
-            &Destination::File(target.clone()),
-            &ConvertOptions::default(),
-            &(),
-        );
+        let result = common::converted(&outer, &ConvertOptions::default());
         let is_first =
             inner.windows(8).any(|w| w == b"data.pkl") && !inner.windows(5).any(|w| w == b"_stat");
-        assert_eq!(result.is_ok(), is_first, "{result:?}");
+        assert_eq!(result.is_ok(), is_first, "{:?}", result.err());
         inner = outer;
     }
 }
@@ -309,14 +288,8 @@ fn what_an_exported_program_keeps_beside_its_weights_is_judged_too() {
             ),
             ("m/data/sample_inputs/model.pt", danger),
         ];
-        let (_folder, source, target) = common::folder_with(&zip_of(&entries, method));
-        let error = convert(
-            &source,
-            &Destination::File(target.clone()),
-            &ConvertOptions::default(),
-            &(),
-        )
-        .unwrap_err();
+        let input = zip_of(&entries, method);
+        let error = common::converted(&input, &ConvertOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Dangerous, "{error}");
     }
 }

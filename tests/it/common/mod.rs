@@ -13,8 +13,11 @@ pub mod state_dict;
 pub mod stored;
 pub mod tree;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use ckpt2st::{ConvertOptions, Destination, Error, Summary, convert};
 
 /// The program under test.
 pub fn ckpt2st() -> Command {
@@ -31,8 +34,17 @@ pub fn folder_with(input: &[u8]) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("in.pt");
     let target = folder.path().join("out.safetensors");
-    std::fs::write(&source, input).unwrap();
+    fs::write(&source, input).unwrap();
     (folder, source, target)
+}
+
+/// Converts a file and gives the output's bytes. Nothing else is left, and nothing at all after an error.
+pub fn converted(input: &[u8], options: &ConvertOptions) -> Result<(Summary, Vec<u8>), Error> {
+    let (folder, source, target) = folder_with(input);
+    let result = convert(&source, &Destination::File(target.clone()), options, &());
+    assert_eq!(leftovers(folder.path()), 0);
+    assert_eq!(target.exists(), result.is_ok());
+    result.map(|summary| (summary, fs::read(&target).unwrap()))
 }
 
 /// A folder in memory where the system has one, for files that come and go by thousands.
@@ -47,7 +59,7 @@ pub fn quick_folder() -> tempfile::TempDir {
 
 /// How many temporary files are left in a folder.
 pub fn leftovers(folder: &Path) -> usize {
-    let entries = std::fs::read_dir(folder).unwrap();
+    let entries = fs::read_dir(folder).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name());
     names
         .filter(|name| name.to_string_lossy().ends_with(".tmp"))
