@@ -42,9 +42,6 @@ occur once for each version that was used.
 `torch.save`, or a bare pickle of Python.
 
 `tests/it/verdicts.rs` asserts that none of it is called dangerous.
-
-**`fx_sources.json`** is written by `scripts/list_fx_sources.py`: the Python source that `torch.save` of a
-`torch.fx.GraphModule` writes, which the tests of `src/torch/fx` assert to be understood.
 """
 # Pickles above this size are listed, not kept.
 MAX_PICKLE = 20_000

@@ -12,7 +12,8 @@ use crate::error::{ErrorKind, Result};
 use crate::plan::{TiesReport, averages};
 use crate::progress::Progress;
 use crate::saved::Saved;
-use crate::torch::{Finding, GlobalUse, Leaf, Tensor, TensorInfo, Verdict};
+use crate::torch::{Leaf, Tensor, TensorInfo};
+use crate::verdict::{Finding, GlobalUse, Verdict};
 
 /// What a file holds. Its JSON form is described in `docs/json.md`.
 #[derive(Debug, Clone, Serialize)]
@@ -134,7 +135,11 @@ fn of_checkpoint(checkpoint: Checkpoint) -> Inspection {
     let ties = TiesReport::of(&checkpoint);
     let ema = averages::in_words(&averages::find(&checkpoint));
     let (dtypes, total) = totals(&tensors);
-    let worst = checkpoint.globals.iter().map(|global| global.verdict).max();
+    let verdicts = checkpoint.globals.iter().map(|global| global.verdict);
+    let worst = match checkpoint.dangerous.is_empty() {
+        true => verdicts.filter(|verdict| *verdict != Verdict::Named).max(),
+        false => Some(Verdict::Dangerous),
+    };
     Inspection {
         ema,
         verdict: Some(worst.unwrap_or(Verdict::Known)),

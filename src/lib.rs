@@ -92,6 +92,7 @@ mod snapshot;
 mod summary;
 mod threads;
 mod torch;
+mod verdict;
 mod verify;
 mod writer;
 
@@ -121,9 +122,7 @@ pub use read_at::{FileSource, ReadAt, SubRange};
 pub use scan::{Scan, scan, scan_source};
 pub use summary::{Preview, PreviewTensor, Summary, WrittenFile};
 pub use threads::Threads;
-pub use torch::{
-    Assembled, Finding, GlobalUse, Leaf, Part, Place, Refusal, Storage, StorageId, Tensor,
-    TensorInfo, Verdict,
-};
+pub use torch::{Assembled, Leaf, Part, Place, Refusal, Storage, StorageId, Tensor, TensorInfo};
+pub use verdict::{Finding, GlobalUse, Verdict};
 pub use verify::{Difference, DifferenceKind, Verification, verify};
 pub use writer::{CastReport, CastStats};

@@ -10,7 +10,7 @@ use crate::container::{Guard, ScannedPickle, Scanner};
 use crate::error::Result;
 use crate::progress::{Phase, Progress};
 use crate::read_at::{FileSource, ReadAt};
-use crate::torch::Verdict;
+use crate::verdict::Verdict;
 
 /// What a file would do if it were unpickled. Its JSON form is described in `docs/json.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::pickle::{BlobKind, Graph, Value, ValueId};
 use crate::torch::{self, Meaning};
+use crate::verdict;
 use number::{decimal, float};
 
 /// JSON inside JSON, deeper than any configuration. serde_json reads 128 levels, Python's json about 1000.
@@ -196,7 +197,7 @@ impl<'g> Walk<'g, '_> {
                 // How many bytes the text stands for would have to be counted.
                 BlobKind::Latin1 => length("__bytes__", Json::Null),
             },
-            Value::Global(global) => torch::qualified(global).into(),
+            Value::Global(global) => verdict::qualified(global).into(),
             _ => return None,
         };
         self.config.spend(json.as_str().map_or(0, str::len));

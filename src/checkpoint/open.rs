@@ -20,7 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::{Phase, Progress};
 use crate::read_at::ReadAt;
-use crate::torch::{Finding, GlobalUse, Storage, StorageId, TensorInfo};
+use crate::torch::{Storage, StorageId, TensorInfo};
+use crate::verdict::{Finding, GlobalUse};
 
 /// How a checkpoint is opened.
 #[derive(Debug, Clone, Default)]

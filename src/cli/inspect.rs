@@ -209,13 +209,14 @@ fn more(line: &mut dyn FnMut(&str, &str), len: usize, few: usize) {
 
 /// What the pickles name.
 fn judged(found: &Inspection) -> String {
-    let names = |wanted: Verdict| {
-        let named = found.globals.iter().filter(|g| g.verdict == wanted);
+    let names = |wanted: &[Verdict]| {
+        let named = found.globals.iter();
+        let named = named.filter(|global| wanted.contains(&global.verdict));
         named.map(|g| g.name.as_str()).collect::<Vec<_>>()
     };
     let all = count(found.globals.len(), "name", "names");
-    let unknown = names(Verdict::Unknown);
-    let dangerous = names(Verdict::Dangerous);
+    let unknown = names(&[Verdict::Named, Verdict::Unknown]);
+    let dangerous = names(&[Verdict::Dangerous]);
     let inert = match unknown.len() {
         0 => String::new(),
         n => format!(", {n} unknown and kept inert ({})", unknown.join(", ")),

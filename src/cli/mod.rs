@@ -37,6 +37,8 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     pub const USAGE: u8 = 2;
     pub const DANGEROUS: u8 = 3;
+    /// Of `scan` alone.
+    pub const UNKNOWN: u8 = 4;
     pub const INTERRUPTED: u8 = 130;
 
     /// The code of a run in which something failed so. Of several, the larger one counts.

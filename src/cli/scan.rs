@@ -1,5 +1,6 @@
-//! `ckpt2st scan`: what files would call if they were unpickled.
+//! `ckpt2st scan`: what unpickling files would run.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ckpt2st::{OpenOptions, Result, Scan, ScannedPickle, Verdict, scan};
@@ -33,15 +34,17 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
             });
             board.aside(|| match found {
                 Ok((file, found)) => {
-                    let status = tally.count(&found);
+                    let status = Status::of(&found);
+                    tally.count(status);
+                    let is_fine = status.exit_code(args.allow_unknown) == exit::DONE;
                     match args.json {
                         true => json::print(&json::Scanned::new(&file, status.name(), &found)),
-                        false if args.quiet && status == Status::Clean => {}
+                        false if args.quiet && is_fine => {}
                         false => stdout::lines(lines(&file, &found, status, args.verbose)),
                     }
                 }
                 Err(error) => {
-                    tally.fail(exit::of(error.kind()));
+                    tally.count(Status::Unreadable);
                     report::error(&error);
                     if args.json {
                         json::print(&json::Record::failed(error.path(), &error));
@@ -50,7 +53,7 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
             });
             if stdout::is_closed() {
                 // Nobody has seen the rest.
-                return Ok(tally.code.max(exit::FAILED));
+                return Ok(tally.exit_code(false).max(exit::FAILED));
             }
         }
     }
@@ -58,7 +61,7 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
     if let Some(line) = tally.line().filter(|_| !args.quiet && !args.json) {
         report::note(&line);
     }
-    Ok(tally.code)
+    Ok(tally.exit_code(args.allow_unknown))
 }
 
 /// The file that an input is, or all files in and below a folder, whatever their names: a name says nothing about what
@@ -104,68 +107,86 @@ impl Iterator for Files {
     }
 }
 
-/// What a scan says of a file.
+/// What a scan says of a file; docs/scan.md says what each word promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {
     Clean,
+    Unknown,
     Unreadable,
     Dangerous,
 }
 
 impl Status {
+    /// From the least to the most that a caller has to know, in the order in which exit codes win.
+    const ALL: [Status; 4] = [
+        Status::Clean,
+        Status::Unknown,
+        Status::Unreadable,
+        Status::Dangerous,
+    ];
+
     fn of(found: &Scan) -> Status {
-        match (found.is_dangerous(), found.is_complete()) {
-            (true, _) => Status::Dangerous,
-            (false, false) => Status::Unreadable,
-            (false, true) => Status::Clean,
+        match found.verdict {
+            Some(Verdict::Dangerous) => Status::Dangerous,
+            _ if !found.is_complete() => Status::Unreadable,
+            Some(Verdict::Unknown) => Status::Unknown,
+            _ => Status::Clean,
         }
     }
 
     fn name(self) -> &'static str {
         match self {
             Status::Clean => "clean",
+            Status::Unknown => "unknown",
             Status::Unreadable => "unreadable",
             Status::Dangerous => "dangerous",
         }
     }
+
+    fn exit_code(self, allow_unknown: bool) -> u8 {
+        match self {
+            Status::Unknown if !allow_unknown => exit::UNKNOWN,
+            Status::Clean | Status::Unknown => exit::DONE,
+            Status::Unreadable => exit::FAILED,
+            Status::Dangerous => exit::DANGEROUS,
+        }
+    }
 }
 
+/// How many files there are of each status, in the order of [`Status::ALL`].
 #[derive(Default)]
 struct Tally {
-    clean: usize,
-    dangerous: usize,
-    unreadable: usize,
-    code: u8,
+    counts: [usize; Status::ALL.len()],
 }
 
 impl Tally {
-    fn count(&mut self, found: &Scan) -> Status {
-        let status = Status::of(found);
-        match status {
-            Status::Clean => self.clean += 1,
-            Status::Unreadable => self.fail(exit::FAILED),
-            Status::Dangerous => {
-                self.dangerous += 1;
-                self.code = exit::DANGEROUS;
-            }
-        }
-        status
+    fn count(&mut self, status: Status) {
+        let counts = self.counts.iter_mut().zip(Status::ALL);
+        counts
+            .filter(|(_, of)| *of == status)
+            .for_each(|(count, _)| *count += 1);
     }
 
-    fn fail(&mut self, code: u8) {
-        self.unreadable += 1;
-        self.code = self.code.max(code);
+    /// The code of the worst status.
+    fn exit_code(&self, allow_unknown: bool) -> u8 {
+        let counts = self.counts.iter().zip(Status::ALL).rev();
+        let mut worst = counts.filter(|(count, _)| **count > 0);
+        worst
+            .next()
+            .map_or(exit::DONE, |(_, status)| status.exit_code(allow_unknown))
     }
 
     /// The counts, of more than one file.
     fn line(&self) -> Option<String> {
-        let all = self.clean + self.dangerous + self.unreadable;
+        let all = self.counts.iter().sum();
+        let counts = self.counts.iter().zip(Status::ALL);
+        let counts: Vec<String> = counts
+            .map(|(count, status)| format!("{count} {}", status.name()))
+            .collect();
         let line = format!(
-            "{} scanned: {} clean, {} dangerous, {} unreadable",
+            "{} scanned: {}",
             count(all, "file", "files"),
-            self.clean,
-            self.dangerous,
-            self.unreadable
+            counts.join(", ")
         );
         (all != 1).then_some(line)
     }
@@ -175,6 +196,9 @@ fn lines(file: &Path, found: &Scan, status: Status, verbose: bool) -> Vec<String
     let few = if verbose { usize::MAX } else { FEW };
     let head = match status {
         Status::Clean => format!("clean: {}", summary(found)),
+        Status::Unknown => {
+            "UNKNOWN: unpickling it would use code that this program cannot judge".to_owned()
+        }
         Status::Unreadable => {
             "UNREADABLE: it is not sound, or not all of it could be looked at".to_owned()
         }
@@ -190,33 +214,18 @@ fn lines(file: &Path, found: &Scan, status: Status, verbose: bool) -> Vec<String
             line(&format!("and {} more (-v lists all)", texts.len() - few));
         }
     };
-    let calls = found.pickles.iter().flat_map(|pickle| {
-        let calls = pickle.dangerous_calls.iter();
-        calls.map(|call| {
-            let text = shorten(&call.call, MAX_TEXT);
-            format!("{text} at {}", site(pickle, call.offset, call.opcode))
-        })
-    });
-    list(calls.collect());
-    let broken = found.pickles.iter().filter_map(|pickle| {
-        let error = pickle.error.as_deref()?;
-        Some(match pickle.place.as_str() {
-            "" => error.to_owned(),
-            place => format!("{place}: {error}"),
-        })
-    });
-    let problems = found.problems.iter().cloned().chain(broken);
-    list(
-        problems
-            .map(|problem| shorten(&problem, MAX_TEXT))
-            .collect(),
-    );
+    list(dangers(found));
+    list(problems(found));
+    if status == Status::Unknown {
+        list(unknowns(found));
+    }
     if verbose {
         for pickle in &found.pickles {
             line(&head_of(pickle));
             for global in &pickle.globals {
                 let verdict = match global.verdict {
                     Verdict::Known => "known",
+                    Verdict::Named => "named",
                     Verdict::Unknown => "unknown",
                     Verdict::Dangerous => "DANGEROUS",
                 };
@@ -230,6 +239,46 @@ fn lines(file: &Path, found: &Scan, status: Status, verbose: bool) -> Vec<String
         }
     }
     lines
+}
+
+fn dangers(found: &Scan) -> Vec<String> {
+    let calls = found.pickles.iter().flat_map(|pickle| {
+        let calls = pickle.dangerous_calls.iter();
+        calls.map(|call| {
+            let text = shorten(&call.call, MAX_TEXT);
+            let site = site(pickle, call.offset, call.opcode);
+            format!("{text} {}; {site}", call.why)
+        })
+    });
+    calls.collect()
+}
+
+fn problems(found: &Scan) -> Vec<String> {
+    let broken = found.pickles.iter().filter_map(|pickle| {
+        let error = pickle.error.as_deref()?;
+        Some(match pickle.place.as_str() {
+            "" => error.to_owned(),
+            place => format!("{place}: {error}"),
+        })
+    });
+    let problems = found.problems.iter().cloned().chain(broken);
+    problems
+        .map(|problem| shorten(&problem, MAX_TEXT))
+        .collect()
+}
+
+/// What is called, or given a state or items, and is of a package that nothing is known of.
+fn unknowns(found: &Scan) -> Vec<String> {
+    let pickles = found.pickles.iter();
+    let unknown = pickles.flat_map(|pickle| {
+        let globals = pickle.globals.iter();
+        let unknown = globals.filter(|global| global.verdict == Verdict::Unknown);
+        unknown.map(|global| {
+            let name = shorten(&global.name, MAX_TEXT);
+            format!("{name}; {}", site(pickle, global.offset, global.opcode))
+        })
+    });
+    unknown.collect()
 }
 
 /// Where something stands in a pickle.
@@ -262,27 +311,27 @@ fn summary(found: &Scan) -> String {
         };
     }
     let globals = || found.pickles.iter().flat_map(|pickle| &pickle.globals);
-    let mut names: Vec<&str> = globals().map(|global| global.name.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let unknown = globals().filter(|global| global.verdict == Verdict::Unknown);
-    let mut unknown: Vec<&str> = unknown.map(|global| global.name.as_str()).collect();
-    unknown.sort_unstable();
-    unknown.dedup();
+    let names = |wanted: fn(Verdict) -> bool| {
+        let names = globals().filter(|global| wanted(global.verdict));
+        let names: BTreeSet<&str> = names.map(|global| global.name.as_str()).collect();
+        names
+    };
+    let all = names(|_| true);
+    let named = names(|verdict| verdict == Verdict::Named);
     let pickles = count(found.pickles.len(), "pickle", "pickles");
     let head = match found.format {
         "pickle" => pickles,
         format => format!("{format}, {pickles}"),
     };
-    let named = count(names.len(), "global", "globals");
-    match (names.is_empty(), unknown.len()) {
+    let count = count(all.len(), "global", "globals");
+    match (all.is_empty(), named.len()) {
         (true, _) => format!("{head} without globals"),
-        (false, 0) => format!("{head} with {named}, all known"),
+        (false, 0) => format!("{head} with {count}, all known only to build data"),
         (false, n) => {
-            let mut list = unknown.iter().take(3).map(|name| shorten(name, 80));
-            let shown = list.by_ref().collect::<Vec<_>>().join(", ");
+            let list: Vec<String> = named.iter().take(3).map(|name| shorten(name, 80)).collect();
             let more = if n > 3 { ", …" } else { "" };
-            format!("{head} with {named}, {n} unknown ({shown}{more})")
+            let list = list.join(", ");
+            format!("{head} with {count}, of which {n} are not used ({list}{more})")
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::limits::{Budget, Limit, Limits};
 use crate::pickle::{self, Loaded};
 use crate::progress::{Phase, Progress};
 use crate::read_at::{FileSource, ReadAt};
-use crate::torch::{self, Finding, GlobalUse, Verdict};
+use crate::verdict::{self, Finding, GlobalUse, Verdict};
 
 /// What is of at most this many bytes is unpacked in memory, or read to its end for its checksum alone.
 pub const MAX_IN_MEMORY: u64 = 16 << 20;
@@ -137,7 +137,7 @@ impl<'o> Guard<'o> {
     pub fn load(&mut self, source: &dyn ReadAt, offset: u64) -> Result<Loaded> {
         let read = pickle::read(source, offset, self.limits)?;
         // Python makes a call before it meets what is broken behind it.
-        let judged = torch::judge(&read.graph);
+        let judged = verdict::judge(&read.graph);
         self.admit(judged.globals, judged.dangerous)?;
         read.whole()
     }
@@ -153,15 +153,17 @@ impl<'o> Guard<'o> {
             return Err(Error::new(
                 ErrorKind::Dangerous,
                 format!(
-                    "refused, because unpickling this file would call {} (named at byte {} of its pickle); \
+                    "refused, because unpickling this file would call {} (named at byte {} of its pickle), which {}; \
                      nothing was executed; --allow-dangerous converts the tensors all the same",
-                    finding.call, finding.offset
+                    finding.call, finding.offset, finding.why
                 ),
             ));
         }
         self.dangerous.extend(dangerous);
         for global in globals {
-            if global.verdict == Verdict::Unknown && self.seen.insert(global.name.clone()) {
+            if matches!(global.verdict, Verdict::Named | Verdict::Unknown)
+                && self.seen.insert(global.name.clone())
+            {
                 self.unknown_globals.push(global.name.clone());
             }
             let Some(known) = &mut self.globals else {

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::pickle;
 use crate::read_at::ReadAt;
-use crate::torch::{self, Finding, GlobalUse, Verdict};
+use crate::verdict::{self, Finding, GlobalUse, Verdict};
 
 /// A pickle that was found in a file, and judged without being unpickled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,13 +46,12 @@ impl Judged {
             Err(error) if error.kind() == ErrorKind::Io => return Err(error),
             root => root,
         };
-        let judgement = torch::judge(&read.graph);
-        let verdicts = judgement.globals.iter().map(|global| global.verdict);
+        let judgement = verdict::judge(&read.graph);
         let scanned = ScannedPickle {
             place: String::new(),
             offset,
             bytes: read.end.saturating_sub(offset),
-            verdict: verdicts.max().unwrap_or(Verdict::Known),
+            verdict: judgement.verdict,
             globals: judgement.globals,
             dangerous_calls: judgement.dangerous,
             error: read.root.as_ref().err().map(Error::to_string),

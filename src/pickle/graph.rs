@@ -87,6 +87,17 @@ pub struct Global {
 /// The module or name of a [`Global`] that a call would give.
 pub const COMPUTED: &str = "<computed>";
 
+/// How Python makes what an [`Object`] stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// REDUCE: by a call.
+    Called,
+    /// NEWOBJ and NEWOBJ_EX: by the class's `__new__`, without its `__init__`.
+    New,
+    /// OBJ and INST: as by NEWOBJ when there are no arguments, else by a call.
+    Instance,
+}
+
 /// A call that was not made, with all that the pickle did to its result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
@@ -96,6 +107,8 @@ pub struct Object {
     pub args: ValueId,
     /// Offset in bytes of the opcode that would call.
     pub offset: u64,
+    /// How it would be made.
+    pub made: Made,
     // Most objects are plain calls; the box keeps them small.
     extra: Option<Box<Extra>>,
 }
@@ -106,6 +119,7 @@ struct Extra {
     items: Vec<ValueId>,
     pairs: Vec<(ValueId, ValueId)>,
     state: Option<ValueId>,
+    is_changed_late: bool,
 }
 
 impl Object {
@@ -129,8 +143,27 @@ impl Object {
         self.extra.as_ref()?.state
     }
 
-    fn extra_mut(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_default()
+    /// Whether it is changed again after it got its state. No pickler writes that, and Python looks up `append`,
+    /// `extend`, `add` and `__setstate__` among the attributes that the state has set.
+    pub fn is_changed_late(&self) -> bool {
+        self.extra
+            .as_ref()
+            .is_some_and(|extra| extra.is_changed_late)
+    }
+
+    /// Whether it has items or a state, and so is more than a call.
+    pub fn is_changed(&self) -> bool {
+        let extra = self.extra.as_ref();
+        extra.is_some_and(|extra| {
+            extra.state.is_some() || !extra.items.is_empty() || !extra.pairs.is_empty()
+        })
+    }
+
+    /// What is kept of changes, for one more of them.
+    fn change(&mut self) -> &mut Extra {
+        let extra = self.extra.get_or_insert_default();
+        extra.is_changed_late |= extra.state.is_some();
+        extra
     }
 }
 

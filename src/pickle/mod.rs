@@ -20,6 +20,6 @@ mod opcode;
 mod plain;
 mod text;
 
-pub use graph::{Blob, BlobKind, COMPUTED, Global, Graph, Object, Value, ValueId};
+pub use graph::{Blob, BlobKind, COMPUTED, Global, Graph, Made, Object, Value, ValueId};
 pub use machine::{Loaded, load};
 pub(crate) use machine::{Read, read};

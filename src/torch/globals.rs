@@ -1,8 +1,8 @@
 //! The one table of (module, name) → meaning.
 
-use super::python2::python3;
 use crate::dtype::Dtype;
 use crate::pickle::{Global, Graph, Value, ValueId};
+use crate::verdict::{python3, qualified};
 
 /// What a global that torch's own pickles use stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,12 +304,6 @@ const INERT: &[(&str, &str)] = &[
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
 ];
-
-/// `module.name`, in Python 3's spelling.
-pub fn qualified(global: &Global) -> String {
-    let (module, name) = python3(&global.module, &global.name);
-    format!("{module}.{name}")
-}
 
 /// The class or function that a value names: itself, by `getattr` of another one, or as the persistent id that
 /// stands for a module's class in old files.

@@ -10,27 +10,21 @@
 )]
 
 mod assembled;
-mod danger;
 mod dense;
 mod dtensor;
-mod fx;
 mod globals;
 mod keys;
 mod leaf;
 mod mapping;
 mod module;
 mod numpy;
-mod python2;
 mod rebuild;
 mod storage;
 mod tensor;
-mod uses;
-mod verdict;
 
 pub use assembled::{Assembled, Part};
-pub use danger::{Finding, GlobalUse, judge};
 pub(crate) use dense::{dtype_named, size, sizes};
-pub(crate) use globals::{Meaning, StorageClass, class_of, meaning, qualified, see_through};
+pub(crate) use globals::{Meaning, StorageClass, class_of, meaning, see_through};
 pub use keys::{Children, Key};
 pub(crate) use keys::{attributes, entry, field, pairs};
 pub use leaf::{Leaf, Refusal, Tensor};
@@ -42,4 +36,3 @@ pub(crate) use storage::{BadStorage, StorageRef, text_of};
 pub use storage::{Place, Storage, StorageId};
 pub use tensor::TensorInfo;
 pub(crate) use tensor::{Geometry, numel};
-pub use verdict::Verdict;

@@ -2,6 +2,7 @@
 
 mod common;
 
+mod allow_list;
 mod batch;
 mod cli;
 mod containers;

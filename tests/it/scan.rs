@@ -44,7 +44,6 @@ fn a_call_is_told_with_its_place_its_opcode_and_its_arguments() {
             r#"os.system("x")"#,
         ),
         (b"(cos\nsystem\nS'x'\no.", "GLOBAL", r#"os.system("x")"#),
-        (b"cos\nsystem\n0N.", "GLOBAL", "os.system"),
     ] {
         let found = judged(pickle);
         assert!(found.is_dangerous() && found.is_complete(), "{found:?}");
@@ -290,6 +289,9 @@ fn a_partial_of_a_modules_class_in_a_legacy_stream_is_harmless() {
     assert!(partial(b"cos\nsystem\n").is_dangerous());
 }
 
+/// Fixtures with Python source that is executed when they are loaded.
+const CARRIES_SOURCE: &[&str] = &["modules/graph.pt"];
+
 #[test]
 fn no_fixture_that_is_sound_is_dangerous_or_unreadable() {
     let mut folders = vec![fixtures()];
@@ -307,8 +309,19 @@ fn no_fixture_that_is_sound_is_dangerous_or_unreadable() {
                 continue;
             }
             let found = scan(&path, &OpenOptions::default(), &()).unwrap();
-            let is_clean = !found.is_dangerous() && found.is_complete();
-            assert!(is_clean, "{}: {:?}", path.display(), found.problems);
+            let carries_source = CARRIES_SOURCE.iter().any(|end| path.ends_with(end));
+            assert!(
+                found.is_complete(),
+                "{}: {:?}",
+                path.display(),
+                found.problems
+            );
+            assert_eq!(
+                found.is_dangerous(),
+                carries_source,
+                "{}: {found:?}",
+                path.display()
+            );
             scanned += 1;
         }
     }
@@ -344,7 +357,7 @@ fn the_command_judges_every_file_below_a_folder_and_says_so_by_its_exit_code() {
     let (_, _, stderr) = run(&[], "");
     assert_eq!(
         stderr.trim(),
-        "3 files scanned: 1 clean, 1 dangerous, 1 unreadable"
+        "3 files scanned: 1 clean, 0 unknown, 1 unreadable, 1 dangerous"
     );
 
     let (code, stdout, _) = run(&["--json"], "");
@@ -388,51 +401,5 @@ fn names_that_a_call_would_give_and_modules_that_are_changed_are_dangerous() {
     let replaced = b"\x80\x02cbuiltins\ngetattr\nq\x00cmy\nThing\nX\x01\x00\x00\x00A\x86R0cmy\nThing\n)Rh\x00bNb.";
     for pickle in [&computed[..], changed, reached, replaced] {
         assert!(judged(pickle).is_dangerous());
-    }
-}
-
-/// A pickle that lets `torch.fx` execute this source, and what it does then.
-fn graph_module(function: &str, code: &str, end: &[u8]) -> Vec<u8> {
-    let text = |text: &str| {
-        let len = u32::try_from(text.len()).unwrap().to_le_bytes();
-        [b"X", &len[..], text.as_bytes()].concat()
-    };
-    let call = format!("ctorch.fx.graph_module\n{function}\n");
-    let body = [b"}q\x00".to_vec(), text("_code"), text(code), b"s".to_vec()].concat();
-    let start = [
-        b"\x80\x02",
-        call.as_bytes(),
-        &body,
-        &text("import torch\n"),
-        b"\x86R",
-    ]
-    .concat();
-    let end = [end, b"."].concat();
-    [start, end].concat()
-}
-
-#[test]
-fn the_source_in_a_graph_module_is_dangerous_unless_torch_generated_it() {
-    let good = "def forward(self, x):\n    relu = torch.relu(x);  x = None\n    return relu\n";
-    let evil = "import os; os.system('id')\ndef forward(self):\n    pass\n";
-    let named = "reduce_graph_module";
-    assert!(!judged(graph_module(named, good, b"")).is_dangerous());
-    assert!(!of_fixture("modules/graph.pt").is_dangerous());
-
-    let replaced = b"0h\x00X\x05\x00\x00\x00_codeX\x01\x00\x00\x00xs";
-    let shared = b"0cx\ny\nh\x00\x85R";
-    for pickle in [
-        graph_module(named, evil, b""),
-        graph_module("reduce_package_graph_module", good, b""),
-        graph_module("reduce_deploy_graph_module", good, b""),
-        graph_module(named, "", b""),
-        graph_module(named, &good.replace("torch.relu", "self.f"), b""),
-        graph_module(named, good, replaced),
-        graph_module(named, good, shared),
-    ] {
-        let found = judged(pickle);
-        assert!(found.is_dangerous(), "{found:?}");
-        let finding = &found.pickles[0].dangerous_calls[0];
-        assert!(finding.global.starts_with("torch.fx.graph_module.reduce_"));
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ckpt2st::{Checkpoint, ErrorKind, OpenOptions, Scan, scan_source};
+use ckpt2st::{Checkpoint, ErrorKind, OpenOptions, Scan, Verdict, scan_source};
 use serde::Deserialize;
 use zip::CompressionMethod;
 
@@ -39,6 +39,8 @@ struct Hostile {
     pickle: String,
     /// What must be among the findings; nothing where the pickle only must not pass for a clean one.
     finds: Vec<String>,
+    /// `dangerous`, or what is said of it though scanners of names call it so.
+    verdict: String,
 }
 
 impl Hostile {
@@ -62,6 +64,8 @@ fn every_hostile_pickle_is_found_out_by_a_scan() {
         let scan = scanned(case.bytes());
         let found = findings(&scan);
         let is_told = match case.finds.is_empty() {
+            true if case.verdict == "clean" => scan.verdict == Some(Verdict::Known),
+            true if case.verdict == "unknown" => scan.verdict == Some(Verdict::Unknown),
             true => scan.is_dangerous() || !scan.is_complete(),
             false => case.finds.iter().all(|find| found.contains(&find.as_str())),
         };
@@ -91,7 +95,11 @@ fn every_hostile_pickle_in_an_archive_is_refused() {
         let archive = archive_of(&case.bytes(), &[], CompressionMethod::Stored);
         let opened = Checkpoint::from_source(Arc::new(archive), &OpenOptions::default());
         let kind = opened.map(drop).map_err(|error| error.kind());
-        if kind.is_ok() || !case.finds.is_empty() && kind != Err(ErrorKind::Dangerous) {
+        let is_right = match case.verdict == "dangerous" {
+            true => kind.is_err() && (case.finds.is_empty() || kind == Err(ErrorKind::Dangerous)),
+            false => kind != Err(ErrorKind::Dangerous),
+        };
+        if !is_right {
             missed.push(format!("{} ({}): {kind:?}", case.name, case.source));
         }
     }
@@ -168,36 +176,5 @@ fn no_pickle_that_real_libraries_write_is_dangerous_in_its_use() {
         let found = findings(&scan);
         assert!(found.is_empty(), "{}: {found:?}", file.display());
         assert!(scan.is_complete(), "{}: {scan:?}", file.display());
-    }
-}
-
-#[test]
-fn a_users_own_module_that_is_called_like_one_of_pythons_is_not_dangerous() {
-    for (module, name) in [
-        ("code.models", "Net"),
-        ("code", "Net"),
-        ("test", "Net"),
-        ("test.models.net", "Net"),
-        ("commands.train", "Config"),
-        ("profile", "UserProfile"),
-        ("trace", "Tracer"),
-        ("platform", "Config"),
-        ("signal", "Filter"),
-        ("site.models", "build"),
-        ("select", "FeatureSelector"),
-        ("__main__", "Trainer"),
-        ("models", "Outer.Inner"),
-        ("utils.logging", "getLogger"),
-        ("models.types", "Kind"),
-        ("src.io", "Reader"),
-        ("project.pickle", "Store"),
-        ("project.requests", "Request"),
-    ] {
-        let scan = scanned(
-            format!("c{module}\n{name}\n)\x00")
-                .replace('\x00', "R.")
-                .into_bytes(),
-        );
-        assert!(!scan.is_dangerous(), "{module}.{name}");
     }
 }

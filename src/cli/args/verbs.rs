@@ -76,6 +76,10 @@ pub struct ScanArgs {
     #[command(flatten)]
     pub limits: LimitArgs,
 
+    /// Exit with 0 for files that are unknown: they use code of packages that nothing is known of
+    #[arg(long)]
+    pub allow_unknown: bool,
+
     /// Print only files that are not clean, e.g. scan downloads/ -q
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,

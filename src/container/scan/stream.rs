@@ -11,7 +11,7 @@ use super::{Certainty, Scanner};
 use crate::error::Result;
 use crate::pickle::{BlobKind, Graph, Loaded, Read, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
-use crate::torch::Verdict;
+use crate::verdict::Verdict;
 
 /// Whole pickles one behind the other that are not certain to be any.
 const MAX_DOUBTFUL: usize = 1000;
@@ -225,7 +225,11 @@ fn clear_loads(scanned: &mut ScannedPickle) {
         .filter(|global| global.name == load);
     named.for_each(|global| global.verdict = Verdict::Known);
     let verdicts = scanned.globals.iter().map(|global| global.verdict);
-    scanned.verdict = verdicts.max().unwrap_or(Verdict::Known);
+    let verdicts = verdicts.filter(|verdict| *verdict != Verdict::Named);
+    scanned.verdict = match scanned.dangerous_calls.is_empty() {
+        true => verdicts.max().unwrap_or(Verdict::Known),
+        false => Verdict::Dangerous,
+    };
 }
 
 /// Bytes of what is kept of a pickle.

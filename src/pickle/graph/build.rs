@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
-use super::{Blob, Extra, Global, Graph, Node, Object, Span, Value, ValueId, entry_mut};
+use super::{Blob, Extra, Global, Graph, Made, Node, Object, Span, Value, ValueId, entry_mut};
 use crate::error::{Error, Result};
 
 /// Bytes of an item of a list or set, which has room for more.
@@ -152,15 +152,17 @@ impl Graph {
         args: ValueId,
         kwargs: Option<ValueId>,
         offset: u64,
+        made: Made,
     ) -> Result<ValueId> {
         let mut object = Object {
             callable,
             args,
             offset,
+            made,
             extra: None,
         };
         if kwargs.is_some() {
-            object.extra_mut().kwargs = kwargs;
+            object.change().kwargs = kwargs;
             self.grew_by(EXTRA);
         }
         self.push_in(|graph| &mut graph.objects, object, Node::Object)
@@ -178,7 +180,7 @@ impl Graph {
             }
             Node::Object(index) => {
                 let object = entry_mut(&mut self.objects, index)?;
-                object.extra_mut().items.extend_from_slice(items);
+                object.change().items.extend_from_slice(items);
                 self.grew_by(EXTRA);
             }
             _ => return None,
@@ -210,7 +212,7 @@ impl Graph {
             Node::Dict(index) => entry_mut(&mut self.dicts, index)?.extend(pairs),
             Node::Object(index) => {
                 let object = entry_mut(&mut self.objects, index)?;
-                object.extra_mut().pairs.extend(pairs);
+                object.change().pairs.extend(pairs);
                 self.grew_by(EXTRA);
             }
             _ => return None,
@@ -222,7 +224,7 @@ impl Graph {
     pub(in crate::pickle) fn build(&mut self, target: ValueId, state: ValueId) -> Option<()> {
         match self.node(target)? {
             Node::Object(index) => {
-                let extra = entry_mut(&mut self.objects, index)?.extra_mut();
+                let extra = entry_mut(&mut self.objects, index)?.change();
                 self.replaced.extend(extra.state.replace(state));
                 self.grew_by(EXTRA);
                 Some(())

@@ -2,7 +2,7 @@
 
 use super::Machine;
 use crate::error::Result;
-use crate::pickle::graph::{COMPUTED, Value, ValueId};
+use crate::pickle::graph::{COMPUTED, Made, Value, ValueId};
 use crate::pickle::plain;
 
 impl Machine<'_> {
@@ -48,7 +48,7 @@ impl Machine<'_> {
                 self.nodes.charge(1)?;
                 self.push(value)
             }
-            None => self.object(callable, args, None),
+            None => self.object(callable, args, None, Made::Called),
         }
     }
 
@@ -57,7 +57,7 @@ impl Machine<'_> {
         let args = self.pop()?;
         let class = self.pop()?;
         self.check_call(class, args)?;
-        self.object(class, args, kwargs)
+        self.object(class, args, kwargs, Made::New)
     }
 
     pub(super) fn obj(&mut self) -> Result<()> {
@@ -68,7 +68,7 @@ impl Machine<'_> {
         self.nodes.charge(1)?;
         let args = self.graph.new_tuple(args)?;
         self.check_call(class, args)?;
-        self.object(class, args, None)
+        self.object(class, args, None, Made::Instance)
     }
 
     pub(super) fn inst(&mut self) -> Result<()> {
@@ -77,7 +77,7 @@ impl Machine<'_> {
         let class = self.global_lines("INST")?;
         self.nodes.charge(1)?;
         let args = self.graph.new_tuple(&items)?;
-        self.object(class, args, None)
+        self.object(class, args, None, Made::Instance)
     }
 
     fn check_call(&self, callable: ValueId, args: ValueId) -> Result<()> {
@@ -95,9 +95,15 @@ impl Machine<'_> {
         }
     }
 
-    fn object(&mut self, callable: ValueId, args: ValueId, kwargs: Option<ValueId>) -> Result<()> {
+    fn object(
+        &mut self,
+        callable: ValueId,
+        args: ValueId,
+        kwargs: Option<ValueId>,
+        made: Made,
+    ) -> Result<()> {
         let at = self.at;
-        self.new_value(|graph| graph.object(callable, args, kwargs, at))
+        self.new_value(|graph| graph.object(callable, args, kwargs, at, made))
     }
 
     /// After an opcode that changes `target`: refuses what no value allows. What Python would let it do to a global, a

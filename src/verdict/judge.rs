@@ -1,0 +1,523 @@
+//! Who calls, changes and gets what in a pickle.
+
+use std::collections::{HashMap, HashSet};
+
+use super::callee::{Callee, Named, Special};
+use super::finding::{Finding, GlobalUse, arguments};
+use super::names;
+use super::python2::python3;
+use super::reach::{Root, reach};
+use super::rights::{Rights, rights};
+use super::{Verdict, qualified};
+use crate::pickle::{COMPUTED, Global, Graph, Made, Object, Value, ValueId};
+
+/// What a pickle names, and what it would do with it.
+#[derive(Debug, Clone)]
+pub struct Judgement {
+    /// The worst of it; [`Known`](Verdict::Known) for names that are only mentioned.
+    pub verdict: Verdict,
+    /// Every global, popped ones included, in the order of their offsets.
+    pub globals: Vec<GlobalUse>,
+    /// What makes it dangerous, once for each global.
+    pub dangerous: Vec<Finding>,
+}
+
+/// Judges a pickle by all that it calls, changes, and hands to what it calls.
+pub fn judge(graph: &Graph) -> Judgement {
+    let mut judge = Judge {
+        graph,
+        uses: HashMap::new(),
+        computed: Vec::new(),
+        roots: Vec::new(),
+        called_partials: HashSet::new(),
+        any_kept_away: false,
+    };
+    for global in graph.globals() {
+        judge.mention(global);
+    }
+    for object in graph.objects() {
+        judge.object(object);
+    }
+    for global in graph.changed_globals() {
+        judge.blame(global, (Verdict::Dangerous, CHANGES_GLOBAL), || {
+            format!("setattr({}, …)", path(global))
+        });
+    }
+    judge.handed_on();
+    judge.judgement()
+}
+
+const CHANGES_GLOBAL: &str = "changes a module or class for the whole program";
+const CHANGES: &str =
+    "changes an object in a way that no pickler writes and that can call what the file names";
+const COMPUTES: &str = "calls what another call returns";
+const COMPUTED_NAME: &str = "is named by what a call returns, so it can be anything";
+
+struct Judge<'g> {
+    graph: &'g Graph,
+    /// By the offset at which a global is named first.
+    uses: HashMap<u64, Use>,
+    /// Findings that no global stands for.
+    computed: Vec<Finding>,
+    /// What code on the list gets hold of.
+    roots: Vec<Root<'g>>,
+    /// Calls of `functools.partial` whose functions were judged as called, by their offsets.
+    called_partials: HashSet<u64>,
+    /// Whether there is anything that such code must not get hold of.
+    any_kept_away: bool,
+}
+
+struct Use {
+    rights: Option<Rights>,
+    special: Option<Special>,
+    verdict: Verdict,
+    calls: u64,
+    finding: Option<(String, &'static str)>,
+}
+
+/// The rights to what a call returns; `None` where the call itself was found to be more than building data.
+type Owned = Option<Rights>;
+
+impl<'g> Judge<'g> {
+    fn mention(&mut self, global: &Global) {
+        let (module, name) = python3(&global.module, &global.name);
+        let rights = rights(module, name);
+        let special = Special::of(module, name);
+        self.any_kept_away |= !may_be_handed_on(rights) || special.is_some();
+        let mut usage = Use {
+            rights,
+            special,
+            verdict: Verdict::Known,
+            calls: 0,
+            finding: None,
+        };
+        let (verdict, why) = match rights {
+            _ if module == COMPUTED || name == COMPUTED => (Verdict::Dangerous, COMPUTED_NAME),
+            Some(_) => (Verdict::Known, ""),
+            None => names::of_mention(module),
+        };
+        usage.verdict = verdict;
+        if verdict == Verdict::Dangerous {
+            usage.finding = Some((path(global), why));
+        }
+        self.uses.insert(global.offset, usage);
+    }
+
+    /// Notes a verdict on a global, with the call that it is about.
+    fn blame(
+        &mut self,
+        global: &Global,
+        (verdict, why): (Verdict, &'static str),
+        call: impl FnOnce() -> String,
+    ) {
+        let Some(usage) = self.uses.get_mut(&global.offset) else {
+            return;
+        };
+        if verdict == Verdict::Dangerous && usage.verdict != verdict {
+            usage.finding = Some((call(), why));
+        }
+        usage.verdict = usage.verdict.max(verdict);
+    }
+
+    fn object(&mut self, object: &'g Object) {
+        let (rights, owner) = match Callee::of(self.graph, object.callable) {
+            Callee::Named(named) => (self.named(object, &named), Some(named.global)),
+            Callee::Partial(partial) => {
+                self.partial(object, partial);
+                (Some(Rights::default()), self.graph.global(partial.callable))
+            }
+            Callee::Computed(origin) => {
+                self.computed(object, origin);
+                (None, origin)
+            }
+        };
+        self.changes(object, rights, owner);
+    }
+
+    fn computed(&mut self, object: &Object, origin: Option<&Global>) {
+        let graph = self.graph;
+        match origin {
+            Some(global) => self.blame(global, (Verdict::Dangerous, COMPUTES), || {
+                format!("{}(…)({})", path(global), arguments(graph, object))
+            }),
+            None => self.computed.push(Finding {
+                global: COMPUTED.to_owned(),
+                call: format!("{COMPUTED}({})", arguments(graph, object)),
+                why: COMPUTES,
+                offset: object.offset,
+                opcode: "REDUCE",
+            }),
+        }
+    }
+
+    /// Judges a call of what has a name, and returns what may be done with the result.
+    fn named(&mut self, object: &'g Object, named: &Named<'g>) -> Owned {
+        let graph = self.graph;
+        let args = graph.tuple(object.args);
+        let Some(usage) = self.uses.get_mut(&named.global.offset) else {
+            return None;
+        };
+        usage.calls = usage.calls.saturating_add(1);
+        let (listed, special) = match named.below.is_empty() {
+            true => (usage.rights, usage.special),
+            false => {
+                let (module, name) = named.path();
+                (rights(module, &name), None)
+            }
+        };
+        match (special, args) {
+            (Some(Special::Reconstructor), Some([class, base, state])) => {
+                let rights = self.made(object, *class, &[]);
+                let is_object = is_named(graph, *base, "builtins", "object");
+                if !is_object {
+                    self.called(object, *base, &[*state]);
+                }
+                return rights;
+            }
+            (Some(Special::NewObject), Some([class, rest @ ..])) => {
+                return self.made(object, *class, rest);
+            }
+            (Some(Special::FromType), Some([function, class, inner, state])) => {
+                self.called(object, *function, &[*inner]);
+                let class = self.indirect(object, *class, &[], Rights::TENSOR);
+                // Attributes of a tensor are only kept, unless its class has a `__setstate__`.
+                if class.is_some_and(|rights| rights.any(Rights::OWN_STATE))
+                    || !self.is_plain_state(*state)
+                {
+                    self.used(&[*state], Some(named.global));
+                }
+                return Some(Rights::default());
+            }
+            (Some(Special::Partial), Some([_, ..])) => {
+                return Some(Rights::INERT.or(Rights::STATE));
+            }
+            (Some(Special::Getattr), Some([owner, name, ..])) if graph.str(*name).is_some() => {
+                // Properties of an instance are code that reads the instance.
+                if !matches!(Callee::of(graph, *owner), Callee::Named(_)) {
+                    self.used(&[*owner], Some(named.global));
+                }
+                return Some(Rights::default());
+            }
+            (Some(Special::Type), Some([_])) => return Some(Rights::default()),
+            (Some(Special::Reduce), Some([function, _]))
+                if is_named(graph, *function, "_operator", "or_")
+                    || is_named(graph, *function, "operator", "or_") =>
+            {
+                return Some(Rights::default());
+            }
+            _ => {}
+        }
+        let has_args = args.is_none_or(|args| !args.is_empty());
+        let needed = match object.made {
+            Made::New => NEW,
+            Made::Instance if !has_args => NEW,
+            _ if args.is_some_and(|args| args.len() == 1) => Rights::CALL.or(Rights::MEMBER),
+            _ => Rights::CALL,
+        };
+        match listed {
+            // What is special was not called in the way that is understood.
+            Some(rights) if special.is_none() && rights.any(needed) => {
+                let is_kept = match object.made {
+                    Made::New => rights.any(Rights::NEW),
+                    _ => rights.any(Rights::INERT),
+                };
+                if !is_kept {
+                    self.used(&[object.args], Some(named.global));
+                    self.used(object.kwargs().as_slice(), Some(named.global));
+                }
+                Some(rights)
+            }
+            _ => {
+                let (module, name) = named.path();
+                let verdict = names::of_call(module, &name);
+                self.blame(named.global, verdict, || {
+                    format!(
+                        "{}{}({})",
+                        path(named.global),
+                        named.below,
+                        arguments(graph, object)
+                    )
+                });
+                None
+            }
+        }
+    }
+
+    /// Judges a call that a function on the list makes, of one of its arguments.
+    fn called(&mut self, call: &'g Object, callee: ValueId, given: &[ValueId]) -> Owned {
+        self.indirect(call, callee, given, Rights::CALL)
+    }
+
+    /// As [`called`](Self::called), for `__new__` of a class.
+    fn made(&mut self, call: &'g Object, class: ValueId, given: &[ValueId]) -> Owned {
+        self.indirect(call, class, given, NEW)
+    }
+
+    fn indirect(
+        &mut self,
+        call: &'g Object,
+        callee: ValueId,
+        given: &[ValueId],
+        needed: Rights,
+    ) -> Owned {
+        let graph = self.graph;
+        match Callee::of(graph, callee) {
+            Callee::Named(named) => {
+                let (module, name) = named.path();
+                let listed = rights(module, &name).filter(|rights| rights.any(needed));
+                // What is special is special only where the file itself calls it.
+                if let Some(rights) = listed.filter(|_| Special::of(module, &name).is_none()) {
+                    self.used(given, Some(named.global));
+                    return Some(rights);
+                }
+                let verdict = names::of_call(module, &name);
+                self.blame(named.global, verdict, || {
+                    format!(
+                        "{}{}({})",
+                        path(named.global),
+                        named.below,
+                        arguments(graph, call)
+                    )
+                });
+                None
+            }
+            Callee::Partial(partial) => {
+                self.used(given, graph.global(partial.callable));
+                self.partial(call, partial);
+                Some(Rights::default())
+            }
+            Callee::Computed(origin) => {
+                self.computed(call, origin);
+                None
+            }
+        }
+    }
+
+    /// Judges a call of what `functools.partial` returned: of its function, which its state can replace.
+    fn partial(&mut self, call: &'g Object, partial: &'g Object) {
+        let graph = self.graph;
+        let owner = graph.global(partial.callable);
+        self.used(&[call.args], owner);
+        self.used(call.kwargs().as_slice(), owner);
+        // Two functions each, of partials in partials, would take time without bounds.
+        if !self.called_partials.insert(partial.offset) {
+            return;
+        }
+        self.used(&[partial.args], owner);
+        let others = [partial.kwargs(), partial.state()];
+        others
+            .iter()
+            .for_each(|value| self.used(value.as_slice(), owner));
+        for values in std::iter::once(partial.args).chain(partial.state()) {
+            match graph.tuple(values).and_then(|values| values.first()) {
+                Some(function) => drop(self.called(call, *function, &[])),
+                None => self.computed(call, owner),
+            }
+        }
+    }
+
+    /// Judges what the pickle does to what a call returned.
+    fn changes(&mut self, object: &'g Object, rights: Owned, owner: Option<&'g Global>) {
+        let graph = self.graph;
+        let is_allowed = !object.is_changed_late()
+            && rights.is_none_or(|rights| self.may_be_changed(object, rights, owner));
+        if is_allowed {
+            return;
+        }
+        let Some(global) = owner else { return };
+        let (module, name) = python3(&global.module, &global.name);
+        let verdict = match names::of_call(module, name) {
+            (Verdict::Unknown, why) if !object.is_changed_late() => (Verdict::Unknown, why),
+            _ => (Verdict::Dangerous, CHANGES),
+        };
+        self.blame(global, verdict, || {
+            format!("{}({})", path(global), arguments(graph, object))
+        });
+    }
+
+    fn may_be_changed(
+        &mut self,
+        object: &'g Object,
+        rights: Rights,
+        owner: Option<&'g Global>,
+    ) -> bool {
+        (object.items().is_empty() || rights.any(Rights::APPEND.or(Rights::ADD)))
+            && (object.pairs().is_empty() || rights.any(Rights::ITEMS))
+            && object
+                .state()
+                .is_none_or(|state| self.may_have_state(state, rights, owner))
+    }
+
+    /// Whether an object of such rights may be given that state.
+    fn may_have_state(
+        &mut self,
+        state: ValueId,
+        rights: Rights,
+        owner: Option<&'g Global>,
+    ) -> bool {
+        let graph = self.graph;
+        let is_kept = match graph.tuple(state) {
+            Some([_, _]) => rights.any(Rights::SLOTS) && self.is_plain_state(state),
+            Some(_) => rights.any(Rights::INERT),
+            None => rights.any(Rights::STATE) && self.is_plain_state(state),
+        };
+        if rights.any(Rights::OWN_STATE)
+            || !is_kept && is_object(graph, state) && rights.any(Rights::STATE)
+        {
+            self.used(&[state], owner);
+            return true;
+        }
+        is_kept
+    }
+
+    /// Whether a state is a dict or two, so that giving it only sets attributes.
+    fn is_plain_state(&self, state: ValueId) -> bool {
+        let is_plain = |id: &ValueId| matches!(self.graph.get(*id), Value::None | Value::Dict(_));
+        match self.graph.tuple(state) {
+            Some(parts) => parts.len() == 2 && parts.iter().all(is_plain),
+            None => is_plain(&state),
+        }
+    }
+
+    /// Notes what code on the list gets hold of.
+    fn used(&mut self, values: &[ValueId], user: Option<&'g Global>) {
+        self.roots.extend(values.iter().map(|value| Root {
+            value: *value,
+            user,
+        }));
+    }
+
+    /// Judges all that code on the list gets hold of: it may call it, or call its methods.
+    fn handed_on(&mut self) {
+        if !self.any_kept_away {
+            return;
+        }
+        let graph = self.graph;
+        let mut roots = std::mem::take(&mut self.roots);
+        let is_class = |pid: &ValueId| {
+            let tag = graph.tuple(*pid).and_then(|items| items.first());
+            tag.is_some_and(|tag| graph.str(*tag) == Some("module"))
+        };
+        let read = graph.persistent_ids().filter(|pid| !is_class(pid));
+        // What a call got may have been replaced since.
+        let replaced = graph.replaced().iter().copied();
+        roots.extend(read.chain(replaced).map(|value| Root { value, user: None }));
+        let mut handed = Vec::new();
+        reach(graph, roots, |value, root| handed.push((value, root.user)));
+        for (value, user) in handed {
+            self.handed(value, user);
+        }
+    }
+
+    fn handed(&mut self, value: ValueId, user: Option<&Global>) {
+        let graph = self.graph;
+        let object = match graph.get(value) {
+            Value::Object(object) => Some(object),
+            _ => None,
+        };
+        let special = object.and_then(|object| Special::of_value(graph, object.callable));
+        // What an object is an instance of decides; what `getattr` returns is what it names.
+        let class = match (special, object) {
+            (None, Some(object)) => object.callable,
+            (Some(Special::Reconstructor | Special::NewObject), Some(object)) => {
+                match graph.tuple(object.args) {
+                    Some([class, ..]) => *class,
+                    _ => value,
+                }
+            }
+            (Some(Special::FromType | Special::Partial | Special::Reduce), _) => return,
+            (Some(Special::Type), Some(object)) if is_of_none(graph, object) => return,
+            _ => value,
+        };
+        let text = |name: String| match user {
+            Some(user) => format!("{name}, which is handed to {}", path(user)),
+            None => format!("{name}, which code that loads the file gets"),
+        };
+        match Callee::of(graph, class) {
+            Callee::Named(named) => {
+                let (module, name) = named.path();
+                if !may_be_handed_on(rights(module, &name))
+                    || Special::of(module, &name).is_some_and(|special| special != Special::Partial)
+                {
+                    self.blame(named.global, names::of_call(module, &name), || {
+                        text(format!("{}{}", path(named.global), named.below))
+                    });
+                }
+            }
+            Callee::Partial(_) => {}
+            Callee::Computed(Some(global)) => {
+                self.blame(global, (Verdict::Dangerous, COMPUTES), || {
+                    text(path(global))
+                });
+            }
+            Callee::Computed(None) => {}
+        }
+    }
+
+    fn judgement(mut self) -> Judgement {
+        let mut judgement = Judgement {
+            verdict: Verdict::Known,
+            globals: Vec::new(),
+            dangerous: std::mem::take(&mut self.computed),
+        };
+        if !judgement.dangerous.is_empty() {
+            judgement.verdict = Verdict::Dangerous;
+        }
+        for global in self.graph.globals() {
+            let Some(usage) = self.uses.remove(&global.offset) else {
+                continue;
+            };
+            if usage.verdict > Verdict::Named {
+                judgement.verdict = judgement.verdict.max(usage.verdict);
+            }
+            judgement.globals.push(GlobalUse {
+                name: qualified(global),
+                verdict: usage.verdict,
+                calls: usage.calls,
+                offset: global.offset,
+                opcode: global.opcode,
+            });
+            judgement
+                .dangerous
+                .extend(usage.finding.map(|(call, why)| Finding {
+                    global: path(global),
+                    call,
+                    why,
+                    offset: global.offset,
+                    opcode: global.opcode,
+                }));
+        }
+        judgement
+    }
+}
+
+const NEW: Rights = Rights::NEW.or(Rights::OWN_NEW).or(Rights::CALL);
+
+/// Whether code on the list may get hold of a name, or of an instance of it, and call it.
+fn may_be_handed_on(rights: Option<Rights>) -> bool {
+    let is_harmless = Rights::CALL
+        .or(Rights::MEMBER)
+        .or(Rights::VALUE)
+        .or(Rights::TENSOR);
+    rights.is_some_and(|rights| rights.any(is_harmless) && !rights.any(Rights::KEPT_AWAY))
+}
+
+fn is_object(graph: &Graph, id: ValueId) -> bool {
+    matches!(graph.get(id), Value::Object(_))
+}
+
+fn is_named(graph: &Graph, id: ValueId, module: &str, name: &str) -> bool {
+    let global = graph.global(id);
+    global.is_some_and(|global| python3(&global.module, &global.name) == (module, name))
+}
+
+/// Whether the class of None is named: `type(None)`.
+fn is_of_none(graph: &Graph, object: &Object) -> bool {
+    let args = graph.tuple(object.args).unwrap_or_default();
+    matches!(args, [value] if graph.get(*value) == Value::None)
+}
+
+/// Module and name as the pickle has them.
+fn path(global: &Global) -> String {
+    format!("{}.{}", global.module, global.name)
+}
