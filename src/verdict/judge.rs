@@ -436,9 +436,12 @@ impl<'g> Judge<'g> {
         match Callee::of(graph, class) {
             Callee::Named(named) => {
                 let (module, name) = named.path();
-                if !may_be_handed_on(rights(module, &name))
-                    || Special::of(module, &name).is_some_and(|special| special != Special::Partial)
-                {
+                let rights = rights(module, &name);
+                let is_harmless = match class == value {
+                    true => may_be_handed_on(rights) && is_plain_function(module, &name),
+                    false => rights.is_some_and(|rights| !rights.any(Rights::KEPT_AWAY)),
+                };
+                if !is_harmless {
                     self.blame(named.global, names::of_call(module, &name), || {
                         text(format!("{}{}", path(named.global), named.below))
                     });
@@ -493,7 +496,12 @@ impl<'g> Judge<'g> {
 
 const NEW: Rights = Rights::NEW.or(Rights::OWN_NEW).or(Rights::CALL);
 
-/// Whether code on the list may get hold of a name, or of an instance of it, and call it.
+/// Whether a function is judged by the list alone, or only keeps what it is given.
+fn is_plain_function(module: &str, name: &str) -> bool {
+    Special::of(module, name).is_none_or(|special| special == Special::Partial)
+}
+
+/// Whether code on the list may get hold of a name and call it.
 fn may_be_handed_on(rights: Option<Rights>) -> bool {
     let is_harmless = Rights::CALL
         .or(Rights::MEMBER)
