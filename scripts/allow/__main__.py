@@ -17,7 +17,7 @@ import curated
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 # What each kind of environment is asked for.
-FAMILY = ["torch", "torchvision", "torchaudio", "functorch", "torchgen", "numpy", "scipy"]
+FAMILY = ["torch", "torchvision", "torchaudio", "functorch", "torchgen", "numpy", "scipy.sparse"]
 OTHERS = ["omegaconf", "lightning:plain", "pytorch_lightning:plain", "lightning_fabric:plain", "transformers:plain",
           "accelerate:plain", "peft:plain"]
 FLAGS = "cixenNstoadumvw"
@@ -50,7 +50,14 @@ def merged(one, other):
     for strict, loose in (("t", "s"), ("N", "n")):
         if {strict, loose} <= set(one) | set(other) and set(one) & {strict, loose} and set(other) & {strict, loose}:
             both = both - {loose} | {strict}
-    return "".join(sorted(both | {flag for flag in one + other if flag in "xm"}, key=FLAGS.index))
+    return in_order(both | {flag for flag in one + other if flag in "xm"})
+
+
+def in_order(flags):
+    """The flags each once; the stricter reading of a state or a __new__ wins."""
+    flags = set(flags) - {"s"} if "t" in flags else set(flags)
+    flags = flags - {"n"} if "N" in flags else flags
+    return "".join(sorted(flags, key=FLAGS.index))
 
 
 def class_kind(flags):
@@ -103,7 +110,7 @@ def write(flags, exists, rules):
     for key in exists:
         new, kind = curated.NAMES[key]
         # A class that was checked too keeps the flags that the check found.
-        new = "".join(sorted(set(new) | set(flags.pop(key, "")) | set(rules.get(key, "")[:1]), key=FLAGS.index))
+        new = in_order(new + flags.pop(key, ""))
         sections[kind][key[0], new].add(key[1])
     for (module, name), new in flags.items():
         if set(new) - set("xm"):

@@ -168,17 +168,23 @@ def new_flag(cls):
 def state_flag(cls):
     base, value = found(cls, "__setstate__")
     if base is None:
-        return "s"
+        return "t" if is_compared(cls) else "s"
     if base is BaseException:
         # It sets attributes, and args iterates what it is set to.
         return "t" if sets_plainly(cls) else ""
     if name_of(value) in reviewed.SETSTATE:
-        return reviewed.SETSTATE[name_of(value)]
+        return "t" if is_compared(cls) else reviewed.SETSTATE[name_of(value)]
     if full_name(base) in reviewed.NATIVE:
         return reviewed.NATIVE[full_name(base)]
     if name_of(value) == "dataclasses._dataclass_setstate":
         return "t"
     raise LeftOut("__setstate__ of its own")
+
+
+def is_compared(cls):
+    """Whether it can be a key of a dict and hashes and compares its fields by methods of its own."""
+    return cls.__hash__ is not None and any(
+        name_of(plain_function(found(cls, name)[1])) in reviewed.COMPARED for name in ("__hash__", "__eq__"))
 
 
 def sets_plainly(cls):

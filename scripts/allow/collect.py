@@ -9,6 +9,7 @@ import contextlib
 import enum
 import importlib
 import io
+import itertools
 import json
 import os
 import pkgutil
@@ -23,7 +24,8 @@ SKIPPED = ("torch.testing._internal", "torch.utils.benchmark.examples", "torch.u
            "torch._inductor.test_", "torch._dynamo.test_", "numpy.f2py", "numpy.distutils", "numpy.testing",
            "numpy._pyinstaller", "scipy._lib.array_api_compat", "torch.distributed.elastic.multiprocessing.subprocess",
            "torch.distributed.run", "torch.distributed.launch", "antigravity", "this", "idlelib", "test", "turtledemo",
-           "lib2to3.tests", "distutils.tests", "ctypes.test", "sqlite3.test", "tkinter", "turtle")
+           "lib2to3.tests", "distutils.tests", "ctypes.test", "sqlite3.test", "tkinter", "turtle", "transformers.models",
+           "omegaconf.vendor", "omegaconf.grammar")
 SKIPPED_PARTS = {"__main__", "tests", "test", "conftest", "setup"}
 # Packages of which only plain data is listed although the rest of their top-level package is listed as a whole.
 PLAIN_PARTS = ("torch._inductor", "torch._dynamo", "torch._functorch", "torch._export", "torch.export", "torch.fx",
@@ -61,17 +63,22 @@ def standard_modules():
                        if name.isidentifier() or name.endswith(".py")} | set(sys.builtin_module_names))
 
 
+def is_below(name, packages):
+    """Whether a module is one of the packages or lies below one."""
+    return not packages.isdisjoint(itertools.accumulate(name.split("."), "{}.{}".format))
+
+
 def classes(roots):
     """Every class that is defined below the packages, those inside of classes too."""
     seen, todo = set(), []
     for name, module in list(sys.modules.items()):
-        if name.split(".")[0] in roots:
+        if is_below(name, roots):
             todo += list(getattr(module, "__dict__", {}).values())
     while todo:
         value = todo.pop()
         if not isinstance(value, type) or value in seen:
             continue
-        if not isinstance(value.__module__, str) or value.__module__.split(".")[0] not in roots:
+        if not isinstance(value.__module__, str) or not is_below(value.__module__, roots):
             continue
         seen.add(value)
         todo += list(vars(value).values())
@@ -123,7 +130,7 @@ def main(packages):
                 continue
         except Exception:
             continue
-        only_plain = module.split(".")[0] in plain or module.startswith(PLAIN_PARTS)
+        only_plain = is_below(module, plain) or module.startswith(PLAIN_PARTS)
         if only_plain and not check.is_plain_data(cls) and (module, name) not in curated.CHECKED:
             continue
         try:

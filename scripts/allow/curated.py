@@ -84,17 +84,18 @@ KINDS = [
         ct torch.nested._internal.nested_tensor _rebuild_njt
     """),
     ("tensor classes", "older files call them with a size or numbers", """
-        ctw torch Tensor
-        ctw torch.nn.parameter Buffer Parameter UninitializedBuffer UninitializedParameter
+        ctwN torch Tensor
+        ctwN torch.nn.parameter Buffer Parameter UninitializedBuffer UninitializedParameter
+        ctN torch.autograd.variable Variable
         ctw torch.nn Buffer Parameter UninitializedBuffer UninitializedParameter
-        ct torch BFloat16Tensor BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor
-        ct torch LongTensor ShortTensor
-        ct torch.cuda BFloat16Tensor BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor
-        ct torch.cuda LongTensor ShortTensor
-        ct torch.sparse BFloat16Tensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor LongTensor
-        ct torch.sparse ShortTensor
-        ct torch.cuda.sparse BFloat16Tensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor
-        ct torch.cuda.sparse LongTensor ShortTensor
+        ctN torch BFloat16Tensor BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor
+        ctN torch LongTensor ShortTensor
+        ctN torch.cuda BFloat16Tensor BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor
+        ctN torch.cuda LongTensor ShortTensor
+        ctN torch.sparse BFloat16Tensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor LongTensor
+        ctN torch.sparse ShortTensor
+        ctN torch.cuda.sparse BFloat16Tensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor
+        ctN torch.cuda.sparse LongTensor ShortTensor
     """),
     ("tensor subclasses", "wrap tensors, whose class is all that their methods look at", """
         tw torch.distributed.tensor DTensor
@@ -102,6 +103,16 @@ KINDS = [
         tw torch.distributed._tensor.api DTensor
         tw torch.nested._internal.nested_tensor NestedTensor
         tw torch.nested._internal.nested_tensor.NestedTensor
+    """),
+    ("placements", "keep a dimension or the name of an operation", """
+        nt torch.distributed.tensor.placement_types Partial Replicate Shard _StridedShard
+    """),
+    ("compiled modules", "torch.compile's wrappers: they prepare the call that compiles, and do not call", """
+        c torch._dynamo.eval_frame OptimizedModule
+        cs torch._dynamo.eval_frame OptimizeContext
+        ns torch._dynamo.convert_frame CatchErrorsWrapper ConvertFrame ConvertFrameAssert ConvertFrameBox
+        ns torch._dynamo.repro.after_dynamo WrapBackendDebug
+        ns torch _TorchCompileInductorWrapper _TorchCompileWrapper
     """),
     ("storages", "persistent ids name them", """
         v torch BFloat16Storage BoolStorage ByteStorage CharStorage ComplexDoubleStorage ComplexFloatStorage

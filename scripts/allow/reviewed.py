@@ -9,6 +9,8 @@ METACLASSES = {
     "typing_extensions._ProtocolMeta": "only isinstance",
     "typing.GenericMeta": "Python 3.6's",
     "torchvision._utils.StrEnumMeta": "finds a member by its name",
+    "accelerate.utils.dataclasses.EnumWithContains": "finds a member by its value",
+    "torch._custom_class_base.CustomClassBaseMeta": "only isinstance",
     "torch.utils.data._typing._DataPipeMeta": "checks types of class definitions",
     "torch.utils.data.datapipes._typing._DataPipeMeta": "checks types of class definitions",
     "torch.utils.data.datapipes._typing._IterDataPipeMeta": "wraps methods of class definitions",
@@ -37,27 +39,52 @@ HARMFUL = {
 
 GETATTR = {
     "torch.nn.modules.module.Module.__getattr__": "looks into its three dicts, see the flag m",
-    "torch.nn.parallel.data_parallel.DataParallel.__getattr__": "Module's",
-    "omegaconf.dictconfig.DictConfig.__getattr__": "raises for names with two underscores; its class has __setstate__",
-    "omegaconf.listconfig.ListConfig.__getattr__": "raises for names with two underscores; its class has __setstate__",
+    # These classes have a __setstate__, so that nothing is looked up that they do not have.
+    "omegaconf.dictconfig.DictConfig.__getattr__": "looks up an item",
+    "omegaconf.listconfig.ListConfig.__getattr__": "looks up an item",
+    "omegaconf.tupleconfig.TupleConfig.__getattr__": "looks up an item",
+    "torch.distributed.algorithms._checkpoint.checkpoint_wrapper.ActivationWrapper.__getattr__": "Module's, and the"
+    " wrapped module's",
 }
 
+# __hash__ and __eq__ of what may be a key of a dict. They hash and compare fields, so the state is followed (flag t).
 COMPARED = {
-    "collections.UserString.__hash__": "hash of its text",
-    "collections.UserString.__eq__": "compares its text",
-    "uuid.UUID.__hash__": "hash of its number",
-    "uuid.UUID.__eq__": "compares its number",
-    "inspect.Parameter.__hash__": "hash of its fields",
-    "inspect.Parameter.__eq__": "compares its fields",
-    "inspect.Signature.__hash__": "hash of its fields",
-    "inspect.Signature.__eq__": "compares its fields",
+    "collections.UserString.__hash__", "collections.UserString.__eq__",
+    "uuid.UUID.__hash__", "uuid.UUID.__eq__",
+    "inspect.Parameter.__hash__", "inspect.Parameter.__eq__",
+    "inspect.Signature.__hash__", "inspect.Signature.__eq__",
+    "omegaconf.base.UnionNode.__hash__", "omegaconf.base.UnionNode.__eq__",
+    "omegaconf.nodes.ValueNode.__hash__", "omegaconf.nodes.ValueNode.__eq__",
+    "omegaconf.nodes.AnyNode.__hash__", "omegaconf.nodes.AnyNode.__eq__",
+    "omegaconf.nodes.FloatNode.__hash__", "omegaconf.nodes.FloatNode.__eq__",
+    "torch.distributed._shard.metadata.ShardMetadata.__hash__",
+    "torch.distributed.remote_device._remote_device.__hash__", "torch.distributed.remote_device._remote_device.__eq__",
+    "torch.distributed.device_mesh.DeviceMesh.__hash__", "torch.distributed.device_mesh.DeviceMesh.__eq__",
+    "torch.distributed.tensor._dtensor_spec.DTensorSpec.__hash__",
+    "torch.distributed.tensor._dtensor_spec.DTensorSpec.__eq__",
+    "torch.distributed._tensor.placement_types.DTensorSpec.__hash__",
+    "torch.distributed._tensor.placement_types.DTensorSpec.__eq__",
+    "torch.distributed._tensor.placement_types.Shard.__hash__", "torch.distributed._tensor.placement_types.Shard.__eq__",
+    "torch.distributed._tensor.placement_types.Replicate.__hash__",
+    "torch.distributed._tensor.placement_types.Replicate.__eq__",
+    "torch.distributed._tensor.placement_types.Partial.__hash__",
+    "torch.distributed._tensor.placement_types.Partial.__eq__",
+    # The setattr of TorchVersion's comparisons: parse both as versions.
+    "torch.torch_version.<lambda>",
 }
 
 NEW = {
     "typing.Generic.__new__": "n",
     "typing.Protocol.__new__": "n",
     "typing_extensions.Protocol.__new__": "n",
+    # Look at the types of their arguments, and keep them.
     "torch.ao.quantization.qconfig.QConfig.__new__": "N",
+    "torch.ao.quantization.fx._equalize.EqualizationQConfig.__new__": "N",
+    "torch.nn.utils.rnn.PackedSequence.__new__": "N",
+    # typing_extensions.deprecated: warns, then calls object's.
+    "torch.nn.modules.container.Container.__new__": "n",
+    "torch.nn.modules.loss.NLLLoss2d.__new__": "n",
+    "builtins.object.__new__": "n",
     "torch.ao.quantization.qconfig.QConfigDynamic.__new__": "N",
     "torch.quantization.qconfig.QConfig.__new__": "N",
 }
@@ -85,6 +112,11 @@ SETSTATE = {
     "torch.nn.modules.module._WrappedHook.__setstate__": "t",
     "torch.nn.modules.rnn.RNNBase.__setstate__": "t",
     "torch.utils.hooks.RemovableHandle.__setstate__": "t",
+    "torch.distributed._shard.checkpoint.metadata.TensorProperties.__setstate__": "t",
+    "torch.distributed._sharded_tensor.metadata.TensorProperties.__setstate__": "t",
+    # Pack weights into the operators' own form.
+    "torch.ao.nn.sparse.quantized.linear.LinearPackedParams.__setstate__": "t",
+    "torch.ao.nn.quantized.modules.conv._ConvNd.__setstate__": "t",
     "torch.utils._ordered_set.OrderedSet.__setstate__": "t",
     "torch.distributed.checkpoint.metadata.TensorProperties.__setstate__": "t",
     "torch.distributed._shard.sharded_tensor.metadata.TensorProperties.__setstate__": "t",
@@ -101,7 +133,11 @@ SETSTATE = {
         "sgd.SGD")},
 }
 
-ENUM_METHODS = {}
+ENUM_METHODS = {
+    "transformers.utils.generic.ExplicitEnum._missing_": "raises",
+    "lightning_utilities.core.enums.StrEnum.__hash__": "hash of its text",
+    "lightning_utilities.core.enums.StrEnum.__eq__": "compares its text",
+}
 
 # Methods of objects that other code may run when it is given such an object.
 PROTOCOL = {}
