@@ -328,7 +328,7 @@ MILDER = {
         "getattr itself, in the state of a partial", "partial with another function in its state",
     },
     "unknown": {
-        "in kwargs", "the name any.module.subprocess", "attrgetter, handed to a call", "partial, called",
+        "in the state of an object", "in kwargs", "the name any.module.subprocess", "attrgetter, handed to a call", "partial, called",
         "attrgetter itself, handed to a call", "getattr, called with a lower-case name", "partial itself, handed to a call",
         "getattr itself, handed to a call after a harmless use", "getattr itself, in a list of arguments",
     },

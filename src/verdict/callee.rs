@@ -81,9 +81,14 @@ impl<'g> Callee<'g> {
         for _ in 0..MAX_DEPTH {
             let object = match graph.get(id) {
                 Value::Global(global) => return Callee::Named(Named { global, below }),
-                // A module's class in a legacy stream (torch/serialization.py, `_legacy_save`).
+                // A module's class: ("module", class, …) in a legacy stream, (class, …) in a tar
+                // (torch/serialization.py, `_legacy_load`).
                 Value::Persistent(pid) => match graph.tuple(pid).unwrap_or_default() {
                     [tag, class, ..] if graph.str(*tag) == Some("module") => {
+                        id = *class;
+                        continue;
+                    }
+                    [class, ..] if graph.global(*class).is_some() => {
                         id = *class;
                         continue;
                     }

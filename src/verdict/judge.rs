@@ -70,6 +70,8 @@ struct Judge<'g> {
 struct Use {
     rights: Option<Rights>,
     special: Option<Special>,
+    /// The verdict on calling it although it is not on the list, once it was asked for.
+    unlisted: Option<(Verdict, &'static str)>,
     verdict: Verdict,
     calls: u64,
     finding: Option<(String, &'static str)>,
@@ -87,6 +89,7 @@ impl<'g> Judge<'g> {
         let mut usage = Use {
             rights,
             special,
+            unlisted: None,
             verdict: Verdict::Known,
             calls: 0,
             finding: None,
@@ -179,11 +182,9 @@ impl<'g> Judge<'g> {
             }
             (Some(Special::FromType), Some([function, class, inner, state])) => {
                 self.called(object, *function, &[*inner]);
-                let class = self.indirect(object, *class, &[], Rights::TENSOR);
-                // Attributes of a tensor are only kept, unless its class has a `__setstate__`.
-                if class.is_some_and(|rights| rights.any(Rights::OWN_STATE))
-                    || !self.is_plain_state(*state)
-                {
+                self.indirect(object, *class, &[], Rights::TENSOR);
+                // The classes of tensors that are listed have torch's `__setstate__`, so attributes are only kept.
+                if !self.is_plain_state(*state) {
                     self.used(&[*state], Some(named.global));
                 }
                 return Some(Rights::default());
@@ -228,18 +229,30 @@ impl<'g> Judge<'g> {
                 Some(rights)
             }
             _ => {
-                let (module, name) = named.path();
-                let verdict = names::of_call(module, &name);
-                self.blame(named.global, verdict, || {
-                    format!(
-                        "{}{}({})",
-                        path(named.global),
-                        named.below,
-                        arguments(graph, object)
-                    )
-                });
+                self.refuse(object, named);
                 None
             }
+        }
+    }
+
+    /// Blames a name for a call that the list does not have.
+    fn refuse(&mut self, call: &Object, named: &Named) {
+        let verdict = self.of_call(named);
+        self.blame(named.global, verdict, || {
+            let arguments = arguments(self.graph, call);
+            format!("{}{}({arguments})", path(named.global), named.below)
+        });
+    }
+
+    /// The verdict on a call of a name that is not on the list.
+    fn of_call(&mut self, named: &Named) -> (Verdict, &'static str) {
+        let judged = || {
+            let (module, name) = named.path();
+            names::of_call(module, &name)
+        };
+        match self.uses.get_mut(&named.global.offset) {
+            Some(usage) if named.below.is_empty() => *usage.unlisted.get_or_insert_with(judged),
+            _ => judged(),
         }
     }
 
@@ -270,15 +283,7 @@ impl<'g> Judge<'g> {
                     self.used(given, Some(named.global));
                     return Some(rights);
                 }
-                let verdict = names::of_call(module, &name);
-                self.blame(named.global, verdict, || {
-                    format!(
-                        "{}{}({})",
-                        path(named.global),
-                        named.below,
-                        arguments(graph, call)
-                    )
-                });
+                self.refuse(call, &named);
                 None
             }
             Callee::Partial(partial) => {
@@ -394,11 +399,12 @@ impl<'g> Judge<'g> {
         }
         let graph = self.graph;
         let mut roots = std::mem::take(&mut self.roots);
-        let is_class = |pid: &ValueId| {
-            let tag = graph.tuple(*pid).and_then(|items| items.first());
-            tag.is_some_and(|tag| graph.str(*tag) == Some("module"))
-        };
-        let read = graph.persistent_ids().filter(|pid| !is_class(pid));
+        // torch looks at a name in a persistent id, but calls methods of the other items.
+        let read = graph.persistent_ids().flat_map(|pid| match graph.get(pid) {
+            Value::Tuple(items) => items.to_vec(),
+            _ => vec![pid],
+        });
+        let read = read.filter(|item| graph.global(*item).is_none());
         // What a call got may have been replaced since.
         let replaced = graph.replaced().iter().copied();
         roots.extend(read.chain(replaced).map(|value| Root { value, user: None }));
@@ -442,7 +448,8 @@ impl<'g> Judge<'g> {
                     false => rights.is_some_and(|rights| !rights.any(Rights::KEPT_AWAY)),
                 };
                 if !is_harmless {
-                    self.blame(named.global, names::of_call(module, &name), || {
+                    let verdict = self.of_call(&named);
+                    self.blame(named.global, verdict, || {
                         text(format!("{}{}", path(named.global), named.below))
                     });
                 }
