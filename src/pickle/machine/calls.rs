@@ -48,7 +48,7 @@ impl Machine<'_> {
                 self.nodes.charge(1)?;
                 self.push(value)
             }
-            None => self.object(callable, args, None),
+            None => self.object(callable, args, None, false),
         }
     }
 
@@ -57,7 +57,7 @@ impl Machine<'_> {
         let args = self.pop()?;
         let class = self.pop()?;
         self.check_call(class, args)?;
-        self.object(class, args, kwargs)
+        self.object(class, args, kwargs, true)
     }
 
     pub(super) fn obj(&mut self) -> Result<()> {
@@ -68,7 +68,7 @@ impl Machine<'_> {
         self.nodes.charge(1)?;
         let args = self.graph.new_tuple(args)?;
         self.check_call(class, args)?;
-        self.object(class, args, None)
+        self.object(class, args, None, false)
     }
 
     pub(super) fn inst(&mut self) -> Result<()> {
@@ -77,7 +77,7 @@ impl Machine<'_> {
         let class = self.global_lines("INST")?;
         self.nodes.charge(1)?;
         let args = self.graph.new_tuple(&items)?;
-        self.object(class, args, None)
+        self.object(class, args, None, false)
     }
 
     fn check_call(&self, callable: ValueId, args: ValueId) -> Result<()> {
@@ -95,9 +95,14 @@ impl Machine<'_> {
         }
     }
 
-    fn object(&mut self, callable: ValueId, args: ValueId, kwargs: Option<ValueId>) -> Result<()> {
-        let at = self.at;
-        self.new_value(|graph| graph.object(callable, args, kwargs, at))
+    fn object(
+        &mut self,
+        callable: ValueId,
+        args: ValueId,
+        kwargs: Option<ValueId>,
+        is_new: bool,
+    ) -> Result<()> {
+        self.new_value(|graph| graph.object(callable, args, kwargs, is_new))
     }
 
     /// After an opcode that changes `target`: refuses what no value allows. What Python would let it do to a global, a
