@@ -10,6 +10,7 @@
 )]
 
 mod assembled;
+mod changed;
 mod danger;
 mod dense;
 mod dtensor;
@@ -34,6 +35,7 @@ pub(crate) use globals::{Meaning, StorageClass, class_of, meaning, qualified, se
 pub use keys::{Children, Key};
 pub(crate) use keys::{attributes, entry, field, pairs};
 pub use leaf::{Leaf, Refusal, Tensor};
+pub(crate) use mapping::children;
 pub use module::ScriptClasses;
 pub(crate) use module::attributes_of_module;
 pub(crate) use numpy::{Number, number};
