@@ -76,11 +76,10 @@ impl<'g> Walker<'g> {
                 path.pop();
                 continue;
             };
-            let is_top = level.keys == 0;
             match key {
                 Key::Name(key) => {
                     name.push(&key);
-                    if is_top {
+                    if level.keys == 0 {
                         if matches!(self.graph.get(id), Value::List(_) | Value::Tuple(_)) {
                             tree.lists.insert(key.clone());
                         }
@@ -88,20 +87,31 @@ impl<'g> Walker<'g> {
                     }
                     self.visit(id, &name, &mut path, &mut tree)?;
                 }
+                Key::Doubtful(key) => {
+                    if self.any_tensor(&[id])? {
+                        name.push(&key);
+                        let reason = "has a name that another key of the same dict may be equal to";
+                        self.refuse(&name, &path, reason, &mut tree);
+                    }
+                }
                 Key::Unnamable(what) => {
                     if self.any_tensor(&[id])? {
                         name.push(&format!("({what})"));
                         let reason = "has a key that cannot be part of a tensor's name";
-                        let leaf = Leaf::Refused(Refusal::unsupported(reason));
-                        tree.push(&name, level_module(&path), leaf);
-                        if is_top {
-                            tree.note_key(name.text());
-                        }
+                        self.refuse(&name, &path, reason, &mut tree);
                     }
                 }
             }
         }
         Ok(tree)
+    }
+
+    fn refuse(&self, name: &Name, path: &[Level], reason: &str, tree: &mut Tree) {
+        let leaf = Leaf::Refused(Refusal::unsupported(reason));
+        tree.push(name, level_module(path), leaf);
+        if name.keys() == 1 {
+            tree.note_key(name.text());
+        }
     }
 
     fn visit(
@@ -173,7 +183,7 @@ impl<'g> Walker<'g> {
         let children = self.reader.children(id);
         if let Some(children) = &children {
             let key_bytes = children.entries.iter().map(|(key, _)| match key {
-                Key::Name(key) => key.len(),
+                Key::Name(key) | Key::Doubtful(key) => key.len(),
                 Key::Unnamable(_) => 0,
             });
             let values = children.entries.len().saturating_add(children.hidden.len());

@@ -183,14 +183,14 @@ impl OpenFile {
 
     /// The named values of a dict, or the numbered ones of a list.
     fn items(&self, id: Option<ValueId>) -> Vec<(String, ValueId)> {
-        let reader = Reader::new(&self.archive.pickle.graph, None);
-        let children = id.and_then(|id| reader.children(id));
+        let graph = &self.archive.pickle.graph;
+        let children = id.and_then(|id| torch::children(graph, None, id));
         let entries = children
             .map(|children| children.entries)
             .unwrap_or_default();
         let named = entries.into_iter().filter_map(|(key, id)| match key {
             Key::Name(name) => Some((name, id)),
-            Key::Unnamable(_) => None,
+            Key::Doubtful(_) | Key::Unnamable(_) => None,
         });
         named.collect()
     }

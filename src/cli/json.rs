@@ -10,9 +10,9 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::args::VerifyArgs;
+use super::invisible::is_invisible;
 use super::job::Job;
 use super::outcome::{Outcome, Reason, Skipped};
-use super::report::is_unsafe;
 use super::stdout;
 
 /// What became of one input.
@@ -170,8 +170,8 @@ pub fn line(value: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// JSON on one line in which every character is escaped that could do something to a terminal, not only those that
-/// JSON wants to be.
+/// JSON on one line in which every invisible character is escaped, not only those that JSON wants to be: it may be
+/// printed to a terminal.
 struct ForTerminals;
 
 impl Formatter for ForTerminals {
@@ -180,11 +180,13 @@ impl Formatter for ForTerminals {
         W: ?Sized + io::Write,
     {
         let mut rest = fragment;
-        while let Some((at, unsafe_one)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+        while let Some((at, invisible)) = rest.char_indices().find(|(_, c)| is_invisible(*c)) {
             writer.write_all(&rest.as_bytes()[..at])?;
-            // All of them have four digits at most.
-            write!(writer, "\\u{:04x}", u32::from(unsafe_one))?;
-            rest = &rest[at + unsafe_one.len_utf8()..];
+            // A character of more than four digits is written as a pair of surrogates.
+            for unit in invisible.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + invisible.len_utf8()..];
         }
         writer.write_all(rest.as_bytes())
     }

@@ -9,6 +9,7 @@ mod dry_run;
 mod find;
 mod glob;
 mod inspect;
+mod invisible;
 mod job;
 mod json;
 mod list;

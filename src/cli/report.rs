@@ -8,6 +8,7 @@ use std::time::Duration;
 use ckpt2st::{CastReport, Ema, EmaReport, Error, LeftOut, Summary, TiesReport};
 use indicatif::HumanBytes;
 
+use super::invisible::is_invisible;
 use super::job::Job;
 
 /// How many names a line lists.
@@ -26,24 +27,18 @@ pub fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", sanitise(line));
 }
 
-/// Makes control characters visible, line breaks and text-direction marks included: file-supplied names
-/// could otherwise move the cursor or forge lines.
+/// Makes invisible characters visible, control characters and line breaks included: names from files could otherwise
+/// move the cursor, forge lines, or look like other names.
 pub fn sanitise(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len()), |mut out, c| {
-            if is_unsafe(c) {
+            if is_invisible(c) {
                 out.extend(c.escape_default());
             } else {
                 out.push(c);
             }
             out
         })
-}
-
-/// Whether a character can do something to a terminal besides being shown.
-pub fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// At most `max` characters of `text`, its end replaced where it is longer.
@@ -338,11 +333,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_of_a_name_do_not_reach_the_terminal() {
+    fn invisible_characters_of_a_name_do_not_reach_the_terminal() {
         assert_eq!(
             sanitise("a\u{1b}[2J\nb\u{202e}"),
             "a\\u{1b}[2J\\nb\\u{202e}"
         );
-        assert_eq!(sanitise("größe→*"), "größe→*");
+        assert_eq!(
+            sanitise("w\u{200b}\u{ad}\u{3164}\u{e0041}"),
+            "w\\u{200b}\\u{ad}\\u{3164}\\u{e0041}"
+        );
+        assert_eq!(sanitise("größe→*e\u{301}"), "größe→*e\u{301}");
     }
 }

@@ -20,6 +20,10 @@ static AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool
 /// in order, which may wait for a pipe; see [`end_in_order`]. Those that whoever started the program has it ignore, as
 /// `nohup` does, stay ignored.
 pub fn catch() {
+    // A handler that does nothing: a write beyond the limit on the size of files (`ulimit -f`) is then an error like any
+    // other, and the temporary file is removed.
+    #[cfg(unix)]
+    let _ = flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     let ignored = ignored();
     for signal in SIGNALS {
         if ignored & (1 << (signal - 1)) != 0 {

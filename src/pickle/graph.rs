@@ -120,6 +120,9 @@ struct Extra {
     pairs: Vec<(ValueId, ValueId)>,
     state: Option<ValueId>,
     is_changed_late: bool,
+    former: Vec<ValueId>,
+    /// Offset of the last BUILD.
+    built_at: u64,
 }
 
 impl Object {
@@ -164,6 +167,16 @@ impl Object {
         let extra = self.extra.get_or_insert_default();
         extra.is_changed_late |= extra.state.is_some();
         extra
+    }
+
+    /// States that were given before [`state`](Self::state). A class may keep some of what they set.
+    pub(crate) fn former_states(&self) -> &[ValueId] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.former)
+    }
+
+    /// Offset in bytes of the opcode that gave the state; 0 when there is none.
+    pub(crate) fn built_at(&self) -> u64 {
+        self.extra.as_ref().map_or(0, |extra| extra.built_at)
     }
 }
 
@@ -211,6 +224,11 @@ pub struct Graph {
     ids: Vec<ValueId>,
     lists: Vec<Vec<ValueId>>,
     dicts: Vec<Vec<(ValueId, ValueId)>>,
+    /// For each list, set and dict the offset of the last opcode that changed it.
+    lists_at: Vec<u64>,
+    dicts_at: Vec<u64>,
+    /// Offset of the opcode that is carried out.
+    at: u64,
     objects: Vec<Object>,
     globals: Vec<Global>,
     changed_globals: Vec<ValueId>,
@@ -264,6 +282,17 @@ impl Graph {
         values.filter(|(_, value)| matches!(value, Value::Bytes(_) | Value::Blob(_)))
     }
 
+    /// Whether a list, set or dict is changed by an opcode behind `offset`, so that what Python took from it there is
+    /// something else.
+    pub(crate) fn is_changed_after(&self, id: ValueId, offset: u64) -> bool {
+        let at = match self.node(id) {
+            Some(Node::List(index) | Node::Set(index)) => entry(&self.lists_at, index),
+            Some(Node::Dict(index)) => entry(&self.dicts_at, index),
+            _ => None,
+        };
+        at.is_some_and(|at| *at > offset)
+    }
+
     /// Whether a value lies in another one, and not only is called.
     pub(crate) fn is_held(&self, id: ValueId) -> bool {
         let in_pair =
@@ -305,9 +334,13 @@ impl Graph {
         }
     }
 
-    fn try_get(&self, id: ValueId) -> Option<Value<'_>> {
+    fn node(&self, id: ValueId) -> Option<Node> {
         let index = usize::try_from(id.0.get()).ok()?.checked_sub(1)?;
-        Some(match *self.nodes.get(index)? {
+        self.nodes.get(index).copied()
+    }
+
+    fn try_get(&self, id: ValueId) -> Option<Value<'_>> {
+        Some(match self.node(id)? {
             Node::None => Value::None,
             Node::Bool(value) => Value::Bool(value),
             Node::Int(value) => Value::Int(value),

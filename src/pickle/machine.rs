@@ -127,6 +127,7 @@ impl Machine<'_> {
     fn run(&mut self) -> Result<ValueId> {
         loop {
             self.at = self.cursor.offset();
+            self.graph.set_at(self.at);
             let opcode = self.cursor.u8()?;
             if opcode != op::STOP {
                 self.step(opcode)?;

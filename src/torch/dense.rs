@@ -16,6 +16,8 @@ pub struct Arguments {
     /// v3 only: the storage is untyped.
     pub dtype: Option<ValueId>,
     pub metadata: Option<ValueId>,
+    /// Offset in bytes of the opcode that rebuilds the tensor.
+    pub at: u64,
 }
 
 impl Arguments {
@@ -29,10 +31,18 @@ impl Arguments {
                     Refusal::corrupt(format!("is corrupt: its storage {what}"))
                 }
             })?;
+        if storages.is_changed(id) {
+            return Err(Refusal::unsupported(CHANGED));
+        }
         let Some(stored) = storages.get(id) else {
             return Err(Refusal::corrupt("has no storage"));
         };
         let element = match (class, self.dtype) {
+            (StorageClass::Typed(_), None) if storages.is_mixed(id) => {
+                return Err(Refusal::corrupt(
+                    "has a storage that is named with different element types",
+                ));
+            }
             (StorageClass::Typed(element), None) => element,
             (_, Some(dtype)) => element_of(graph, dtype)?,
             (StorageClass::Untyped, None) => {
@@ -47,6 +57,17 @@ impl Arguments {
                 )));
             }
         };
+        let metadata = self.metadata.map(|id| globals::see_through(graph, id));
+        let given = [Some(self.size), Some(self.stride), metadata];
+        if given
+            .iter()
+            .flatten()
+            .any(|id| graph.is_changed_after(*id, self.at))
+        {
+            return Err(Refusal::unsupported(
+                "is rebuilt from values that the pickle changes afterwards",
+            ));
+        }
         let sizes = |id, what: &str| {
             sizes(graph, id)
                 .ok_or_else(|| Refusal::corrupt(format!("has {what} that are no valid sizes")))
@@ -57,11 +78,18 @@ impl Arguments {
             offset: size(graph, self.offset)
                 .ok_or_else(|| Refusal::corrupt("has an offset that is no valid size"))?,
         };
-        let (conjugated, negated) = flags(graph, self.metadata)?;
+        let (conjugated, negated) = flags(graph, metadata)?;
+        if conjugated && dtype != Dtype::Complex64 {
+            return Err(Refusal::corrupt("is conjugated, but not complex"));
+        }
         let info = TensorInfo::new(dtype, geometry, id, stored.bytes).map_err(Refusal::corrupt)?;
         Ok(info.with_flags(conjugated, negated))
     }
 }
+
+/// Why a tensor is refused that the pickle changes, or one that shares its memory.
+pub const CHANGED: &str = "is changed by the pickle after it was made, or shares its memory with one that is: \
+    by items, a state or an append, which are not carried out here";
 
 /// The element type that a dtype global names.
 pub fn element_of(graph: &Graph, id: ValueId) -> Result<Element, Refusal> {
@@ -71,20 +99,19 @@ pub fn element_of(graph: &Graph, id: ValueId) -> Result<Element, Refusal> {
     }
 }
 
-/// `{'conj': True}` and `{'neg': True}`, the v2 and v3 functions' last argument.
+/// `{'conj': True}` and `{'neg': True}`, the v2 and v3 functions' last argument. torch writes no other value, and takes
+/// any for True (torch/csrc/jit/serialization/pickler.h, `setTensorMetadata`).
 fn flags(graph: &Graph, metadata: Option<ValueId>) -> Result<(bool, bool), Refusal> {
-    let metadata = metadata.map(|id| graph.get(globals::see_through(graph, id)));
-    let pairs = match metadata {
+    let pairs = match metadata.map(|id| graph.get(id)) {
         None | Some(Value::None) => return Ok((false, false)),
         Some(Value::Dict(pairs)) => pairs,
         _ => return Err(Refusal::corrupt("has metadata that is no dict")),
     };
     let mut flags = (false, false);
     for (key, value) in pairs {
-        let set = graph.get(*value) == Value::Bool(true);
-        match graph.str(*key) {
-            Some("conj") => flags.0 = set,
-            Some("neg") => flags.1 = set,
+        match (graph.str(*key), graph.get(*value)) {
+            (Some("conj"), Value::Bool(true)) => flags.0 = true,
+            (Some("neg"), Value::Bool(true)) => flags.1 = true,
             _ => return Err(Refusal::unsupported("has metadata that is not known")),
         }
     }

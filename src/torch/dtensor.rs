@@ -20,7 +20,12 @@ pub struct Local {
 /// `_rebuild_from_type_v2(_rebuild_wrapper_subclass, DTensor, args, state)`: `args` are class, dtype, size,
 /// …; `state` is `(None, {'_local_tensor': …, '_spec': DTensorSpec})`
 /// (torch/distributed/tensor/_api.py).
-pub fn local(graph: &Graph, args: &[ValueId], state: Option<ValueId>) -> Result<Local, Refusal> {
+pub fn local(
+    graph: &Graph,
+    args: &[ValueId],
+    state: Option<ValueId>,
+    at: u64,
+) -> Result<Local, Refusal> {
     let unknown = || {
         Refusal::unsupported(
             "is a tensor subclass that wraps others, which safetensors does not have",
@@ -31,6 +36,9 @@ pub fn local(graph: &Graph, args: &[ValueId], state: Option<ValueId>) -> Result<
         Some(Value::Dict(_)) => state.ok_or_else(unknown)?,
         _ => return Err(unknown()),
     };
+    if graph.is_changed_after(slots, at) {
+        return Err(unknown());
+    }
     let tensor = field(graph, slots, "_local_tensor").ok_or_else(unknown)?;
     let spec = field(graph, slots, "_spec").and_then(|spec| attributes(graph, spec));
     let spec = spec.ok_or_else(unknown)?;

@@ -1,7 +1,7 @@
 //! The one table of (module, name) → meaning.
 
 use crate::dtype::Dtype;
-use crate::pickle::{Global, Graph, Value, ValueId};
+use crate::pickle::{Global, Graph, Object, Value, ValueId};
 use crate::verdict::{python3, qualified};
 
 /// What a global that torch's own pickles use stands for.
@@ -252,7 +252,7 @@ fn is_tensor_class(name: &str) -> bool {
 pub fn see_through(graph: &Graph, id: ValueId) -> ValueId {
     let inner = |id: ValueId| match graph.get(id) {
         Value::Object(object) => {
-            let meaning = meaning(graph.global(object.callable)?)?;
+            let meaning = meaning_of(graph, object)?;
             let first = graph.tuple(object.args)?.first();
             first.copied().filter(|_| meaning == Meaning::SeeThrough)
         }
@@ -302,7 +302,6 @@ const INERT: &[(&str, &str)] = &[
     ("pathlib", "PosixPath"),
     ("pathlib", "WindowsPath"),
     ("numpy", "dtype"),
-    ("numpy", "ndarray"),
 ];
 
 /// The class or function that a value names: itself, by `getattr` of another one, or as the persistent id that
@@ -333,6 +332,11 @@ pub fn class_of(graph: &Graph, id: ValueId) -> Option<String> {
     None
 }
 
+/// What the global that an object calls means to us.
+pub fn meaning_of(graph: &Graph, object: &Object) -> Option<Meaning> {
+    meaning(graph.global(object.callable)?)
+}
+
 /// What the global means to us; `None` when it is not in the table.
 pub fn meaning(global: &Global) -> Option<Meaning> {
     let (module, name) = python3(&global.module, &global.name);
@@ -357,6 +361,8 @@ pub fn meaning(global: &Global) -> Option<Meaning> {
         "numpy.core.numeric" | "numpy._core.numeric" if name == "_frombuffer" => {
             Some(Meaning::NumpyBuffer)
         }
+        // Its `__new__` without data, which the state gives it.
+        "numpy" if name == "ndarray" => Some(Meaning::NumpyArray),
         "torch.nn.parameter" if matches!(name, "Parameter" | "Buffer") => {
             Some(Meaning::TensorClass)
         }

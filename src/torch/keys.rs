@@ -1,12 +1,17 @@
 //! What lies below a value, and the keys that lead there.
 
-use crate::pickle::{Graph, Value, ValueId};
+use std::borrow::Cow;
+
+use super::globals::{self, Meaning};
+use crate::pickle::{Graph, Made, Object, Value, ValueId};
 
 /// A key below a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
     /// A name that can be part of a tensor's name.
     Name(String),
+    /// A name beside a key that may be equal to it, and then has the value that counts.
+    Doubtful(String),
     /// A key that gives no name; what it is.
     Unnamable(&'static str),
 }
@@ -31,6 +36,50 @@ pub fn pairs(graph: &Graph, id: ValueId) -> Option<&[(ValueId, ValueId)]> {
     }
 }
 
+/// The pairs of an object as Python has them in the end; `None` for a dict whose constructor is given what only Python
+/// can read.
+pub(super) fn mapping<'g>(
+    graph: &'g Graph,
+    object: &'g Object,
+) -> Option<Cow<'g, [(ValueId, ValueId)]>> {
+    if globals::meaning_of(graph, object) != Some(Meaning::DictSubclass) {
+        return Some(Cow::Borrowed(object.pairs()));
+    }
+    let mut pairs = constructed(graph, object)?;
+    if pairs.is_empty() {
+        return Some(Cow::Borrowed(object.pairs()));
+    }
+    pairs.extend(object.pairs());
+    Some(Cow::Owned(graph.unified(pairs)))
+}
+
+/// The items that the constructor of a dict is given, as in Python 2's `OrderedDict([[k, v], …])`.
+fn constructed(graph: &Graph, object: &Object) -> Option<Vec<(ValueId, ValueId)>> {
+    if object.made == Made::New {
+        return Some(Vec::new());
+    }
+    let class = graph.global(object.callable)?.name.as_str();
+    let items = match (class, graph.tuple(object.args)?) {
+        (_, []) | ("defaultdict", [_]) => return Some(Vec::new()),
+        ("OrderedDict" | "Counter", [items]) | ("defaultdict", [_, items]) => *items,
+        _ => return None,
+    };
+    let is_final = |id: ValueId| !graph.is_changed_after(id, object.offset);
+    match graph.get(items) {
+        _ if !is_final(items) => None,
+        Value::Dict(pairs) => Some(pairs.to_vec()),
+        // A Counter would count them.
+        Value::List(items) | Value::Tuple(items) if class != "Counter" => {
+            let pair = |pair: &ValueId| match graph.get(*pair) {
+                Value::List([k, v]) | Value::Tuple([k, v]) if is_final(*pair) => Some((*k, *v)),
+                _ => None,
+            };
+            items.iter().map(pair).collect()
+        }
+        _ => None,
+    }
+}
+
 /// The value under a key that is text.
 pub fn entry(graph: &Graph, pairs: &[(ValueId, ValueId)], name: &str) -> Option<ValueId> {
     let found = pairs.iter().find(|(key, _)| graph.str(*key) == Some(name));
@@ -39,7 +88,10 @@ pub fn entry(graph: &Graph, pairs: &[(ValueId, ValueId)], name: &str) -> Option<
 
 /// The value of a dict, or of an OrderedDict, under a key that is text.
 pub fn field(graph: &Graph, dict: ValueId, name: &str) -> Option<ValueId> {
-    entry(graph, pairs(graph, dict)?, name)
+    match graph.get(dict) {
+        Value::Object(object) => entry(graph, &mapping(graph, object)?, name),
+        _ => entry(graph, pairs(graph, dict)?, name),
+    }
 }
 
 /// The attributes of an object, from BUILD.
@@ -51,7 +103,11 @@ pub fn attributes(graph: &Graph, id: ValueId) -> Option<ValueId> {
 }
 
 pub(super) fn keyed(graph: &Graph, pairs: &[(ValueId, ValueId)]) -> Vec<(Key, ValueId)> {
-    let keyed = pairs.iter().map(|(k, value)| (key(graph, *k), *value));
+    let is_doubtful = is_doubtful(graph, pairs);
+    let keyed = pairs.iter().map(|(k, value)| match key(graph, *k) {
+        Key::Name(name) if is_doubtful => (Key::Doubtful(name), *value),
+        key => (key, *value),
+    });
     keyed.collect()
 }
 
@@ -62,7 +118,26 @@ pub(super) fn indexed(items: &[ValueId]) -> Vec<(Key, ValueId)> {
         .collect()
 }
 
-pub(super) fn key(graph: &Graph, id: ValueId) -> Key {
+/// Whether a key may be equal to one of those that give names, which then counts once in Python: an instance of a
+/// subclass of `str` or `int`, or of a class with an `__eq__` of its own.
+pub(super) fn is_doubtful(graph: &Graph, pairs: &[(ValueId, ValueId)]) -> bool {
+    pairs.iter().any(|(key, _)| match graph.get(*key) {
+        Value::Object(object) => match globals::meaning_of(graph, object) {
+            Some(Meaning::Inert) => graph.global(object.callable).is_some_and(|global| {
+                matches!(
+                    global.module.as_str(),
+                    "builtins" | "__builtin__" | "_codecs"
+                )
+            }),
+            Some(meaning) => !meaning.is_tensor(),
+            None => true,
+        },
+        Value::Blob(_) => true,
+        _ => false,
+    })
+}
+
+fn key(graph: &Graph, id: ValueId) -> Key {
     match graph.get(id) {
         Value::Str(text) => Key::Name(text.to_owned()),
         Value::Int(value) => Key::Name(value.to_string()),

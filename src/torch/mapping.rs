@@ -1,7 +1,7 @@
 //! Containers as torch's pickles write them: what lies directly below a value.
 
 use super::globals::{self, Meaning};
-use super::keys::{Children, Key, indexed, key, keyed};
+use super::keys::{Children, indexed, keyed, mapping};
 use super::module::{self, ScriptClasses};
 use crate::pickle::{Graph, Value, ValueId};
 
@@ -9,7 +9,7 @@ use crate::pickle::{Graph, Value, ValueId};
 ///
 /// dict and its subclasses give their keys, lists and tuples their indices in decimal, modules the names of
 /// their `state_dict()`.
-pub(super) fn children(
+pub(crate) fn children(
     graph: &Graph,
     scripts: Option<&ScriptClasses>,
     id: ValueId,
@@ -27,20 +27,18 @@ pub(super) fn children(
             if let Some(module) = module.or_else(|| module::of_module(graph, object)) {
                 return Some(module);
             }
-            let meaning = graph.global(object.callable).and_then(globals::meaning);
-            let mut entries = Vec::new();
-            match meaning {
-                // Python 2 gives the items at construction: OrderedDict([[k, v], …]).
-                Some(Meaning::DictSubclass) => {
-                    entries.extend(constructed(graph, object.args));
-                }
-                _ => {
+            let pairs = mapping(graph, object);
+            if globals::meaning_of(graph, object) == Some(Meaning::DictSubclass) {
+                if pairs.is_none() {
                     hidden.push(object.args);
-                    hidden.extend(object.state());
-                    hidden.extend(object.kwargs());
                 }
+            } else {
+                hidden.push(object.args);
+                hidden.extend(object.state());
+                hidden.extend(object.former_states());
+                hidden.extend(object.kwargs());
             }
-            entries.extend(keyed(graph, object.pairs()));
+            let mut entries = keyed(graph, pairs.as_deref().unwrap_or(object.pairs()));
             entries.extend(indexed(object.items()));
             entries
         }
@@ -51,22 +49,4 @@ pub(super) fn children(
         hidden,
         is_module: false,
     })
-}
-
-/// The items of a dict subclass that its constructor was given.
-fn constructed(graph: &Graph, args: ValueId) -> Vec<(Key, ValueId)> {
-    let Some([items]) = graph.tuple(args) else {
-        return Vec::new();
-    };
-    match graph.get(*items) {
-        Value::Dict(pairs) => keyed(graph, pairs),
-        Value::List(items) | Value::Tuple(items) => items
-            .iter()
-            .filter_map(|pair| match graph.get(*pair) {
-                Value::List([k, v]) | Value::Tuple([k, v]) => Some((key(graph, *k), *v)),
-                _ => None,
-            })
-            .collect(),
-        _ => Vec::new(),
-    }
 }

@@ -10,6 +10,7 @@
 )]
 
 mod assembled;
+mod changed;
 mod dense;
 mod dtensor;
 mod globals;
@@ -28,6 +29,7 @@ pub(crate) use globals::{Meaning, StorageClass, class_of, meaning, see_through};
 pub use keys::{Children, Key};
 pub(crate) use keys::{attributes, entry, field, pairs};
 pub use leaf::{Leaf, Refusal, Tensor};
+pub(crate) use mapping::children;
 pub use module::ScriptClasses;
 pub(crate) use module::attributes_of_module;
 pub(crate) use numpy::{Number, number};

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::keys::{Children, Key, entry, keyed, pairs};
+use super::keys::{Children, Key, entry, is_doubtful, keyed, mapping, pairs};
 use crate::pickle::{Graph, Object, Value, ValueId};
 
 /// The parameters, buffers and sub-modules of a pickled `nn.Module`; `None` for any other object.
@@ -18,16 +18,29 @@ pub fn of_module(graph: &Graph, object: &Object) -> Option<Children> {
         });
     }
     let state = state_dict(graph, object)?;
-    let part = |wanted: &str| Some(keyed(graph, pairs(graph, entry(graph, state, wanted)?)?));
+    let part = |wanted: &str| {
+        let id = entry(graph, state, wanted)?;
+        Some(match graph.get(id) {
+            Value::Object(object) => keyed(graph, &mapping(graph, object)?),
+            _ => keyed(graph, pairs(graph, id)?),
+        })
+    };
     let (parameters, modules) = (part("_parameters")?, part("_modules")?);
     let transient = entry(graph, state, "_non_persistent_buffers_set");
     let transient: HashSet<&str> = match transient.map(|set| graph.get(set)) {
-        Some(Value::Set(names)) => names.iter().filter_map(|id| graph.str(*id)).collect(),
-        _ => HashSet::new(),
+        None => HashSet::new(),
+        Some(Value::Set(names)) => names
+            .iter()
+            .map(|id| graph.str(*id))
+            .collect::<Option<_>>()?,
+        Some(_) => return None,
     };
-    let buffers = part("_buffers").unwrap_or_default().into_iter();
-    let buffers = buffers.filter(|(name, _)| match name {
-        Key::Name(name) => !transient.contains(name.as_str()),
+    let buffers = match entry(graph, state, "_buffers") {
+        None => Vec::new(),
+        Some(_) => part("_buffers")?,
+    };
+    let buffers = buffers.into_iter().filter(|(name, _)| match name {
+        Key::Name(name) | Key::Doubtful(name) => !transient.contains(name.as_str()),
         Key::Unnamable(_) => true,
     });
     let entries = parameters.into_iter().chain(buffers).chain(modules);
@@ -36,7 +49,7 @@ pub fn of_module(graph: &Graph, object: &Object) -> Option<Children> {
     let packed = packed.filter(|value| is_of_class(graph, *value, "torch", "ScriptObject"));
     Some(Children {
         entries: entries.collect(),
-        hidden: packed.collect(),
+        hidden: packed.chain(set_beside(object)).collect(),
         is_module: true,
     })
 }
@@ -71,14 +84,15 @@ fn compiled(graph: &Graph, object: &Object) -> Option<ValueId> {
 
 /// What torch gives no such object: its state, and what was set or appended.
 fn beside_arguments(object: &Object) -> Vec<ValueId> {
-    let set = object
-        .pairs()
-        .iter()
-        .flat_map(|(key, value)| [*key, *value]);
     let one = object.state().into_iter().chain(object.kwargs());
-    one.chain(set)
-        .chain(object.items().iter().copied())
-        .collect()
+    one.chain(set_beside(object)).collect()
+}
+
+/// What torch gives no module: items, and another state before the last one.
+fn set_beside(object: &Object) -> impl Iterator<Item = ValueId> {
+    let pairs = object.pairs().iter().flat_map(|(k, v)| [*k, *v]);
+    let items = object.items().iter().chain(object.former_states());
+    pairs.chain(items.copied())
 }
 
 /// The attributes of a module, from BUILD, or from the arguments of the functions that rebuild a
@@ -94,8 +108,15 @@ fn state_dict<'g>(graph: &'g Graph, object: &Object) -> Option<&'g [(ValueId, Va
         let is_dict = |id: &&ValueId| matches!(graph.get(**id), Value::Dict(_));
         args.iter().find(is_dict).copied()
     };
-    match graph.get(object.state().or_else(body)?) {
-        Value::Dict(pairs) => Some(pairs),
+    let (state, at) = match object.state() {
+        Some(state) => (state, object.built_at()),
+        None => (body()?, object.offset),
+    };
+    match graph.get(state) {
+        // A module copies its state, and keeps what it copied.
+        Value::Dict(pairs) if !graph.is_changed_after(state, at) && !is_doubtful(graph, pairs) => {
+            Some(pairs)
+        }
         _ => None,
     }
 }
@@ -141,7 +162,7 @@ impl ScriptClasses {
         let state = state_dict(graph, object).unwrap_or_default();
         let mut children = Children {
             entries: Vec::new(),
-            hidden: Vec::new(),
+            hidden: set_beside(object).collect(),
             is_module: true,
         };
         for (k, value) in state {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::dense;
+use super::dense::{self, CHANGED};
 use super::leaf::Refusal;
 use super::storage::{Place, Storage, Storages};
 use super::tensor::{self, Geometry, TensorInfo};
@@ -87,7 +87,11 @@ pub fn from_buffer(
         };
         let axes: Option<Vec<usize>> = axes.and_then(|axes| axes.iter().map(axis).collect());
         let pick = |from: &[u64]| -> Option<Vec<u64>> {
-            let axes = axes.as_ref().filter(|axes| axes.len() == from.len())?;
+            let axes = axes.as_ref().filter(|axes| {
+                let mut sorted = (*axes).clone();
+                sorted.sort_unstable();
+                sorted.iter().copied().eq(0..from.len())
+            })?;
             axes.iter().map(|axis| from.get(*axis).copied()).collect()
         };
         let (Some(picked), Some(steps)) = (pick(&shape), pick(&strides)) else {
@@ -172,6 +176,9 @@ impl Array {
         storages: &mut Storages,
         id: ValueId,
     ) -> Result<TensorInfo, Refusal> {
+        if storages.changed().has_data(self.data) {
+            return Err(Refusal::unsupported(CHANGED));
+        }
         let (dtype, byte_order) = dtype_of(graph, self.dtype)?;
         let bytes = tensor::numel(&self.shape).and_then(|numel| numel.checked_mul(dtype.size()));
         let Some(bytes) = bytes else {
@@ -227,8 +234,9 @@ fn dtype_of(graph: &Graph, id: ValueId) -> Result<(Dtype, ByteOrder), Refusal> {
     let is_dtype = graph
         .global(object.callable)
         .is_some_and(|global| global.module == "numpy" && global.name == "dtype");
-    let code = graph.tuple(object.args).and_then(|args| args.first());
-    let Some(code) = code.and_then(|code| graph.str(*code)).filter(|_| is_dtype) else {
+    let args = graph.tuple(object.args).unwrap_or_default();
+    let code = args.first().and_then(|code| graph.str(*code));
+    let Some(code) = code.filter(|_| is_dtype && object.kwargs().is_none()) else {
         return Err(unknown());
     };
     let (order, code) = match code.strip_prefix(['<', '>', '=', '|']) {
@@ -240,10 +248,28 @@ fn dtype_of(graph: &Graph, id: ValueId) -> Result<(Dtype, ByteOrder), Refusal> {
             "is a numpy array of dtype {code}, which safetensors does not have"
         )));
     };
-    let state = object.state().and_then(|state| graph.tuple(state));
-    let order = match state.and_then(|state| state.get(1)) {
-        Some(order) => graph.str(*order).and_then(|order| order.chars().next()),
+    let order = match object.state() {
         None => order,
+        // (version, order, subarray, names, fields, …) counts only for a copy, the third argument.
+        Some(state) => {
+            let is_copy =
+                |id: &ValueId| matches!(graph.get(*id), Value::Bool(true) | Value::Int(1));
+            let order = match graph.tuple(state) {
+                Some([_, order, subarray, names, fields, ..])
+                    if args.get(2).is_some_and(is_copy) && object.former_states().is_empty() =>
+                {
+                    let parts = [subarray, names, fields];
+                    let is_plain = parts.iter().all(|part| graph.get(**part) == Value::None);
+                    graph.str(*order).filter(|_| is_plain)
+                }
+                _ => None,
+            };
+            Some(
+                order
+                    .and_then(|order| order.chars().next())
+                    .ok_or_else(unknown)?,
+            )
+        }
     };
     Ok(match order {
         Some('>') => (*dtype, ByteOrder::Big),

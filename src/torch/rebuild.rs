@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::dense::{self, Arguments};
+use super::changed;
+use super::dense::{self, Arguments, CHANGED};
 use super::dtensor;
 use super::globals::{self, Element, Meaning, StorageClass};
 use super::keys::Children;
@@ -49,7 +50,8 @@ impl<'g> Reader<'g> {
     pub fn new(graph: &'g Graph, scripts: Option<&'g ScriptClasses>) -> Reader<'g> {
         Reader {
             graph,
-            storages: Storages::default(),
+            // C++, which reads TorchScript archives, looks at the storage class of each tensor.
+            storages: Storages::new(graph, scripts.is_none()),
             scripts,
             named: HashMap::new(),
             inside_wrapper: false,
@@ -98,22 +100,25 @@ impl<'g> Reader<'g> {
         let graph = self.graph;
         let mut id = id;
         let mut restored = None;
-        for _ in 0..MAX_WRAPPERS {
+        for depth in 0..MAX_WRAPPERS {
             id = globals::see_through(graph, id);
-            let object = match graph.get(id) {
-                Value::Object(object) => object,
-                Value::Persistent(pid) => return self.persistent(pid),
-                _ => return None,
+            let call = match graph.get(id) {
+                Value::Object(object) => self.call(object),
+                Value::Persistent(pid) => match self.persistent(pid) {
+                    None => None,
+                    leaf => return leaf,
+                },
+                _ => None,
             };
-            let (mut meaning, mut args) = self.call(object)?;
-            let mut state = object.state();
-            if meaning == Meaning::RebuildFromType {
-                (meaning, args, state) = match self.unwrap_type(args) {
-                    Some(call) => call,
-                    None => return refused("has a _rebuild_from_type_v2 call of another form"),
-                };
-            }
-            let found = match (meaning, args) {
+            let call = match call {
+                Some(Ok(call)) => call,
+                Some(Err(refusal)) => return Some(Leaf::Refused(refusal)),
+                None if depth == 0 => return None,
+                // torch fails, or makes a tensor of values that lie elsewhere.
+                None => return refused("wraps a value that is no tensor"),
+            };
+            let Call { object, state, .. } = call;
+            let found = match (call.meaning, call.args) {
                 (Meaning::RebuildParameter, [tensor, ..]) => {
                     id = *tensor;
                     continue;
@@ -123,7 +128,7 @@ impl<'g> Reader<'g> {
                     restored = Some(*dtype);
                     continue;
                 }
-                (Meaning::TensorClass, args) => match self.old_style(state, args) {
+                (Meaning::TensorClass, args) => match self.old_style(object, args) {
                     Ok(OldStyle::Dense(arguments)) => arguments.read(graph, &mut self.storages),
                     Ok(OldStyle::Around(tensor)) => {
                         id = tensor;
@@ -138,6 +143,7 @@ impl<'g> Reader<'g> {
                     stride: *stride,
                     dtype: None,
                     metadata: rest.get(2).copied(),
+                    at: object.offset,
                 }
                 .read(graph, &mut self.storages),
                 (
@@ -150,6 +156,7 @@ impl<'g> Reader<'g> {
                     stride: *stride,
                     dtype: Some(*dtype),
                     metadata: rest.first().copied(),
+                    at: object.offset,
                 }
                 .read(graph, &mut self.storages),
                 (Meaning::NumpyArray, _) => {
@@ -162,7 +169,8 @@ impl<'g> Reader<'g> {
                     return numpy::scalar(graph, &mut self.storages, id, args)
                         .map(|number| Leaf::Tensor(Tensor::View(number)));
                 }
-                (Meaning::RebuildWrapper, args) => self.wrapped(args, state),
+                (Meaning::RebuildWrapper, args) => self.wrapped(args, state, object.offset),
+                (Meaning::Storage(_), _) => return bare_storage(),
                 (Meaning::NoDenseTensor(kind), args) => Err(Refusal::unsupported(format!(
                     "is {}",
                     self.refine(kind, args)
@@ -174,7 +182,7 @@ impl<'g> Reader<'g> {
                     | Meaning::RebuildTensorV3,
                     _,
                 ) => return refused("is rebuilt from too few arguments"),
-                _ => return None,
+                _ => return refused("is rebuilt in a form that is not known"),
             };
             return Some(Leaf::from(found.and_then(|info| {
                 let info = self.restore(info, restored)?;
@@ -189,29 +197,64 @@ impl<'g> Reader<'g> {
         refused("is wrapped too many times")
     }
 
-    /// What an object calls, and with what, if its callable is in the table.
-    fn call(&self, object: &'g Object) -> Option<(Meaning, &'g [ValueId])> {
-        let meaning = globals::meaning(self.graph.global(object.callable)?)?;
-        Some((meaning, self.graph.tuple(object.args)?))
+    /// The call by which an object is a tensor; `None` for what is none.
+    fn call(&self, object: &'g Object) -> Option<Result<Call<'g>, Refusal>> {
+        let meaning = globals::meaning_of(self.graph, object)?;
+        let is_call =
+            meaning.is_tensor() || matches!(meaning, Meaning::NumpyScalar | Meaning::Storage(_));
+        is_call.then(|| self.readable(object, meaning))
+    }
+
+    /// A call of which nothing changes the elements that are not read here.
+    fn readable(&self, object: &'g Object, meaning: Meaning) -> Result<Call<'g>, Refusal> {
+        let graph = self.graph;
+        if changed::is_changed(graph, object, meaning) {
+            return Err(Refusal::unsupported(CHANGED));
+        }
+        let args = graph.tuple(object.args);
+        let args =
+            args.ok_or_else(|| Refusal::corrupt("is made of arguments that are no tuple"))?;
+        let mut call = Call {
+            object,
+            meaning,
+            args,
+            state: None,
+        };
+        if meaning == Meaning::RebuildFromType {
+            call = self.unwrap_type(object, args).ok_or_else(|| {
+                Refusal::corrupt("has a _rebuild_from_type_v2 call of another form")
+            })?;
+        }
+        let is_parameter = call.meaning == Meaning::RebuildParameter;
+        let of_parameter = call.args.get(3).copied().filter(|_| is_parameter);
+        for state in [call.state, of_parameter] {
+            if changed::sets_elements(graph, state) {
+                return Err(Refusal::unsupported(CHANGED));
+            }
+        }
+        Ok(call)
     }
 
     /// `_rebuild_from_type_v2(func, type, args, state)`: the state holds attributes, and the data only of
     /// tensors that wrap others.
-    fn unwrap_type(
-        &self,
-        args: &'g [ValueId],
-    ) -> Option<(Meaning, &'g [ValueId], Option<ValueId>)> {
+    fn unwrap_type(&self, object: &'g Object, args: &'g [ValueId]) -> Option<Call<'g>> {
         let [function, _, inner, rest @ ..] = args else {
             return None;
         };
-        let meaning = globals::meaning(self.graph.global(*function)?)?;
-        let state = rest.first().copied();
-        Some((meaning, self.graph.tuple(*inner)?, state))
+        Some(Call {
+            object,
+            meaning: globals::meaning(self.graph.global(*function)?)?,
+            args: self.graph.tuple(*inner)?,
+            state: rest.first().copied(),
+        })
     }
 
     /// A storage without a tensor around it, or a tensor that the container names.
     fn persistent(&self, pid: ValueId) -> Option<Leaf> {
         if let Some(leaf) = text_of(self.graph, pid).and_then(|id| self.named.get(&id)) {
+            if self.storages.changed().is_any() {
+                return Some(Leaf::Refused(Refusal::unsupported(CHANGED)));
+            }
             return Some(leaf.clone());
         }
         // ('module', class, file, source) stands for a class (torch/serialization.py, `_legacy_load`).
@@ -219,14 +262,13 @@ impl<'g> Reader<'g> {
         if tag.and_then(|tag| self.graph.str(*tag)) == Some("module") {
             return None;
         }
-        let reason = "is a storage without a tensor around it";
-        Some(Leaf::Refused(Refusal::unsupported(reason)))
+        bare_storage()
     }
 
     /// An instance of a tensor class, as written before 0.4: `__setstate__` takes (storage, offset, size,
     /// stride) for a tensor, and a tuple of five that starts with the tensor for a variable.
-    fn old_style(&self, state: Option<ValueId>, args: &[ValueId]) -> Result<OldStyle, Refusal> {
-        match state.and_then(|state| self.graph.tuple(state)) {
+    fn old_style(&self, object: &Object, args: &[ValueId]) -> Result<OldStyle, Refusal> {
+        match object.state().and_then(|state| self.graph.tuple(state)) {
             Some([storage, offset, size, stride]) => Ok(OldStyle::Dense(Arguments {
                 storage: *storage,
                 offset: *offset,
@@ -234,6 +276,7 @@ impl<'g> Reader<'g> {
                 stride: *stride,
                 dtype: None,
                 metadata: None,
+                at: object.built_at(),
             })),
             Some([tensor, _, _, _, _]) => Ok(OldStyle::Around(*tensor)),
             _ => match args {
@@ -246,8 +289,13 @@ impl<'g> Reader<'g> {
     }
 
     /// The local tensor of a DTensor, if it is all of it.
-    fn wrapped(&mut self, args: &[ValueId], state: Option<ValueId>) -> Result<TensorInfo, Refusal> {
-        let local = dtensor::local(self.graph, args, state)?;
+    fn wrapped(
+        &mut self,
+        args: &[ValueId],
+        state: Option<ValueId>,
+        at: u64,
+    ) -> Result<TensorInfo, Refusal> {
+        let local = dtensor::local(self.graph, args, state, at)?;
         let only_rank = match local.ranks.map(|ranks| self.plain(ranks)) {
             Some(Ok(ranks)) => ranks.numel() == 1,
             _ => false,
@@ -308,11 +356,26 @@ impl<'g> Reader<'g> {
     }
 }
 
+/// A call that makes a tensor.
+struct Call<'g> {
+    /// The value that it is.
+    object: &'g Object,
+    meaning: Meaning,
+    args: &'g [ValueId],
+    /// The attributes that `_rebuild_from_type_v2` gives it.
+    state: Option<ValueId>,
+}
+
 /// How an instance of a tensor class holds its data.
 enum OldStyle {
     Dense(Arguments),
     /// In another tensor.
     Around(ValueId),
+}
+
+fn bare_storage() -> Option<Leaf> {
+    let reason = "is a storage without a tensor around it";
+    Some(Leaf::Refused(Refusal::unsupported(reason)))
 }
 
 fn refused(reason: &str) -> Option<Leaf> {

@@ -1,10 +1,11 @@
 //! Storage classes and persistent ids.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::globals::{self, Meaning, StorageClass};
-use crate::dtype::ByteOrder;
+use super::changed::Changed;
+use super::globals::{self, Element, Meaning, StorageClass};
+use crate::dtype::{ByteOrder, Dtype};
 use crate::pickle::{Blob, Graph, Value, ValueId};
 
 /// A storage of one checkpoint, by its place in the checkpoint's list.
@@ -86,6 +87,9 @@ pub struct Storages {
     list: Vec<Storage>,
     by_key: HashMap<String, StorageId>,
     by_value: HashMap<ValueId, StorageId>,
+    changed: Changed,
+    /// Keys that the pickle names with storage classes of different element types.
+    mixed: HashSet<String>,
 }
 
 /// Why a persistent id gives no storage: completes "its storage …".
@@ -165,6 +169,21 @@ pub fn text_of(graph: &Graph, id: ValueId) -> Option<String> {
 }
 
 impl Storages {
+    /// No storages yet, of a pickle in which each tensor has the element type of its own storage class, or (`by_key`)
+    /// of the one by which its storage was named first.
+    pub fn new(graph: &Graph, by_key: bool) -> Storages {
+        Storages {
+            changed: Changed::of(graph),
+            mixed: if by_key { mixed(graph) } else { HashSet::new() },
+            ..Storages::default()
+        }
+    }
+
+    /// What the pickle changes.
+    pub fn changed(&self) -> &Changed {
+        &self.changed
+    }
+
     pub fn into_list(self) -> Vec<Storage> {
         self.list
     }
@@ -195,6 +214,18 @@ impl Storages {
             untyped: found.class == StorageClass::Untyped,
         };
         self.keyed(name, found.class, storage)
+    }
+
+    /// Whether the pickle changes a tensor over a storage.
+    pub fn is_changed(&self, id: StorageId) -> bool {
+        let storage = self.list.get(id.index());
+        storage.is_some_and(|storage| self.changed.has_storage(&storage.key))
+    }
+
+    /// Whether the storage behind a persistent id is named by different element types. torch's Python takes the first.
+    pub fn is_mixed(&self, id: StorageId) -> bool {
+        let storage = self.list.get(id.index());
+        storage.is_some_and(|storage| self.mixed.contains(&storage.key))
     }
 
     /// A storage that the container knows by `name`.
@@ -238,4 +269,30 @@ impl Storages {
         self.list.push(storage);
         Some(id)
     }
+}
+
+/// The keys that a pickle names with storage classes of different element types.
+fn mixed(graph: &Graph) -> HashSet<String> {
+    let mut first = HashMap::new();
+    let mut mixed = HashSet::new();
+    for pid in graph.persistent_ids() {
+        let Some([_, class, key, ..]) = graph.tuple(pid) else {
+            continue;
+        };
+        let Some(key) = text_of(graph, *key) else {
+            continue;
+        };
+        let class = graph.global(*class).and_then(StorageClass::of);
+        let element = match class {
+            Some(StorageClass::Untyped) => Some(Element::Known(Dtype::UInt8)),
+            Some(StorageClass::Typed(element)) => Some(element),
+            None => None,
+        };
+        match first.get(&key) {
+            None => drop(first.insert(key, element)),
+            Some(known) if *known == element => {}
+            Some(_) => drop(mixed.insert(key)),
+        }
+    }
+    mixed
 }

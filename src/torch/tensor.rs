@@ -116,7 +116,7 @@ impl TensorInfo {
     /// Sets the flags that torch keeps instead of touching the data: the stored bytes are not yet
     /// conjugated (complex) or negated.
     pub(super) fn with_flags(mut self, conjugated: bool, negated: bool) -> TensorInfo {
-        self.conjugated = conjugated && self.dtype == Dtype::Complex64;
+        self.conjugated = conjugated;
         self.negated = negated;
         self
     }

@@ -25,6 +25,11 @@ impl Graph {
         self.memory
     }
 
+    /// Says where the opcode is that is carried out now.
+    pub(in crate::pickle) fn set_at(&mut self, offset: u64) {
+        self.at = offset;
+    }
+
     fn grew_by(&mut self, bytes: usize) {
         self.memory = self.memory.saturating_add(bytes);
     }
@@ -103,14 +108,22 @@ impl Graph {
 
     pub(in crate::pickle) fn list(&mut self, items: Vec<ValueId>) -> Result<ValueId> {
         self.grew_by(items.len().saturating_mul(ITEM));
-        self.push_in(|graph| &mut graph.lists, items, Node::List)
+        self.new_list(items, Node::List)
     }
 
     pub(in crate::pickle) fn set(&mut self, items: Vec<ValueId>) -> Result<ValueId> {
-        self.push_in(|graph| &mut graph.lists, items, Node::Set)
+        self.new_list(items, Node::Set)
+    }
+
+    fn new_list(&mut self, items: Vec<ValueId>, node: fn(u32) -> Node) -> Result<ValueId> {
+        self.lists_at.push(self.at);
+        self.grew_by(size_of::<u64>());
+        self.push_in(|graph| &mut graph.lists, items, node)
     }
 
     pub(in crate::pickle) fn dict(&mut self, pairs: Vec<(ValueId, ValueId)>) -> Result<ValueId> {
+        self.dicts_at.push(self.at);
+        self.grew_by(size_of::<u64>());
         self.push_in(|graph| &mut graph.dicts, pairs, Node::Dict)
     }
 
@@ -151,13 +164,12 @@ impl Graph {
         callable: ValueId,
         args: ValueId,
         kwargs: Option<ValueId>,
-        offset: u64,
         made: Made,
     ) -> Result<ValueId> {
         let mut object = Object {
             callable,
             args,
-            offset,
+            offset: self.at,
             made,
             extra: None,
         };
@@ -176,6 +188,7 @@ impl Graph {
                 let list = entry_mut(&mut self.lists, index)?;
                 let is_first = list.is_empty();
                 list.extend_from_slice(items);
+                self.note_change(target);
                 self.grew_by(if is_first { FIRST_ITEM } else { 0 });
             }
             Node::Object(index) => {
@@ -194,6 +207,7 @@ impl Graph {
             Node::Set(index) => {
                 self.grew_by(items.len().saturating_mul(ITEM));
                 entry_mut(&mut self.lists, index)?.extend_from_slice(items);
+                self.note_change(target);
                 Some(())
             }
             Node::Object(_) => self.append(target, items),
@@ -209,7 +223,10 @@ impl Graph {
         });
         self.grew_by(flat.len().saturating_mul(PAIR / 2));
         match self.node(target)? {
-            Node::Dict(index) => entry_mut(&mut self.dicts, index)?.extend(pairs),
+            Node::Dict(index) => {
+                entry_mut(&mut self.dicts, index)?.extend(pairs);
+                self.note_change(target);
+            }
             Node::Object(index) => {
                 let object = entry_mut(&mut self.objects, index)?;
                 object.change().pairs.extend(pairs);
@@ -225,11 +242,26 @@ impl Graph {
         match self.node(target)? {
             Node::Object(index) => {
                 let extra = entry_mut(&mut self.objects, index)?.change();
-                self.replaced.extend(extra.state.replace(state));
+                extra.built_at = self.at;
+                if let Some(former) = extra.state.replace(state) {
+                    extra.former.push(former);
+                    self.replaced.push(former);
+                }
                 self.grew_by(EXTRA);
                 Some(())
             }
             _ => None,
+        }
+    }
+
+    fn note_change(&mut self, target: ValueId) {
+        let at = match self.node(target) {
+            Some(Node::List(index) | Node::Set(index)) => entry_mut(&mut self.lists_at, index),
+            Some(Node::Dict(index)) => entry_mut(&mut self.dicts_at, index),
+            _ => None,
+        };
+        if let Some(at) = at {
+            *at = self.at;
         }
     }
 
@@ -256,6 +288,12 @@ impl Graph {
         self.objects = objects;
         self.replaced = replaced;
         self.global_ids = HashMap::new();
+    }
+
+    /// The pairs with Python's semantics for repeated keys: first position, last value.
+    pub(crate) fn unified(&self, mut pairs: Vec<(ValueId, ValueId)>) -> Vec<(ValueId, ValueId)> {
+        self.unify(&mut pairs, &mut Vec::new());
+        pairs
     }
 
     /// Of repeated keys the values that do not count go to `replaced`.
@@ -299,15 +337,11 @@ impl Graph {
             Value::Bytes(bytes) => Key::Bytes(bytes),
             Value::Int(value) => Key::Int(value),
             Value::Bool(value) => Key::Int(i64::from(value)), // True == 1
+            Value::Float(value) => whole(value).map_or(Key::Other(id), Key::Int), // 1.0 == 1
             Value::None => Key::None,
             Value::Global(global) => Key::Global(&global.module, &global.name),
             _ => Key::Other(id),
         }
-    }
-
-    fn node(&self, id: ValueId) -> Option<Node> {
-        let index = usize::try_from(id.0.get()).ok()?.checked_sub(1)?;
-        self.nodes.get(index).copied()
     }
 
     fn push_bytes(&mut self, bytes: &[u8]) -> Result<Span> {
@@ -334,6 +368,15 @@ enum Key<'g> {
     Bytes(&'g [u8]),
     Global(&'g str, &'g str),
     Other(ValueId),
+}
+
+/// The integer that a float is equal to, if it is one of at most 53 bits. A larger one is the key of no name.
+fn whole(value: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let is_whole = value.abs() <= EXACT && value.trunc() == value;
+    is_whole
+        .then(|| format!("{value:.0}").parse().ok())
+        .flatten()
 }
 
 fn span(start: usize, len: usize) -> Result<Span> {

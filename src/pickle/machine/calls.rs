@@ -102,8 +102,7 @@ impl Machine<'_> {
         kwargs: Option<ValueId>,
         made: Made,
     ) -> Result<()> {
-        let at = self.at;
-        self.new_value(|graph| graph.object(callable, args, kwargs, at, made))
+        self.new_value(|graph| graph.object(callable, args, kwargs, made))
     }
 
     /// After an opcode that changes `target`: refuses what no value allows. What Python would let it do to a global, a
