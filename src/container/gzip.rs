@@ -1,6 +1,6 @@
 //! gzip around a whole file: `torch.load` takes an open gzip file, and people compress `.pth` files.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::sync::Arc;
 
 use flate2::bufread::{GzDecoder, ZlibDecoder};
@@ -104,7 +104,8 @@ fn skip_zeros(reader: &mut impl BufRead) -> std::io::Result<bool> {
 pub fn is_zlib(head: &[u8]) -> bool {
     let is_header =
         matches!(*head, [0x78, flags, ..] if (0x7800 | u16::from(flags)).is_multiple_of(31));
-    is_header && ZlibDecoder::new(head).read(&mut [0]).is_ok()
+    let read = ZlibDecoder::new(head).read(&mut [0]);
+    is_header && read.map_or_else(|e| e.kind() == ErrorKind::UnexpectedEof, |_| true)
 }
 
 /// Hands out what a zlib stream holds, in small pieces.

@@ -105,7 +105,13 @@ fn compressed_files_are_looked_into_or_told() {
     // Python's zlib passes over any number of empty blocks, each in five bytes.
     let mut empty = b"\x78\x01".to_vec();
     empty.extend(b"\0\0\0\xff\xff".repeat(300));
-    empty.extend([&[1, PAYLOAD.len() as u8, 0, !PAYLOAD.len() as u8, 0xff], PAYLOAD].concat());
+    empty.extend(
+        [
+            &[1, PAYLOAD.len() as u8, 0, !PAYLOAD.len() as u8, 0xff],
+            PAYLOAD,
+        ]
+        .concat(),
+    );
     assert!(!is_clean(&empty));
     // Whatever the level, the size of the dictionary and the age of joblib are.
     for start in [

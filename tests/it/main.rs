@@ -2,6 +2,7 @@
 
 mod common;
 
+mod agreement;
 mod batch;
 mod cli;
 mod containers;

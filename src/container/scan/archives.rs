@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::guard::{MAX_IN_MEMORY, Sink};
 use super::super::record::{Encoding, Record};
 use super::super::zip::{self, Records};
-use super::super::{Contents, archive, sniff, truncated};
+use super::super::{Contents, archive, open_nested, sniff, truncated};
 use super::entries::{self, Directory, Entry, Hidden, Listed};
 use super::formats::is_file;
 use super::forward::Forward;
@@ -96,7 +96,12 @@ impl Scanner<'_, '_> {
         })?;
         for tensor in pickled {
             let record = &tensor.record;
-            self.record(&inside(place, &record.name), record, Certainty::Sure, true)?;
+            let place = inside(place, &record.name);
+            let before = self.mark();
+            self.record(&place, record, Certainty::Sure, true)?;
+            if let Some(nested) = record.direct() {
+                self.open(&place, before, |guard| open_nested(nested, guard).map(drop))?;
+            }
         }
         Ok(())
     }

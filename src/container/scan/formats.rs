@@ -32,7 +32,7 @@ fn is_bzip2(head: &[u8]) -> bool {
     rest.starts_with(b"1AY&SY") || rest.starts_with(b"\x17rE8P\x90")
 }
 
-/// The header that Python's `lzma` takes for one (liblzma, `alone_decoder.c`): properties, a dictionary of 2ⁿ or
+/// The header that Python's `lzma` takes for one (liblzma, `alone_decoder.c`): properties, a dictionary of 0, 2ⁿ or
 /// 2ⁿ + 2ⁿ⁻¹ bytes, and a length below 256 GiB or none.
 fn is_lzma(head: &[u8]) -> bool {
     let Some(([0x5d, sizes @ ..], _)) = head.split_first_chunk::<13>() else {
@@ -45,7 +45,8 @@ fn is_lzma(head: &[u8]) -> bool {
     };
     let (dictionary, len) = (number(dictionary), number(len));
     let low = dictionary.trailing_zeros();
-    let is_round = dictionary == 0xffff_ffff || matches!(dictionary.checked_shr(low), Some(1 | 3));
+    let is_round =
+        matches!(dictionary, 0 | 0xffff_ffff) || matches!(dictionary.checked_shr(low), Some(1 | 3));
     is_round && (len == u64::MAX || len < 256 << 30)
 }
 
