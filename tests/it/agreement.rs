@@ -193,7 +193,7 @@ fn what_a_conversion_refuses_of_files_inside_each_other_a_scan_reports() {
     let mut wrong = Vec::new();
     // A generator of Knuth's; any numbers do.
     let mut state = 1u64;
-    for number in 0..1500 {
+    for number in 0..3000 {
         let seed: Vec<u8> = (0..400)
             .map(|_| {
                 state = state

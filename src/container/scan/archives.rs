@@ -113,24 +113,17 @@ impl Scanner<'_, '_> {
         let before = self.pickles.len();
         let mut listed = Vec::new();
         let max = usize::try_from(self.guard.limits.records).unwrap_or(usize::MAX);
-        let mut end = source.len();
         let mut is_cut = false;
-        while let Some(directory) = Directory::find(source, end).map_err(failed)? {
-            let Some(mut entries) = Listed::new(source, &directory) else {
-                break;
-            };
+        let directory = Directory::find(source, source.len()).map_err(failed)?;
+        if let Some(mut entries) = directory.and_then(|found| Listed::new(source, &found)) {
             while let Some(entry) = entries.next().map_err(failed)? {
-                is_cut |= listed.len() >= max || self.is_full();
+                is_cut = listed.len() >= max || self.is_full();
                 if is_cut {
                     break;
                 }
                 listed.push(entry.range);
                 self.entry(&inside(place, &entry.record.name), &entry, true)?;
             }
-            if directory.archive == 0 || directory.archive >= end || is_cut {
-                break;
-            }
-            end = directory.archive;
         }
         let mut hidden = Hidden::new(source, listed);
         let mut seen = 0usize;
@@ -223,7 +216,7 @@ impl Scanner<'_, '_> {
         };
         // What is charged was there to be spent.
         self.unpackable.charge(content.unpacked())?;
-        Ok(judged.is_some_and(|judged| stream::is_telling(&judged)))
+        Ok(judged.is_some_and(|judged| judged.is_whole() || stream::is_telling(&judged)))
     }
 
     /// Tells when the content of a stored record is damaged. That costs a look at all of it, as reading it does.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::super::record::{Encoding, Record};
 use super::super::zip_end::{END, END_64, END_LEN, TAIL};
-use super::super::zip_entry::{self, CENTRAL, CENTRAL_LEN, FLAGS, LOCAL, LOCAL_LEN, ZIP64};
+use super::super::zip_entry::{
+    self, CENTRAL, CENTRAL_LEN, FLAGS, LOCAL, LOCAL_LEN, MAX_NAME, ZIP64,
+};
 use super::super::zip_fields::{Fields, extra_fields};
 use crate::read_at::{ReadAt, Sequential, SubRange};
 
@@ -21,8 +23,6 @@ pub struct Entry {
 
 /// Archives one behind the other; a file of a distributed checkpoint has one for each slice.
 const MAX_ARCHIVES: usize = 100_000;
-/// Bytes of a name in a local header that are read: more is not shown.
-const MAX_NAME: u64 = 1024;
 
 /// The end records that torch writes: of zip64, its locator, the classic one without a comment.
 const SHORT_TAIL: u64 = 98;
@@ -35,7 +35,7 @@ pub fn chain(source: &Arc<dyn ReadAt>) -> io::Result<Option<Vec<(u64, u64)>>> {
     let mut archives = Vec::new();
     let mut end = source.len();
     while archives.len() < MAX_ARCHIVES
-        && let Some(directory) = Directory::find(source, end)?
+        && let Some(directory) = Directory::find_short(source, end)?
         && directory.archive < end
     {
         archives.push((directory.archive, end));
@@ -54,7 +54,7 @@ pub struct Directory {
     end: u64,
     /// Where the end record says that the directory starts, if offsets count from the file's start.
     offset: u64,
-    pub archive: u64,
+    archive: u64,
 }
 
 impl Directory {
@@ -63,11 +63,15 @@ impl Directory {
     /// # Errors
     /// I/O errors.
     pub fn find(source: &Arc<dyn ReadAt>, end: u64) -> io::Result<Option<Directory>> {
-        // Without a comment, as torch writes, the end is short.
-        match Directory::find_within(source, end, SHORT_TAIL)? {
+        match Directory::find_short(source, end)? {
             Some(directory) => Ok(Some(directory)),
             None => Directory::find_within(source, end, TAIL),
         }
+    }
+
+    /// The same, if it has no comment: torch writes none.
+    fn find_short(source: &Arc<dyn ReadAt>, end: u64) -> io::Result<Option<Directory>> {
+        Directory::find_within(source, end, SHORT_TAIL)
     }
 
     fn find_within(source: &Arc<dyn ReadAt>, end: u64, tail: u64) -> io::Result<Option<Directory>> {
@@ -322,8 +326,7 @@ impl Local {
         if name_end > source.len() {
             return Ok(None);
         }
-        let name_len = u64::from(name_len).min(MAX_NAME);
-        let mut name = vec![0; usize::try_from(name_len).unwrap_or(0)];
+        let mut name = vec![0; usize::from(name_len).min(MAX_NAME)];
         source.read_exact_at(&mut name, end)?;
         Ok(Some(Local {
             name: String::from_utf8_lossy(&name).into_owned(),

@@ -63,6 +63,10 @@ impl Scanner<'_, '_> {
                 certainty = Certainty::Maybe;
             }
         }
+        // What is no pickle by itself may hold one.
+        for judged in doubtful {
+            self.values(place, source, &judged.read.graph)?;
+        }
         Ok(whole)
     }
 
