@@ -125,6 +125,11 @@ impl SubRange {
         let end = start.checked_add(len)?;
         (end <= source.len()).then_some(SubRange { source, start, len })
     }
+
+    /// Where it starts in the source, in bytes.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
 }
 
 impl ReadAt for SubRange {

@@ -14,7 +14,7 @@ use crate::torch::{Assembled, Leaf, Part, Refusal, Tensor};
 
 /// Reads the checkpoint whose metadata is the file at `path`.
 pub fn collect(collected: &mut Collected, path: &Path) -> Result<Tree> {
-    let source = collected.open(path)?;
+    let source: Arc<dyn ReadAt> = Arc::new(collected.open(path)?);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let metadata = dcp::read(&source, &mut collected.guard).map_err(|error| error.inside(&name))?;
     let mut slices = Slices {

@@ -14,6 +14,12 @@ use crate::torch::ScriptClasses;
 /// Takes a zip archive apart, whatever it is.
 pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Contents> {
     let records = directory(&source, guard)?;
+    of_records(records, guard)
+}
+
+/// Takes apart what these records are.
+pub fn of_records(records: Records, guard: &mut Guard) -> Result<Contents> {
+    unpacks(&records, guard)?;
     match find_prefix(&records)? {
         Some(prefix) => {
             pickled(records, &prefix, guard).map(|archive| Contents::Pickled(Box::new(archive)))
@@ -28,6 +34,7 @@ pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Contents> {
 /// Takes an archive of `torch.save` apart.
 pub fn open_pickled(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
     let records = directory(&source, guard)?;
+    unpacks(&records, guard)?;
     match find_prefix(&records)? {
         Some(prefix) => pickled(records, &prefix, guard),
         None => Err(diagnose(&records)),
@@ -36,34 +43,32 @@ pub fn open_pickled(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archiv
 
 fn directory(source: &Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Records> {
     match zip::directory(source, guard.limits)? {
-        Some(records) => {
-            let packed = records.values().filter(|record| record.is_packed());
-            let bytes = packed.map(|record| record.len);
-            guard.unpacks(bytes.fold(0, u64::saturating_add))?;
-            Ok(records)
-        }
+        Some(records) => Ok(records),
         None => Err(truncated::diagnose(source, guard)),
     }
 }
 
-fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Archive> {
-    let mut take = |name: &str| records.remove(&format!("{prefix}{name}"));
-    let Some(pickle) = take("data.pkl") else {
+/// Charges what the compressed records may unpack to.
+fn unpacks(records: &Records, guard: &mut Guard) -> Result<()> {
+    let packed = records.values().filter(|record| record.is_packed());
+    let bytes = packed.map(|record| record.len);
+    guard.unpacks(bytes.fold(0, u64::saturating_add))
+}
+
+fn pickled(records: Records, prefix: &str, guard: &mut Guard) -> Result<Archive> {
+    let key = format!("{prefix}data.pkl");
+    let Some(pickle) = records.get(&key) else {
         return Err(diagnose(&records));
     };
     if pickle.is_encrypted() {
         return Err(encrypted());
     }
-    let constants = take("constants.pkl");
-    let is_script = constants.is_some();
-    if let Some(constants) = constants {
-        scan::judge_record(&constants, guard)?;
-    }
+    let is_script = records.contains_key(&format!("{prefix}constants.pkl"));
     let format = match is_script {
         true => "TorchScript archive",
         false => "zip of torch.save",
     };
-    let byte_order = match take("byteorder") {
+    let byte_order = match records.get(&format!("{prefix}byteorder")) {
         None => ByteOrder::Little,
         Some(record) if record.len > 16 => return Err(bad_byte_order()),
         Some(record) => match record.read_whole()?.as_slice() {
@@ -72,8 +77,8 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
             _ => return Err(bad_byte_order()),
         },
     };
-    let source = pickle_source(&pickle, guard)?;
-    let loaded = guard.load(&*source, 0)?;
+    let source = pickle_source(pickle, guard)?;
+    let loaded = scan::load(&source, 0, guard)?;
     let scripts = match is_script {
         true => Some(script_classes(&records, &format!("{prefix}code/"), guard)?),
         false => None,
@@ -81,8 +86,8 @@ fn pickled(mut records: Records, prefix: &str, guard: &mut Guard) -> Result<Arch
     let data = format!("{prefix}data/");
     // torch.jit.load and others unpickle more than the weights.
     for (name, record) in &records {
-        if !name.starts_with(&data) {
-            scan::judge_record(record, guard)?;
+        if !name.starts_with(&data) && *name != key {
+            scan::judge_record(name, record, &records, guard)?;
         }
     }
     let storages = records

@@ -2,9 +2,10 @@
 //! and where each chunk lies (torch/distributed/checkpoint/metadata.py, filesystem.py).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-use super::Guard;
 use super::shards::check_bare;
+use super::{Guard, scan};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::pickle::{Graph, Value, ValueId};
@@ -62,8 +63,8 @@ type Index = (String, Option<Vec<u64>>);
 /// # Errors
 /// [`Corrupt`](crate::ErrorKind::Corrupt) for another pickle, or one that contradicts itself,
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for compressed chunks.
-pub fn read(source: &dyn ReadAt, guard: &mut Guard) -> Result<Metadata> {
-    let loaded = guard.load(source, 0)?;
+pub fn read(source: &Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Metadata> {
+    let loaded = scan::load(source, 0, guard)?;
     let graph = &loaded.graph;
     let saved = Object::of(graph, loaded.root, "Metadata")?;
     let mut slices = slices(graph, saved.dict("storage_data")?)?;

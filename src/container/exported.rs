@@ -105,7 +105,7 @@ fn judge_all(records: &Records, guard: &mut Guard) -> Result<()> {
         if is_raw(name) || record.is_encrypted() {
             continue;
         }
-        scan::judge_record(record, guard)?;
+        scan::judge_record(name, record, records, guard)?;
     }
     Ok(())
 }

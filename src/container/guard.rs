@@ -8,10 +8,9 @@ use std::sync::Arc;
 use super::record::Record;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{Budget, Limit, Limits};
-use crate::pickle::{self, Loaded};
 use crate::progress::{Phase, Progress};
 use crate::read_at::{FileSource, ReadAt};
-use crate::verdict::{self, Finding, GlobalUse, Verdict};
+use crate::verdict::{Finding, GlobalUse, Verdict};
 
 /// What is of at most this many bytes is unpacked in memory, or read to its end for its checksum alone.
 pub const MAX_IN_MEMORY: u64 = 16 << 20;
@@ -25,6 +24,8 @@ pub struct Guard<'o> {
     pub limits: &'o Limits,
     /// Go on with pickles that would run code if they were really unpickled; nothing is executed either way.
     pub allow_dangerous: bool,
+    /// A scan has judged every pickle already: they are only read.
+    pub is_judged: bool,
     /// The folder for unnamed temporary files, into which is unpacked what cannot be read in place.
     pub scratch: PathBuf,
     /// Bytes of the files that were opened so far.
@@ -55,6 +56,7 @@ impl<'o> Guard<'o> {
         Guard {
             limits,
             allow_dangerous,
+            is_judged: false,
             scratch,
             input_bytes: 0,
             unpacked_bytes: 0,
@@ -128,18 +130,6 @@ impl<'o> Guard<'o> {
                 record.read_pieces(sink)
             }),
         }
-    }
-
-    /// Reads the pickle that starts at `offset` (in bytes) of `source`.
-    ///
-    /// # Errors
-    /// [`Dangerous`](ErrorKind::Dangerous) unless that is allowed, and those of [`pickle::load`].
-    pub fn load(&mut self, source: &dyn ReadAt, offset: u64) -> Result<Loaded> {
-        let read = pickle::read(source, offset, self.limits)?;
-        // Python makes a call before it meets what is broken behind it.
-        let judged = verdict::judge(&read.graph);
-        self.admit(judged.globals, judged.dangerous)?;
-        read.whole()
     }
 
     /// Takes what a pickle names and would call.

@@ -1,6 +1,6 @@
 //! gzip around a whole file: `torch.load` takes an open gzip file, and people compress `.pth` files.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::sync::Arc;
 
 use flate2::bufread::{GzDecoder, ZlibDecoder};
@@ -99,11 +99,13 @@ fn skip_zeros(reader: &mut impl BufRead) -> std::io::Result<bool> {
     }
 }
 
-/// Whether a file starts as a zlib stream, as Python's `zlib` and joblib write (RFC 1950).
+/// Whether a file starts as a zlib stream, as Python's `zlib` and joblib write (RFC 1950). Nothing may come out of its
+/// start: any number of empty blocks can stand there.
 pub fn is_zlib(head: &[u8]) -> bool {
     let is_header =
         matches!(*head, [0x78, flags, ..] if (0x7800 | u16::from(flags)).is_multiple_of(31));
-    is_header && ZlibDecoder::new(head).read(&mut [0]).is_ok_and(|n| n > 0)
+    let read = ZlibDecoder::new(head).read(&mut [0]);
+    is_header && read.map_or_else(|e| e.kind() == ErrorKind::UnexpectedEof, |_| true)
 }
 
 /// Hands out what a zlib stream holds, in small pieces.

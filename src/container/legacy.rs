@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Archive, Guard, Record};
+use super::{Archive, Guard, Record, scan};
 use crate::error::{Error, Result};
 use crate::pickle::{Graph, Value};
 use crate::read_at::{ReadAt, SubRange};
@@ -17,17 +17,17 @@ const PROTOCOL: i64 = 1001;
 
 /// Takes a legacy stream apart. The caller has seen the magic number.
 pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
-    let magic = guard.load(&*source, 0)?;
-    let protocol = guard.load(&*source, magic.end)?;
+    let magic = scan::load(&source, 0, guard)?;
+    let protocol = scan::load(&source, magic.end, guard)?;
     if protocol.graph.get(protocol.root) != Value::Int(PROTOCOL) {
         return Err(Error::unsupported(format!(
             "the legacy stream is not of protocol {PROTOCOL}, the only one that torch reads"
         )));
     }
     // The saver's byte order and sizes of C types: the data is little-endian all the same.
-    let system = guard.load(&*source, protocol.end)?;
-    let object = guard.load(&*source, system.end)?;
-    let keys = guard.load(&*source, object.end)?;
+    let system = scan::load(&source, protocol.end, guard)?;
+    let object = scan::load(&source, system.end, guard)?;
+    let keys = scan::load(&source, object.end, guard)?;
 
     let sizes = sizes(&object.graph);
     let (Value::List(listed) | Value::Tuple(listed)) = keys.graph.get(keys.root) else {

@@ -1,20 +1,27 @@
 //! [`Scanner`]: every pickle of a file, wherever it lies, and also in a broken one.
 //!
-//! Nothing here decides what the file is: a start that looks like several things is read as each of them.
+//! Nothing here decides what the file is: a start that looks like several things is read as each of them. A conversion
+//! judges its pickles with the same scanner, and a scan opens each file as a conversion does: neither sees what the other
+//! does not.
 
 mod archives;
 mod entries;
+mod formats;
 mod forward;
 mod stream;
 mod tars;
 
 use std::sync::Arc;
 
-use super::judged::ScannedPickle;
+use self::formats::{closed, is_protocol, numpy_data};
+use super::judged::{Judged, ScannedPickle};
 use super::record::Record;
-use super::{Guard, gzip, sniff};
-use crate::error::{Error, Result};
+use super::safetensors::SafetensorsFile;
+use super::zip::Records;
+use super::{Guard, gzip, legacy, sniff, tar};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Budget;
+use crate::pickle::{self, Loaded};
 use crate::read_at::ReadAt;
 
 /// Archives inside archives.
@@ -42,8 +49,9 @@ enum Certainty {
     Sure,
     /// It may be anything.
     Maybe,
-    /// It is a record of a storage, which nobody unpickles, or one that no directory lists: what is no pickle there is
-    /// not worth telling.
+    /// A storage or a value of bytes, which no known reader unpickles, or an entry that no directory lists. It may hold
+    /// any numbers, so it only counts when it names a global: of 256⁴ random starts about one does, and then goes on to
+    /// a STOP.
     Data,
 }
 
@@ -68,6 +76,8 @@ pub struct Scanner<'g, 'o> {
     /// How often something could not be looked at, told or not.
     troubles: usize,
     depth: usize,
+    /// Whether parts of the file that are looked at may overlap, so that each byte counts that is read.
+    overlaps: bool,
 }
 
 impl<'g, 'o> Scanner<'g, 'o> {
@@ -89,6 +99,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
             searchable: MAX_SEARCHED,
             troubles: 0,
             depth: 0,
+            overlaps: false,
         })
     }
 
@@ -135,7 +146,48 @@ impl<'g, 'o> Scanner<'g, 'o> {
         let head = sniff::head(&**source)?;
         let kind = sniff::sniff(&head);
         let is_zip = kind == sniff::Kind::Zip;
-        let format = self.by_start(place, source, certainty, kind, &head)?;
+        let is_safetensors = kind == sniff::Kind::Safetensors
+            && SafetensorsFile::read(&**source, self.guard.limits).is_ok();
+        // In an archive anything can start like that.
+        let certainty = match place.is_empty() && is_protocol(&head) && !is_safetensors {
+            true => Certainty::Sure,
+            false => certainty,
+        };
+        let format = match kind {
+            sniff::Kind::Zip => {
+                if certainty == Certainty::Sure {
+                    self.stream(place, source, 0, certainty)?;
+                }
+                self.zip(place, source)?;
+                "zip archive"
+            }
+            sniff::Kind::Gzip if certainty != Certainty::Data => {
+                self.packed(place, "gzip file", source, gzip::unpack_members)?;
+                "gzip file"
+            }
+            sniff::Kind::Tar if certainty != Certainty::Data => {
+                let before = self.mark();
+                // The name of the first member can be a pickle.
+                self.stream(place, source, 0, certainty)?;
+                self.tar(place, source)?;
+                self.open(place, before, |guard| {
+                    tar::open(source.clone(), guard).map(drop)
+                })?;
+                "tar archive"
+            }
+            sniff::Kind::Legacy => {
+                let before = self.mark();
+                self.legacy(place, source)?;
+                self.open(place, before, |guard| {
+                    legacy::open(source.clone(), guard).map(drop)
+                })?;
+                "legacy stream of torch.save"
+            }
+            _ => match self.other(place, source, certainty, &head)? {
+                "" if is_safetensors => "safetensors",
+                format => format,
+            },
+        };
         if !is_zip && certainty != Certainty::Data {
             // Readers of zip archives look at the end of a file, not at its start.
             self.appended_zip(place, source)?;
@@ -143,66 +195,35 @@ impl<'g, 'o> Scanner<'g, 'o> {
         Ok(format)
     }
 
-    fn by_start(
+    /// Looks at what is no container.
+    fn other(
         &mut self,
         place: &str,
         source: &Arc<dyn ReadAt>,
         certainty: Certainty,
-        kind: sniff::Kind,
         head: &[u8],
     ) -> Result<&'static str> {
-        match kind {
-            // Numbers that look like the start of something, in all likelihood.
-            sniff::Kind::Gzip | sniff::Kind::Tar if certainty == Certainty::Data => Ok(""),
-            sniff::Kind::Zip => {
-                self.zip(place, source)?;
-                Ok("zip archive")
+        if let Some(start) = numpy_data(head) {
+            // Whether it holds objects can be said in many ways, and numbers are no pickle.
+            let is_pickle = self.stream(place, source, start, Certainty::Maybe)? > 0;
+            return Ok(if is_pickle {
+                "numpy array of objects"
+            } else {
+                "numpy array"
+            });
+        }
+        // joblib reads whole files; of anything else two bytes are no sign.
+        if gzip::is_zlib(head) && (place.is_empty() || certainty == Certainty::Sure) {
+            self.packed(place, "zlib stream", source, gzip::unpack_zlib)?;
+            return Ok("zlib stream");
+        }
+        self.stream(place, source, 0, certainty)?;
+        match closed(head).filter(|_| certainty != Certainty::Data) {
+            Some(what) => {
+                self.problem(place, &format!("it is {what}; unpack it first"));
+                Ok(what)
             }
-            sniff::Kind::Gzip => {
-                self.packed(place, "gzip file", source, gzip::unpack_members)?;
-                Ok("gzip file")
-            }
-            sniff::Kind::Tar => {
-                // The name of the first member can be a pickle.
-                self.stream(place, source, 0, Certainty::Maybe)?;
-                self.tar(place, source)?;
-                Ok("tar archive")
-            }
-            sniff::Kind::Legacy => {
-                self.legacy(place, source)?;
-                Ok("legacy stream of torch.save")
-            }
-            kind => {
-                if let Some(what) = closed(head).filter(|_| certainty != Certainty::Data) {
-                    self.problem(place, &format!("it is {what}; unpack it first"));
-                    return Ok(what);
-                }
-                if self.depth == 1 && gzip::is_zlib(head) {
-                    self.packed(place, "zlib stream", source, gzip::unpack_zlib)?;
-                    return Ok("zlib stream");
-                }
-                if let Some(start) = numpy_data(head) {
-                    // Whether it is a pickle can be said in many ways, and numbers are none.
-                    let is_pickle = self.stream(place, source, start, Certainty::Maybe)? > 0;
-                    return Ok(if is_pickle {
-                        "numpy array of objects"
-                    } else {
-                        "numpy array"
-                    });
-                }
-                // Not inside an archive: a storage can start with any number.
-                let certainty = match (&kind, head, self.depth) {
-                    (sniff::Kind::Foreign(_), [0x80, 0..=5, ..], 1) => Certainty::Sure,
-                    // The length of its header can be any number too.
-                    (sniff::Kind::Safetensors, ..) => Certainty::Data,
-                    _ => certainty,
-                };
-                self.stream(place, source, 0, certainty)?;
-                Ok(match kind {
-                    sniff::Kind::Safetensors => "safetensors",
-                    _ => "",
-                })
-            }
+            None => Ok(""),
         }
     }
 
@@ -221,6 +242,50 @@ impl<'g, 'o> Scanner<'g, 'o> {
         }
         self.stream(place, source, offset, Certainty::Data)
             .map(drop)
+    }
+
+    /// What was found so far: pickles and troubles.
+    fn mark(&self) -> (usize, usize) {
+        (self.pickles.len(), self.troubles)
+    }
+
+    /// Opens a file, or a part of one, as a conversion does, and tells why that fails. What is known to be broken or
+    /// dangerous since `before` would only be told again.
+    fn open(
+        &mut self,
+        place: &str,
+        before: (usize, usize),
+        open: impl FnOnce(&mut Guard) -> Result<()>,
+    ) -> Result<()> {
+        let (pickles, troubles) = before;
+        let pickles = self.pickles.get(pickles..).unwrap_or_default();
+        if self.troubles > troubles || !pickles.iter().all(stream::is_sound) {
+            return Ok(());
+        }
+        let known = self.guard;
+        let mut guard = Guard::new(known.limits, true, known.scratch.clone(), known.progress);
+        guard.is_judged = true;
+        guard.input_bytes = known.input_bytes;
+        let unpacked = known.unpackable()?.left();
+        let unpacked = unpacked.saturating_sub(self.unpackable.left());
+        match guard.unpacks(unpacked).and_then(|()| open(&mut guard)) {
+            Ok(()) => Ok(()),
+            Err(error) => match error.kind() {
+                ErrorKind::Io | ErrorKind::Cancelled => Err(error),
+                ErrorKind::NotACheckpoint => Ok(()),
+                _ => {
+                    self.problem(place, error.message());
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn check_cancelled(&self) -> Result<()> {
+        match self.guard.progress.cancelled() {
+            true => Err(Error::cancelled()),
+            false => Ok(()),
+        }
     }
 
     fn problem(&mut self, place: &str, what: &str) {
@@ -277,14 +342,23 @@ pub fn judge_file(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<()> {
         .try_for_each(|pickle| guard.admit(pickle.globals, pickle.dangerous_calls))
 }
 
-/// Judges a record of a checkpoint of which nothing is to be made.
+/// Judges a record of which nothing is to be made: that of `records` with this name in lower case.
 ///
 /// # Errors
 /// As [`judge_file`], and [`Corrupt`](crate::ErrorKind::Corrupt) when not all of it can be looked at, so that nobody can say
 /// what it would call.
-pub fn judge_record(record: &Record, guard: &mut Guard) -> Result<()> {
+pub fn judge_record(
+    name: &str,
+    record: &Record,
+    records: &Records,
+    guard: &mut Guard,
+) -> Result<()> {
+    if guard.is_judged {
+        return Ok(());
+    }
     let mut scanner = Scanner::new(guard)?;
-    scanner.record(&record.name, record, true)?;
+    let certainty = archives::certainty(name, |name| records.contains_key(name));
+    scanner.record(&record.name, record, certainty, true)?;
     let (pickles, problems) = (scanner.pickles, scanner.problems);
     for pickle in pickles {
         // Python makes a call before it meets what is broken behind it.
@@ -301,36 +375,30 @@ pub fn judge_record(record: &Record, guard: &mut Guard) -> Result<()> {
     }
 }
 
-/// Kinds of archives that are not looked into.
-const CLOSED: &[(&[u8], &str)] = &[
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"Rar!\x1a\x07", "a RAR archive"),
-    (b"\xfd7zXZ\0", "an xz file"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file"),
-    (b"BZh91AY&SY", "a bzip2 file"),
-    (b"\x04\x22\x4d\x18", "an lz4 file"),
-    (b"\x5d\0\0", "an lzma file"),
-];
-
-/// What kind of an archive that is not looked into starts like that.
-fn closed(head: &[u8]) -> Option<&'static str> {
-    let (_, what) = CLOSED.iter().find(|(start, _)| head.starts_with(start))?;
-    Some(what)
+/// Reads the pickle that starts at `offset` (in bytes) of `source`, and judges it with what lies in its values.
+///
+/// # Errors
+/// [`Dangerous`](crate::ErrorKind::Dangerous) unless that is allowed, and those of [`pickle::load`].
+pub fn load(source: &Arc<dyn ReadAt>, offset: u64, guard: &mut Guard) -> Result<Loaded> {
+    if guard.is_judged {
+        return pickle::load(&**source, offset, guard.limits);
+    }
+    let mut scanner = Scanner::new(guard)?;
+    let judged = Judged::read(&**source, offset, guard.limits)?;
+    let read = scanner.tell("", source, judged)?;
+    for pickle in scanner.pickles {
+        // Python makes a call before it meets what is broken behind it.
+        let admitted = guard.admit(pickle.globals, pickle.dangerous_calls);
+        admitted.map_err(|error| match pickle.place.as_str() {
+            "" => error,
+            place => error.inside(place),
+        })?;
+    }
+    read.whole()
 }
 
 /// Magic number, protocol, system info, object, storage keys (torch/serialization.py, `_legacy_save`).
 const LEGACY_PICKLES: usize = 5;
-
-/// Where the data of a `.npy` file starts (numpy/lib/format.py).
-fn numpy_data(head: &[u8]) -> Option<u64> {
-    let rest = head.strip_prefix(b"\x93NUMPY")?;
-    let (start, len) = match *rest {
-        [1, _, a, b, ..] => (10u64, u32::from_le_bytes([a, b, 0, 0])),
-        [2 | 3, _, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d])),
-        _ => return None,
-    };
-    Some(start.saturating_add(len.into()))
-}
 
 /// At most `max` characters of a text.
 fn shorten(text: &str, max: usize) -> String {

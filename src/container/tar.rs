@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub use self::members::{Kind, list};
 use super::legacy::{COUNT, count};
-use super::{Archive, Guard, Record};
+use super::{Archive, Guard, Record, scan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limit;
 use crate::pickle::{Graph, Value, ValueId};
@@ -19,26 +19,25 @@ use crate::torch::{self, NamedTensor, StorageClass, text_of};
 pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
     let parts = parts(&source)?;
     let member = |name: &str| match parts.get(name) {
-        Some(member) => Ok(Arc::new(member.clone())),
+        Some(member) => Ok(member.clone()),
         None => Err(Error::not_a_checkpoint(
             "not a checkpoint: it is a tar archive, but not one that torch 0.1 wrote; unpack it first",
         )),
     };
     let (storages, tensors, object) = (member("storages")?, member("tensors")?, member("pickle")?);
     if let Ok(system) = member("sys_info")
-        && let Err(error) = guard.load(&*system, 0)
+        && let Err(error) = scan::load(&system, 0, guard)
         && error.kind() == ErrorKind::Dangerous
     {
         return Err(error);
     }
     let mut reader = Side { guard };
     let known = reader.storages(&storages)?;
-    let named = reader.tensors(&*tensors, &known)?;
-    let loaded = guard.load(&*object, 0)?;
-    let records = HashMap::from([(
-        STORAGES.to_owned(),
-        Box::new(Record::plain(STORAGES, (*storages).clone())),
-    )]);
+    let named = reader.tensors(&tensors, &known)?;
+    let loaded = scan::load(&object, 0, guard)?;
+    let len = storages.len();
+    let data = SubRange::new(storages, 0, len).ok_or_else(|| malformed("storages", len))?;
+    let records = HashMap::from([(STORAGES.to_owned(), Box::new(Record::plain(STORAGES, data)))]);
     Ok(Archive {
         named,
         ..Archive::new("tar of torch 0.1", loaded, object, records)
@@ -56,7 +55,7 @@ pub fn is_part(name: &str) -> bool {
 }
 
 /// The parts of a checkpoint by name.
-fn parts(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, SubRange>> {
+fn parts(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, Arc<dyn ReadAt>>> {
     let (members, error) = list(source);
     if let Some(error) = error {
         return Err(error);
@@ -75,7 +74,8 @@ fn parts(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, SubRange>> {
                 "the tar archive has two members {name:?}; get the file again"
             )));
         }
-        parts.insert(name, member.content);
+        let content: Arc<dyn ReadAt> = Arc::new(member.content);
+        parts.insert(name, content);
     }
     Ok(parts)
 }
@@ -95,8 +95,8 @@ struct Side<'g, 'o> {
 
 impl Side<'_, '_> {
     /// The number in the pickle at `offset`, and where it ends.
-    fn number(&mut self, member: &dyn ReadAt, offset: u64) -> Result<(u64, u64)> {
-        let loaded = self.guard.load(member, offset)?;
+    fn number(&mut self, member: &Arc<dyn ReadAt>, offset: u64) -> Result<(u64, u64)> {
+        let loaded = scan::load(member, offset, self.guard)?;
         match loaded.graph.get(loaded.root) {
             Value::Int(number) if number >= 0 => Ok((number.unsigned_abs(), loaded.end)),
             _ => Err(malformed("a count", offset)),
@@ -105,12 +105,12 @@ impl Side<'_, '_> {
 
     /// A number, then as often a pickle `(key, location, class)`, an element count and the elements; at last
     /// a pickle with a list of views, `(key, root key, offset, number of elements)`.
-    fn storages(&mut self, member: &Arc<SubRange>) -> Result<HashMap<String, Stored>> {
+    fn storages(&mut self, member: &Arc<dyn ReadAt>) -> Result<HashMap<String, Stored>> {
         let mut storages = HashMap::new();
-        let (number, mut position) = self.number(&**member, 0)?;
+        let (number, mut position) = self.number(member, 0)?;
         for _ in 0..number {
             let at = position;
-            let head = self.guard.load(&**member, at)?;
+            let head = scan::load(member, at, self.guard)?;
             let graph = &head.graph;
             let items = graph.tuple(head.root).unwrap_or_default();
             // The earliest files have no location: (key, class).
@@ -137,18 +137,18 @@ impl Side<'_, '_> {
             position = end;
         }
         if position < member.len() {
-            self.views(&**member, position, &mut storages)?;
+            self.views(member, position, &mut storages)?;
         }
         Ok(storages)
     }
 
     fn views(
         &mut self,
-        member: &dyn ReadAt,
+        member: &Arc<dyn ReadAt>,
         at: u64,
         storages: &mut HashMap<String, Stored>,
     ) -> Result<()> {
-        let loaded = self.guard.load(member, at)?;
+        let loaded = scan::load(member, at, self.guard)?;
         let graph = &loaded.graph;
         let Value::List(views) = graph.get(loaded.root) else {
             return Err(malformed("a list of views", at));
@@ -186,14 +186,14 @@ impl Side<'_, '_> {
     /// of nothing, sizes, strides and offset as i64.
     fn tensors(
         &mut self,
-        member: &dyn ReadAt,
+        member: &Arc<dyn ReadAt>,
         storages: &HashMap<String, Stored>,
     ) -> Result<Vec<NamedTensor>> {
         let (number, mut position) = self.number(member, 0)?;
         let mut tensors = Vec::new();
         for _ in 0..number {
             let at = position;
-            let head = self.guard.load(member, at)?;
+            let head = scan::load(member, at, self.guard)?;
             let graph = &head.graph;
             let items = graph.tuple(head.root).unwrap_or_default();
             let mut keys = items.iter().filter_map(|id| text_of(graph, *id));
@@ -204,14 +204,14 @@ impl Side<'_, '_> {
             let Some(stored) = storages.get(&storage) else {
                 return Err(malformed("a tensor over a storage that is not there", at));
             };
-            let rank = count(member, head.end)?.map(|rank| rank & 0xffff_ffff);
+            let rank = count(&**member, head.end)?.map(|rank| rank & 0xffff_ffff);
             let rank = rank.ok_or_else(|| malformed("a tensor that is not complete", at))?;
             self.guard.limits.check(Limit::Rank, rank)?;
             self.guard.limits.check(Limit::Tensors, number)?;
             position = head.end.saturating_add(COUNT);
             let mut numbers = Vec::new();
             for _ in 0..rank.saturating_mul(2).saturating_add(1) {
-                let number = count(member, position)?;
+                let number = count(&**member, position)?;
                 numbers.push(number.ok_or_else(|| malformed("a tensor that is not complete", at))?);
                 position = position.saturating_add(COUNT);
             }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Guard;
+use super::{Guard, scan};
 use crate::error::{Error, ErrorKind};
 use crate::pickle::Loaded;
 use crate::read_at::ReadAt;
@@ -12,7 +12,7 @@ use crate::torch::StorageRef;
 /// The error for a zip archive without a directory; its pickle is judged, if it starts with that.
 pub fn diagnose(source: &Arc<dyn ReadAt>, guard: &mut Guard) -> Error {
     let len = source.len();
-    let needed = match first_pickle(&**source).map(|start| guard.load(&**source, start)) {
+    let needed = match first_pickle(&**source).map(|start| scan::load(source, start, guard)) {
         Some(Err(error)) if error.kind() == ErrorKind::Dangerous => return error,
         Some(Ok(loaded)) => needed(&loaded),
         _ => None,
@@ -30,11 +30,13 @@ pub fn diagnose(source: &Arc<dyn ReadAt>, guard: &mut Guard) -> Error {
     }
 }
 
-/// Where the data of the first record starts; `torch.save` writes the pickle there.
-fn first_pickle(source: &dyn ReadAt) -> Option<u64> {
+/// Where the data of the first record starts, if it is stored; `torch.save` writes the pickle there.
+pub fn first_pickle(source: &dyn ReadAt) -> Option<u64> {
     let mut fixed = [0; 30];
     source.read_exact_at(&mut fixed, 0).ok()?;
-    let [.., n0, n1, e0, e1] = fixed;
+    let [_, _, _, _, _, _, _, _, 0, 0, .., n0, n1, e0, e1] = fixed else {
+        return None;
+    };
     let name_len = u64::from(u16::from_le_bytes([n0, n1]));
     let extra_len = u64::from(u16::from_le_bytes([e0, e1]));
     name_len.checked_add(extra_len)?.checked_add(30)

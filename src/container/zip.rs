@@ -37,7 +37,11 @@ pub fn directory(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Option<Rec
     let mut records = BTreeMap::new();
     for (entry, start) in entries.into_iter().zip(starts) {
         if entry.is_folder() {
-            continue;
+            match entry.len {
+                0 => continue,
+                // Python's zipfile reads it as any other entry.
+                _ => return Err(folder_with_content(&entry)),
+            }
         }
         let Some(raw) = SubRange::new(source.clone(), start, entry.packed) else {
             return Err(truncated(&entry, start, source.len()));
@@ -161,6 +165,13 @@ fn truncated(entry: &Entry, start: u64, len: u64) -> Error {
         "the file is truncated: the record {:?} should end at byte {}, the file has {len}; get it again",
         entry.name,
         start.saturating_add(entry.packed)
+    ))
+}
+
+fn folder_with_content(entry: &Entry) -> Error {
+    Error::corrupt(format!(
+        "the entry {:?} of the archive is a folder and has content; get the file again",
+        entry.name
     ))
 }
 

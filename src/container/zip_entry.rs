@@ -19,6 +19,9 @@ pub const CENTRAL: &[u8] = b"PK\x01\x02";
 pub const LOCAL: &[u8] = b"PK\x03\x04";
 const DESCRIPTOR: &[u8] = b"PK\x07\x08";
 
+/// Bytes of the longest name that is read, and told in messages. Paths in archives have a few hundred.
+pub const MAX_NAME: usize = 1024;
+
 const FLAG_ENCRYPTED: u16 = 1;
 const FLAG_DESCRIPTOR: u16 = 1 << 3;
 const FLAG_PATCHED: u16 = 1 << 5;
@@ -231,11 +234,15 @@ impl Entry {
 /// A name that every reader takes for the same.
 fn readable(name: &[u8], at: u64) -> Result<String> {
     let refused = |what: &str| {
+        let start = name.get(..MAX_NAME).unwrap_or(name);
         Error::corrupt(format!(
             "the archive's directory lists the record {:?} at byte {at}, whose name {what}; get the file again",
-            String::from_utf8_lossy(name)
+            String::from_utf8_lossy(start)
         ))
     };
+    if name.len() > MAX_NAME {
+        return Err(refused("is too long"));
+    }
     let text = str::from_utf8(name).map_err(|_| refused("is not UTF-8"))?;
     if text.is_empty() || text.starts_with('/') {
         return Err(refused("is no relative path"));

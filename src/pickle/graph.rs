@@ -275,11 +275,12 @@ impl Graph {
         })
     }
 
-    /// Every `bytes` and `bytearray`, and every text that was left where it is.
-    pub(crate) fn byte_strings(&self) -> impl Iterator<Item = (ValueId, Value<'_>)> + '_ {
+    /// Every `bytes`, `bytearray` and `str`.
+    pub(crate) fn strings(&self) -> impl Iterator<Item = (ValueId, Value<'_>)> + '_ {
         let ids = (1..=self.nodes.len()).filter_map(|id| NonZeroU32::new(u32::try_from(id).ok()?));
         let values = ids.map(|id| (ValueId(id), self.get(ValueId(id))));
-        values.filter(|(_, value)| matches!(value, Value::Bytes(_) | Value::Blob(_)))
+        values
+            .filter(|(_, value)| matches!(value, Value::Bytes(_) | Value::Str(_) | Value::Blob(_)))
     }
 
     /// Whether a list, set or dict is changed by an opcode behind `offset`, so that what Python took from it there is

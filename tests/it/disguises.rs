@@ -102,8 +102,29 @@ fn compressed_files_are_looked_into_or_told() {
     let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
     zlib.write_all(PAYLOAD).unwrap();
     assert!(!is_clean(&zlib.finish().unwrap()));
-    for start in [&b"\x04\x22\x4d\x18"[..], b"\x5d\0\0\x80\0", b"BZh91AY&SY"] {
-        assert!(!is_clean(&[start, &[7; 50]].concat()));
+    // Python's zlib passes over any number of empty blocks, each in five bytes.
+    let mut empty = b"\x78\x01".to_vec();
+    empty.extend(b"\0\0\0\xff\xff".repeat(300));
+    empty.extend(
+        [
+            &[1, PAYLOAD.len() as u8, 0, !PAYLOAD.len() as u8, 0xff],
+            PAYLOAD,
+        ]
+        .concat(),
+    );
+    assert!(!is_clean(&empty));
+    // Whatever the level, the size of the dictionary and the age of joblib are.
+    for start in [
+        &b"\x04\x22\x4d\x18"[..],
+        b"\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\0",
+        b"\x5d\0\x10\0\0\x15\0\0\0\0\0\0\0\0",
+        b"\x5d\0\0\0\x03\xff\xff\xff\xff\xff\xff\xff\xff\0",
+        b"BZh91AY&SY",
+        b"BZh31AY&SY",
+        b"BZh9\x17\x72\x45\x38\x50\x90",
+        b"ZF0x15               ",
+    ] {
+        assert!(!is_clean(&[start, &[7; 50]].concat()), "{start:x?}");
     }
 }
 
@@ -181,7 +202,7 @@ fn text_and_numbers_are_clean() {
     for first in 0..=255u8 {
         let mut file = vec![first, 1, 0, 0, 0, 0, 0, 0];
         file.extend(b"{\"w\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}");
-        file.extend([b' '; 600]);
+        file.resize(8 + 256 + usize::from(first), b' ');
         assert!(is_clean(&file), "{first:#x}");
         // 93 as int32 starts like an lzma file.
         let storages = [

@@ -2,6 +2,7 @@
 
 mod common;
 
+mod agreement;
 mod allow_list;
 mod batch;
 mod cli;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ckpt2st::{
-    Checkpoint, ConvertOptions, Cut, Destination, Error, ErrorKind, Plan, Result, ShardNames,
-    convert, inspect, verify,
+    Checkpoint, ConvertOptions, Cut, Destination, Error, ErrorKind, OpenOptions, Plan, Result,
+    Scan, ShardNames, convert, inspect, verify,
 };
 use safetensors::SafeTensors;
 
@@ -16,6 +16,31 @@ use super::super::state_dict::{Tensors, tensors};
 
 /// The largest output that is written, in bytes: a few bytes can ask for as many as a disk has.
 const MAX_OUTPUT: u64 = 1 << 20;
+
+/// What is no business of a scan: a file of a distributed checkpoint, which is no checkpoint by itself, and what the
+/// tensors are.
+const UNSEEN: [&str; 2] = [
+    "does not start where the file starts",
+    "is a file that is no tensor",
+];
+
+/// What a conversion of the file that was scanned refuses, the scan reports.
+pub fn agrees(scan: &Scan, file: &Arc<Vec<u8>>, mut options: OpenOptions) {
+    for allow_dangerous in [false, true] {
+        options.allow_dangerous = allow_dangerous;
+        let Err(error) = Checkpoint::from_source(file.clone(), &options) else {
+            continue;
+        };
+        match error.kind() {
+            ErrorKind::Dangerous => assert!(scan.is_dangerous(), "{error}\n{scan:?}"),
+            ErrorKind::Corrupt if !UNSEEN.iter().any(|what| error.message().contains(what)) => {
+                let is_clean = scan.is_complete() && !scan.is_dangerous();
+                assert!(!is_clean, "{error}\n{scan:?}");
+            }
+            _ => {}
+        }
+    }
+}
 
 /// Converts a file of those bytes; gives the tensors of the output.
 pub fn convert_bytes(file: &[u8], options: &ConvertOptions, cut: Option<Cut>) -> Option<Tensors> {

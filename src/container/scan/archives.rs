@@ -1,110 +1,180 @@
-//! Archives, each read as far as it can be.
+//! Archives, each read as a conversion reads it; a broken one as far as it can be read.
 
 use std::sync::Arc;
 
 use super::super::guard::{MAX_IN_MEMORY, Sink};
 use super::super::record::{Encoding, Record};
-use super::super::{sniff, zip};
-use super::entries::{self, Entry, Listing};
+use super::super::zip::{self, Records};
+use super::super::{Contents, archive, open_nested, sniff, truncated};
+use super::entries::{self, Directory, Entry, Hidden, Listed};
+use super::formats::is_file;
 use super::forward::Forward;
-use super::{Certainty, MAX_LOOKS, Scanner, closed, shorten};
+use super::{Certainty, MAX_LOOKS, Scanner, shorten, stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::read_at::{ReadAt, SubRange};
+use crate::verdict::Verdict;
 
 /// Characters of a member's name that are told.
 const MAX_PLACE: usize = 200;
+/// Entries of a broken archive that no directory lists.
+const MAX_HIDDEN: usize = 10_000;
 
 impl Scanner<'_, '_> {
-    /// Looks at the entries of a zip archive, listed or not.
+    /// Looks at the entries of a zip archive, with the reader that a conversion has. Only of an archive that it refuses,
+    /// which is told, other readers may see something else.
     pub(super) fn zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
         if self.is_full() || !self.may_list(place, source.len()) {
             return Ok(());
         }
-        let limits = self.guard.limits;
-        let listing = entries::list(source, limits, &mut self.searchable).map_err(failed)?;
-        self.check_zip(place, source, &listing)?;
-        self.entries(place, &listing)
+        let error = match self.directory(source)? {
+            Ok(records) => return self.archive(place, records),
+            Err(error) => error,
+        };
+        // As the files of a distributed checkpoint are.
+        if let Some(archives) = entries::chain(source).map_err(failed)? {
+            for (start, end) in archives {
+                let archive = SubRange::new(source.clone(), start, end.saturating_sub(start));
+                let Some(archive) = archive else { continue };
+                let archive: Arc<dyn ReadAt> = Arc::new(archive);
+                match self.directory(&archive)? {
+                    Ok(records) => self.archive(place, records)?,
+                    Err(error) => self.broken_zip(place, &archive, &error)?,
+                }
+            }
+            return Ok(());
+        }
+        self.broken_zip(place, source, &error)
     }
 
     /// Looks at an archive at the end of a file that starts as something else.
     pub(super) fn appended_zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
-        match entries::has_end(source, self.depth == 1).map_err(failed)? {
+        match entries::has_end(source).map_err(failed)? {
             true => self.zip(place, source),
             false => Ok(()),
         }
     }
 
-    /// Tells what a strict reader finds wrong.
-    fn check_zip(
-        &mut self,
-        place: &str,
-        source: &Arc<dyn ReadAt>,
-        listing: &Listing,
-    ) -> Result<()> {
-        // Archives one behind the other are sound if each is, and nothing comes before the first one.
-        let whole = [(0, source.len())];
-        let archives = match listing.archives.last() {
-            Some((0, _)) => listing.archives.as_slice(),
-            _ => &whole,
-        };
-        for (start, end) in archives {
-            let Some(archive) = SubRange::new(source.clone(), *start, end.saturating_sub(*start))
-            else {
-                continue;
-            };
-            let archive: Arc<dyn ReadAt> = Arc::new(archive);
-            match zip::directory(&archive, self.guard.limits) {
-                Ok(Some(_)) => {}
-                Ok(None) => self.problem(
-                    place,
-                    "the archive's directory, which belongs at its end, is missing; get the file again",
-                ),
-                Err(error) if error.kind() == ErrorKind::Io => return Err(error),
-                Err(error) => self.problem(place, error.message()),
-            }
+    /// The records of an archive, or why a conversion refuses it.
+    fn directory(&self, source: &Arc<dyn ReadAt>) -> Result<Result<Records>> {
+        match zip::directory(source, self.guard.limits) {
+            Ok(Some(records)) => Ok(Ok(records)),
+            Ok(None) => Ok(Err(Error::corrupt(
+                "the archive's directory, which belongs at its end, is missing; get the file again",
+            ))),
+            Err(error) if error.kind() == ErrorKind::Io => Err(error),
+            Err(error) => Ok(Err(error)),
         }
-        Ok(())
     }
 
-    fn entries(&mut self, place: &str, listing: &Listing) -> Result<()> {
-        if listing.is_cut {
-            self.problem(place, "the archive has more entries than are looked at");
-        }
-        let is_package = |entry: &Entry| entry.record.name.ends_with(".data/extern_modules");
-        if listing.entries.iter().any(is_package) {
+    /// Looks at the records of a sound archive, then opens it as a conversion does.
+    fn archive(&mut self, place: &str, records: Records) -> Result<()> {
+        let before = self.mark();
+        if records
+            .keys()
+            .any(|name| name.ends_with(".data/extern_modules"))
+        {
             let what = "it is a torch.package archive, which runs Python code of its own when it is loaded";
             self.problem(place, what);
         }
-        for entry in &listing.entries {
-            if self.guard.progress.cancelled() {
-                return Err(Error::cancelled());
+        let mut members: Vec<(&String, &Record)> = records
+            .iter()
+            .map(|(key, record)| (key, &**record))
+            .collect();
+        members.sort_unstable_by_key(|(_, record)| record.raw.start());
+        for (key, record) in members {
+            self.check_cancelled()?;
+            let certainty = certainty(key, |name| records.contains_key(name));
+            self.record(&inside(place, &record.name), record, certainty, true)?;
+        }
+        let mut pickled = Vec::new();
+        self.open(place, before, |guard| {
+            if let Contents::Exported(tensors) = archive::of_records(records, guard)? {
+                let tensors = tensors.into_iter();
+                pickled.extend(tensors.filter(|tensor| tensor.described.is_none()));
             }
-            let place = match (entry.is_listed, &entry.record.name) {
-                (true, name) => inside(place, name),
-                (false, name) => inside(place, &format!("{name} (not in the archive's directory)")),
-            };
-            if entry.is_encrypted {
-                self.problem(&place, "it is marked as encrypted; unpack it first");
+            Ok(())
+        })?;
+        for tensor in pickled {
+            let record = &tensor.record;
+            let place = inside(place, &record.name);
+            let before = self.mark();
+            self.record(&place, record, Certainty::Sure, true)?;
+            if let Some(nested) = record.direct() {
+                self.open(&place, before, |guard| open_nested(nested, guard).map(drop))?;
             }
-            self.record(&place, &entry.record, entry.is_listed)?;
         }
         Ok(())
     }
 
-    /// Looks at one entry. What is wrong with an entry that is not listed is not worth telling.
-    pub(super) fn record(&mut self, place: &str, record: &Record, is_listed: bool) -> Result<()> {
-        let is_named = is_pickle_name(&record.name);
-        let certainty = match (is_listed, is_named) {
-            (true, true) => Certainty::Sure,
-            (true, false) if !is_storage_name(&record.name) => Certainty::Maybe,
-            _ => Certainty::Data,
+    /// Looks at what any reader might see in an archive that a conversion refuses with that error.
+    fn broken_zip(&mut self, place: &str, source: &Arc<dyn ReadAt>, error: &Error) -> Result<()> {
+        self.problem(place, error.message());
+        let overlaps = std::mem::replace(&mut self.overlaps, true);
+        let before = self.pickles.len();
+        let mut listed = Vec::new();
+        let max = usize::try_from(self.guard.limits.records).unwrap_or(usize::MAX);
+        let mut is_cut = false;
+        let directory = Directory::find(source, source.len()).map_err(failed)?;
+        if let Some(mut entries) = directory.and_then(|found| Listed::new(source, &found)) {
+            while let Some(entry) = entries.next().map_err(failed)? {
+                is_cut = listed.len() >= max || self.is_full();
+                if is_cut {
+                    break;
+                }
+                listed.push(entry.range);
+                self.entry(&inside(place, &entry.record.name), &entry, true)?;
+            }
+        }
+        let mut hidden = Hidden::new(source, listed);
+        let mut seen = 0usize;
+        while seen < MAX_HIDDEN
+            && !self.is_full()
+            && let Some(entry) = hidden.next(&mut self.searchable).map_err(failed)?
+        {
+            seen = seen.saturating_add(1);
+            let name = format!("{} (not in the archive's directory)", entry.record.name);
+            self.entry(&inside(place, &name), &entry, false)?;
+        }
+        if is_cut || !hidden.is_done() {
+            self.problem(place, "the archive has more entries than are looked at");
+        }
+        // A conversion reads on behind what an entry says of its size.
+        let mut found = self.pickles.iter().skip(before);
+        if found.all(|pickle| pickle.verdict != Verdict::Dangerous)
+            && let Some(start) = truncated::first_pickle(&**source)
+        {
+            self.stream(place, source, start, Certainty::Data)?;
+        }
+        self.overlaps = overlaps;
+        Ok(())
+    }
+
+    fn entry(&mut self, place: &str, entry: &Entry, is_listed: bool) -> Result<()> {
+        self.check_cancelled()?;
+        if entry.is_encrypted {
+            self.problem(place, "it is marked as encrypted; unpack it first");
+        }
+        let certainty = match is_listed {
+            true => certainty(&entry.record.name, |_| false),
+            false => Certainty::Data,
         };
+        self.record(place, &entry.record, certainty, is_listed)
+    }
+
+    /// Looks at one entry. What is wrong with an entry that is not listed is not worth telling.
+    pub(super) fn record(
+        &mut self,
+        place: &str,
+        record: &Record,
+        certainty: Certainty,
+        is_listed: bool,
+    ) -> Result<()> {
         match record.encoding {
             Encoding::Unreadable(how) => {
-                if is_listed {
-                    self.problem(place, &format!("it is {how}, and cannot be looked at"));
-                }
-                Ok(())
+                self.problem(place, &format!("it is {how}, and cannot be looked at"));
+                // The mark need not be true.
+                let content: Arc<dyn ReadAt> = Arc::new(record.raw.clone());
+                self.source(place, &content, Certainty::Data).map(drop)
             }
             Encoding::Stored => {
                 if certainty == Certainty::Sure && record.len <= MAX_IN_MEMORY {
@@ -112,16 +182,16 @@ impl Scanner<'_, '_> {
                 }
                 let content: Arc<dyn ReadAt> = Arc::new(record.raw.clone());
                 if !is_listed && sniff::kind(&*content)? == sniff::Kind::Zip {
-                    // Whoever found this entry by its header has found those in it too.
-                    return Ok(());
+                    // The search for this entry finds those in it too.
+                    return self.stream(place, &content, 0, Certainty::Data).map(drop);
                 }
                 self.source(place, &content, certainty).map(drop)
             }
             Encoding::Deflated | Encoding::Latin1 => {
-                if !is_named
-                    && is_listed
-                    && !could_be_file(&record.head(sniff::HEAD)?)
-                    && !self.could_be_pickle(place, record)?
+                if certainty == Certainty::Data
+                    && !is_pickle_name(&record.name)
+                    && !is_file(&record.head(sniff::HEAD)?)
+                    && !self.could_be_pickle(record)?
                 {
                     return Ok(());
                 }
@@ -134,24 +204,19 @@ impl Scanner<'_, '_> {
         }
     }
 
-    /// Whether the content of a compressed record may be a pickle that does not start like one. No more of it is unpacked
-    /// than it takes to see that it is none.
-    fn could_be_pickle(&mut self, place: &str, record: &Record) -> Result<bool> {
+    /// Whether the content of a compressed record may be a pickle that is worth telling though it has to be none. No more
+    /// of it is unpacked than it takes to see that.
+    pub(super) fn could_be_pickle(&mut self, record: &Record) -> Result<bool> {
         let content = Arc::new(Forward::new(record, self.unpackable.left())?);
         let source: Arc<dyn ReadAt> = content.clone();
         let judged = match self.judge(&source, 0) {
-            // The file, or what is packed in it: both cannot be read there.
-            Err(error) if error.kind() == ErrorKind::Io => {
-                self.problem(place, "it cannot be unpacked; get the file again");
-                return Ok(false);
-            }
+            // It cannot be unpacked any further, or the file cannot be read, which is noticed again.
+            Err(error) if error.kind() == ErrorKind::Io => return Ok(true),
             judged => judged?,
         };
         // What is charged was there to be spent.
         self.unpackable.charge(content.unpacked())?;
-        Ok(judged.is_some_and(|judged| {
-            judged.is_whole() || judged.read.differs || !judged.scanned.dangerous_calls.is_empty()
-        }))
+        Ok(judged.is_some_and(|judged| judged.is_whole() || stream::is_telling(&judged)))
     }
 
     /// Tells when the content of a stored record is damaged. That costs a look at all of it, as reading it does.
@@ -231,34 +296,29 @@ pub(super) fn inside(place: &str, name: &str) -> String {
 }
 
 pub(super) fn is_pickle_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
+    let name = name.to_lowercase();
     name.ends_with(".pkl") || name.ends_with(".pickle")
 }
 
-/// Whether torch keeps the bytes of a storage under that name: `archive/data/0`, `m/data/weights/weight_1`.
-fn is_storage_name(name: &str) -> bool {
-    let mut parts = name.rsplit('/');
-    let (Some(file), Some(folder)) = (parts.next(), parts.next()) else {
-        return false;
-    };
-    let number = file.strip_prefix("weight_");
-    let number = number
-        .or_else(|| file.strip_prefix("tensor_"))
-        .unwrap_or(file);
-    let number = number.strip_suffix(".storage").unwrap_or(number);
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    let folders = ["data", ".data", "constants", "traced_inputs", "weights"];
-    is_number && folders.contains(&folder)
+/// How certain a member is a pickle, by its name in lower case. `has` says whether the archive has a member.
+pub(super) fn certainty(name: &str, has: impl Fn(&str) -> bool) -> Certainty {
+    match is_pickle_name(name) {
+        true => Certainty::Sure,
+        false if is_storage(name, has).unwrap_or(false) => Certainty::Data,
+        false => Certainty::Maybe,
+    }
 }
 
-/// Whether the start of an entry says that the whole of it has to be looked at.
-fn could_be_file(head: &[u8]) -> bool {
-    !matches!(
-        sniff::sniff(head),
-        sniff::Kind::Safetensors | sniff::Kind::Foreign(_)
-    ) || matches!(head, [0x80, 0..=5, ..])
-        || closed(head).is_some()
-        || head.starts_with(b"\x93NUMPY")
+/// Whether torch keeps the bytes of a storage there: `m/data/0` beside `m/data.pkl`, and `m/data/weights/weight_1` of an
+/// exported program.
+fn is_storage(name: &str, has: impl Fn(&str) -> bool) -> Option<bool> {
+    let (folder, file) = name.rsplit_once('/')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number(file) {
+        return Some(has(&format!("{folder}.pkl")));
+    }
+    let program = folder.strip_suffix("data/weights")?;
+    Some(is_number(file.strip_prefix("weight_")?) && has(&format!("{program}archive_format")))
 }
 
 fn failed(error: std::io::Error) -> Error {

@@ -1,14 +1,15 @@
-//! The entries of a zip archive as any reader might see them: those that a directory lists, whatever else is wrong with
-//! the archive, and those that no directory lists.
+//! The entries of a broken zip archive as any reader might see them: those that a directory lists, whatever else is wrong
+//! with the archive, and those that no directory lists.
 
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 use super::super::record::{Encoding, Record};
 use super::super::zip_end::{END, END_64, END_LEN, TAIL};
-use super::super::zip_entry::{self, CENTRAL, CENTRAL_LEN, FLAGS, LOCAL, LOCAL_LEN, ZIP64};
+use super::super::zip_entry::{
+    self, CENTRAL, CENTRAL_LEN, FLAGS, LOCAL, LOCAL_LEN, MAX_NAME, ZIP64,
+};
 use super::super::zip_fields::{Fields, extra_fields};
-use crate::limits::Limits;
 use crate::read_at::{ReadAt, Sequential, SubRange};
 
 /// An entry, readable as far as it says.
@@ -16,73 +17,61 @@ pub struct Entry {
     pub record: Record,
     /// Whether it is marked as encrypted, which need not be true.
     pub is_encrypted: bool,
-    /// Whether a directory lists it.
-    pub is_listed: bool,
     /// Where its local header starts, and where its data ends, in bytes.
-    range: (u64, u64),
+    pub range: (u64, u64),
 }
 
 /// Archives one behind the other; a file of a distributed checkpoint has one for each slice.
 const MAX_ARCHIVES: usize = 100_000;
 
-/// What an archive holds.
-#[derive(Default)]
-pub struct Listing {
-    pub entries: Vec<Entry>,
-    /// Where each archive starts and ends, of several one behind the other; the last one first.
-    pub archives: Vec<(u64, u64)>,
-    /// Whether there are more entries than are looked at, or more bytes between them.
-    pub is_cut: bool,
-    /// How many entries are looked at.
-    max: usize,
-}
-
 /// The end records that torch writes: of zip64, its locator, the classic one without a comment.
 const SHORT_TAIL: u64 = 98;
 
-/// Lists what there is. `searchable` bytes between entries may be searched for others.
+/// Where each archive starts and ends of those that fill the file, one behind the other; `None` when it is no such file.
 ///
 /// # Errors
 /// I/O errors.
-pub fn list(
-    source: &Arc<dyn ReadAt>,
-    limits: &Limits,
-    searchable: &mut u64,
-) -> io::Result<Listing> {
-    let mut listing = Listing {
-        max: usize::try_from(limits.records).unwrap_or(usize::MAX),
-        ..Listing::default()
-    };
+pub fn chain(source: &Arc<dyn ReadAt>) -> io::Result<Option<Vec<(u64, u64)>>> {
+    let mut archives = Vec::new();
     let mut end = source.len();
-    // Archives one behind the other, as the files of a distributed checkpoint are.
-    while let Some(found) = Directory::find(source, end)? {
-        listing.archives.push((found.archive, end));
-        listing.read(source, &found)?;
-        listing.is_cut |= listing.archives.len() >= MAX_ARCHIVES;
-        if found.archive == 0 || found.archive >= end || listing.is_cut {
-            break;
+    while archives.len() < MAX_ARCHIVES
+        && let Some(directory) = Directory::find_short(source, end)?
+        && directory.archive < end
+    {
+        archives.push((directory.archive, end));
+        end = directory.archive;
+        if end == 0 {
+            archives.reverse();
+            return Ok(Some(archives).filter(|archives| archives.len() > 1));
         }
-        end = found.archive;
     }
-    listing.search(source, searchable)?;
-    Ok(listing)
+    Ok(None)
 }
 
 /// Where a directory and its archive lie in the file, in bytes.
-struct Directory {
+pub struct Directory {
     start: u64,
     end: u64,
+    /// Where the end record says that the directory starts, if offsets count from the file's start.
+    offset: u64,
     archive: u64,
 }
 
 impl Directory {
     /// The directory of the archive that ends at `end`.
-    fn find(source: &Arc<dyn ReadAt>, end: u64) -> io::Result<Option<Directory>> {
-        // Without a comment, as torch writes, the end is short.
-        match Directory::find_within(source, end, SHORT_TAIL)? {
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn find(source: &Arc<dyn ReadAt>, end: u64) -> io::Result<Option<Directory>> {
+        match Directory::find_short(source, end)? {
             Some(directory) => Ok(Some(directory)),
             None => Directory::find_within(source, end, TAIL),
         }
+    }
+
+    /// The same, if it has no comment: torch writes none.
+    fn find_short(source: &Arc<dyn ReadAt>, end: u64) -> io::Result<Option<Directory>> {
+        Directory::find_within(source, end, SHORT_TAIL)
     }
 
     fn find_within(source: &Arc<dyn ReadAt>, end: u64, tail: u64) -> io::Result<Option<Directory>> {
@@ -106,156 +95,210 @@ impl Directory {
         Ok(Some(Directory {
             start,
             end,
+            offset,
             archive: start.saturating_sub(offset),
         }))
     }
 }
 
-/// Whether an archive ends where the file ends; `with_comment` looks for one that a comment follows, too.
+/// Whether an archive with entries ends where the file ends, for readers that search for its end: its directory stands
+/// before the end record, or where that says.
 ///
 /// # Errors
 /// I/O errors.
-pub fn has_end(source: &Arc<dyn ReadAt>, with_comment: bool) -> io::Result<bool> {
-    let tail = if with_comment { TAIL } else { SHORT_TAIL };
-    Ok(Directory::find_within(source, source.len(), tail)?.is_some())
+pub fn has_end(source: &Arc<dyn ReadAt>) -> io::Result<bool> {
+    let Some(directory) = Directory::find(source, source.len())? else {
+        return Ok(false);
+    };
+    let mut is_there = false;
+    for start in [directory.start, directory.offset] {
+        let mut signature = [0; 4];
+        if start.saturating_add(4) <= source.len() {
+            source.read_exact_at(&mut signature, start)?;
+            is_there |= signature == *CENTRAL;
+        }
+    }
+    Ok(is_there)
 }
 
-impl Listing {
-    /// Reads the entries that a directory lists, as far as it is one.
-    fn read(&mut self, source: &Arc<dyn ReadAt>, directory: &Directory) -> io::Result<()> {
+/// The entries that a directory lists, as far as it is one.
+pub struct Listed<'s> {
+    source: &'s Arc<dyn ReadAt>,
+    directory: BufReader<Sequential<SubRange>>,
+    archive: u64,
+}
+
+impl<'s> Listed<'s> {
+    /// `None` for a directory that reaches beyond the file.
+    pub fn new(source: &'s Arc<dyn ReadAt>, directory: &Directory) -> Option<Listed<'s>> {
         let len = directory.end.saturating_sub(directory.start);
-        let Some(range) = SubRange::new(source.clone(), directory.start, len) else {
-            return Ok(());
-        };
-        let mut reader = BufReader::with_capacity(64 * 1024, Sequential::new(range));
+        let range = SubRange::new(source.clone(), directory.start, len)?;
+        Some(Listed {
+            source,
+            directory: BufReader::with_capacity(64 * 1024, Sequential::new(range)),
+            archive: directory.archive,
+        })
+    }
+
+    /// The next entry; `None` behind the last one.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn next(&mut self) -> io::Result<Option<Entry>> {
         let mut fixed = [0; CENTRAL_LEN];
-        while reader.read_exact(&mut fixed).is_ok() && fixed.starts_with(CENTRAL) {
-            if self.entries.len() >= self.max {
-                self.is_cut = true;
-                break;
-            }
+        while self.directory.read_exact(&mut fixed).is_ok() && fixed.starts_with(CENTRAL) {
             let lens = zip_entry::lengths(&fixed);
             let mut rest = vec![0; lens.iter().sum()];
-            if reader.read_exact(&mut rest).is_err() {
+            if self.directory.read_exact(&mut rest).is_err() {
                 break;
             }
             let (name, extra) = rest.split_at_checked(lens[0]).unwrap_or_default();
-            let mut sizes = [
-                u64::from(u32_at(&fixed, 24)),
-                u64::from(u32_at(&fixed, 20)),
-                u64::from(u32_at(&fixed, 42)),
-            ];
-            widen(&mut sizes, extra.get(..lens[1]).unwrap_or_default());
-            let [size, packed, header] = sizes;
-            let header = directory.archive.saturating_add(header);
+            let extra = extra.get(..lens[1]).unwrap_or_default();
             // What is not where the directory says is looked for like what no directory lists.
-            let Some(local) = Local::read(source, header)? else {
-                continue;
-            };
-            let raw = SubRange::new(source.clone(), local.data, packed)
-                .or_else(|| rest_from(source, local.data, source.len()));
-            let Some(raw) = raw else { continue };
-            self.entries.push(Entry {
-                record: Record {
-                    name: String::from_utf8_lossy(name).into(),
-                    len: size,
-                    crc: Some(u32_at(&fixed, 16)).filter(|crc| *crc != 0),
-                    raw,
-                    encoding: Encoding::of_method(u16_at(&fixed, 10)),
-                },
-                is_encrypted: (u16_at(&fixed, 8) | local.flags) & FLAGS != 0,
-                is_listed: true,
-                range: (header, local.data.saturating_add(packed)),
-            });
+            if let Some(entry) = self.entry(&fixed, name, extra)? {
+                return Ok(Some(entry));
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Looks between the entries for local headers of others.
-    fn search(&mut self, source: &Arc<dyn ReadAt>, left: &mut u64) -> io::Result<()> {
-        let mut covered: Vec<(u64, u64)> = self.entries.iter().map(|entry| entry.range).collect();
-        covered.sort_unstable();
-        covered.push((source.len(), source.len()));
+    fn entry(
+        &self,
+        fixed: &[u8; CENTRAL_LEN],
+        name: &[u8],
+        extra: &[u8],
+    ) -> io::Result<Option<Entry>> {
+        let [size, packed, header] = widened([24, 20, 42].map(|at| u32_at(fixed, at)), extra);
+        let header = self.archive.saturating_add(header);
+        let Some(local) = Local::read(self.source, header)? else {
+            return Ok(None);
+        };
+        let raw = SubRange::new(self.source.clone(), local.data, packed)
+            .or_else(|| rest_from(self.source, local.data, self.source.len()));
+        Ok(raw.map(|raw| Entry {
+            record: Record {
+                name: String::from_utf8_lossy(name).into(),
+                len: size,
+                crc: Some(u32_at(fixed, 16)).filter(|crc| *crc != 0),
+                raw,
+                encoding: Encoding::of_method(u16_at(fixed, 10)),
+            },
+            is_encrypted: (u16_at(fixed, 8) | local.flags) & FLAGS != 0,
+            range: (header, local.data.saturating_add(packed)),
+        }))
+    }
+}
+
+/// The entries that no directory lists, found by their local headers.
+pub struct Hidden<'s> {
+    source: &'s Arc<dyn ReadAt>,
+    /// What lies between the listed entries; the last one first.
+    gaps: Vec<(u64, u64)>,
+    /// What was read of the last gap, from its start on.
+    piece: Vec<u8>,
+    /// How much of that was searched.
+    from: usize,
+}
+
+/// Bytes that are searched at once.
+const PIECE: u64 = 256 * 1024;
+
+impl<'s> Hidden<'s> {
+    /// Those between the `listed` ones.
+    pub fn new(source: &'s Arc<dyn ReadAt>, mut listed: Vec<(u64, u64)>) -> Hidden<'s> {
+        listed.sort_unstable();
+        listed.push((source.len(), source.len()));
         let mut position = 0u64;
-        for (start, end) in covered {
+        let mut gaps = Vec::new();
+        for (start, end) in listed {
             if start > position {
-                self.search_between(source, position, start, left)?;
+                gaps.push((position, start));
             }
             position = position.max(end);
         }
-        Ok(())
+        gaps.reverse();
+        Hidden {
+            source,
+            gaps,
+            piece: Vec::new(),
+            from: 0,
+        }
     }
 
-    fn search_between(
-        &mut self,
-        source: &Arc<dyn ReadAt>,
-        start: u64,
-        end: u64,
-        left: &mut u64,
-    ) -> io::Result<()> {
-        const PIECE: u64 = 256 * 1024;
-        let mut position = start;
-        while position < end {
-            let len = end.saturating_sub(position).min(PIECE);
-            match left.checked_sub(len) {
-                Some(rest) => *left = rest,
-                None => {
-                    self.is_cut = true;
-                    return Ok(());
+    /// The next entry; `None` behind the last one, or when `left` bytes were searched and there are more.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn next(&mut self, left: &mut u64) -> io::Result<Option<Entry>> {
+        while let Some((start, end)) = self.gaps.last().copied() {
+            let unseen = self.piece.get(self.from..).unwrap_or_default();
+            if let Some(at) = find(unseen, LOCAL) {
+                let at = self.from.saturating_add(at);
+                self.from = at.saturating_add(LOCAL.len());
+                let header = u64::try_from(at).map_or(end, |at| start.saturating_add(at));
+                if let Some(entry) = hidden(self.source, header, end)? {
+                    return Ok(Some(entry));
                 }
-            }
-            let mut piece = vec![0; usize::try_from(len).unwrap_or(0)];
-            source.read_exact_at(&mut piece, position)?;
-            let mut from = 0usize;
-            while let Some(at) = find(piece.get(from..).unwrap_or_default(), LOCAL) {
-                let at = from.saturating_add(at);
-                let header = u64::try_from(at).map(|at| position.saturating_add(at));
-                self.take_hidden(source, header.unwrap_or(end), end)?;
-                from = at.saturating_add(LOCAL.len());
-            }
-            if len < PIECE {
-                break;
+                continue;
             }
             // A signature of four bytes can lie across the end of a piece.
-            position = position.saturating_add(len).saturating_sub(3);
+            let seen = u64::try_from(self.piece.len()).unwrap_or(0);
+            let start = match seen {
+                0 => start,
+                _ => start.saturating_add(seen).saturating_sub(3),
+            };
+            self.from = 0;
+            self.piece.clear();
+            let len = end.saturating_sub(start).min(PIECE);
+            self.gaps.pop();
+            if len <= 3 {
+                continue;
+            }
+            self.gaps.push((start, end));
+            let Some(rest) = left.checked_sub(len) else {
+                return Ok(None);
+            };
+            *left = rest;
+            self.piece.resize(usize::try_from(len).unwrap_or(0), 0);
+            self.source.read_exact_at(&mut self.piece, start)?;
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn take_hidden(&mut self, source: &Arc<dyn ReadAt>, header: u64, end: u64) -> io::Result<()> {
-        if self.entries.len() >= self.max {
-            self.is_cut = true;
-            return Ok(());
-        }
-        let Some(local) = Local::read(source, header)? else {
-            return Ok(());
-        };
-        // Whatever it says of its size: pickles and deflated data know their own ends.
-        let Some(raw) = rest_from(source, local.data, end) else {
-            return Ok(());
-        };
-        // What says of itself that nobody can read it is looked at as it lies there.
-        let encoding = match Encoding::of_method(local.method) {
-            Encoding::Deflated => Encoding::Deflated,
-            _ => Encoding::Stored,
-        };
-        self.entries.push(Entry {
-            record: Record {
-                name: local.name.into(),
-                len: match encoding {
-                    Encoding::Deflated => u64::MAX, // as long as it is
-                    _ => raw.len(),
-                },
-                crc: None,
-                raw,
-                encoding,
-            },
-            is_encrypted: local.flags & FLAGS != 0,
-            is_listed: false,
-            range: (header, end),
-        });
-        Ok(())
+    /// Whether all gaps were searched.
+    pub fn is_done(&self) -> bool {
+        self.gaps.is_empty()
     }
+}
+
+/// The entry whose local header starts at `header`, with all that lies behind it up to `end`.
+fn hidden(source: &Arc<dyn ReadAt>, header: u64, end: u64) -> io::Result<Option<Entry>> {
+    let Some(local) = Local::read(source, header)? else {
+        return Ok(None);
+    };
+    // Whatever it says of its size: pickles and deflated data know their own ends.
+    let Some(raw) = rest_from(source, local.data, end) else {
+        return Ok(None);
+    };
+    // What says of itself that nobody can read it is looked at as it lies there.
+    let encoding = match Encoding::of_method(local.method) {
+        Encoding::Deflated => Encoding::Deflated,
+        _ => Encoding::Stored,
+    };
+    Ok(Some(Entry {
+        record: Record {
+            name: local.name.into(),
+            len: match encoding {
+                Encoding::Deflated => u64::MAX, // as long as it is
+                _ => raw.len(),
+            },
+            crc: None,
+            raw,
+            encoding,
+        },
+        is_encrypted: local.flags & FLAGS != 0,
+        range: (header, end),
+    }))
 }
 
 /// A local header.
@@ -283,7 +326,7 @@ impl Local {
         if name_end > source.len() {
             return Ok(None);
         }
-        let mut name = vec![0; name_len.into()];
+        let mut name = vec![0; usize::from(name_len).min(MAX_NAME)];
         source.read_exact_at(&mut name, end)?;
         Ok(Some(Local {
             name: String::from_utf8_lossy(&name).into_owned(),
@@ -300,15 +343,15 @@ fn rest_from(source: &Arc<dyn ReadAt>, start: u64, end: u64) -> Option<SubRange>
     SubRange::new(source.clone(), start, len)
 }
 
-/// Replaces the numbers that do not fit 32 bits by those of the zip64 extra field (APPNOTE.TXT 4.5.3).
-fn widen(numbers: &mut [u64; 3], extra: &[u8]) {
+/// Numbers of which those that do not fit 32 bits are in the zip64 extra field (APPNOTE.TXT 4.5.3).
+fn widened(numbers: [u32; 3], extra: &[u8]) -> [u64; 3] {
     let extra = extra_fields(extra).unwrap_or_default();
-    let Some((_, field)) = extra.iter().find(|(id, _)| *id == ZIP64) else {
-        return;
-    };
-    let mut values = Fields(field);
-    let missing = numbers.iter_mut().filter(|n| **n == u64::from(u32::MAX));
-    missing.for_each(|number| *number = values.u64());
+    let field = extra.iter().find(|(id, _)| *id == ZIP64);
+    let mut values = Fields(field.map_or(&[], |(_, field)| *field));
+    numbers.map(|number| match number {
+        u32::MAX if field.is_some() => values.u64(),
+        number => number.into(),
+    })
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {

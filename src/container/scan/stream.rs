@@ -7,6 +7,7 @@ use super::super::judged::{Judged, ScannedPickle};
 use super::super::record::Record;
 use super::super::sniff;
 use super::archives::inside;
+use super::formats::{is_file, is_protocol, may_name};
 use super::{Certainty, Scanner};
 use crate::error::Result;
 use crate::pickle::{BlobKind, Graph, Loaded, Read, Value, ValueId};
@@ -15,8 +16,6 @@ use crate::verdict::Verdict;
 
 /// Whole pickles one behind the other that are not certain to be any.
 const MAX_DOUBTFUL: usize = 1000;
-/// Longer bytes that have to be decoded are not looked into.
-const MAX_DECODED: u64 = 16 << 20;
 
 impl Scanner<'_, '_> {
     /// Reads pickles from `offset` (in bytes) on for as long as there are any. The first one is as certain as
@@ -64,6 +63,10 @@ impl Scanner<'_, '_> {
                 certainty = Certainty::Maybe;
             }
         }
+        // What is no pickle by itself may hold one.
+        for judged in doubtful {
+            self.values(place, source, &judged.read.graph)?;
+        }
         Ok(whole)
     }
 
@@ -98,33 +101,36 @@ impl Scanner<'_, '_> {
         let mut limits = self.guard.limits.clone();
         limits.pickle_bytes = self.pickle_bytes;
         let judged = Judged::read(&**source, offset, &limits)?;
-        self.pickle_bytes = self
-            .pickle_bytes
-            .saturating_sub(judged.scanned.bytes.min(judged.read.bytes_read));
+        let spent = match self.overlaps {
+            true => judged.read.bytes_read,
+            // What was read ahead is read again, but by few.
+            false => judged.scanned.bytes.min(judged.read.bytes_read),
+        };
+        self.pickle_bytes = self.pickle_bytes.saturating_sub(spent);
         Ok(Some(judged))
     }
 
-    /// Whether what was read is a pickle beyond doubt: few bytes of anything are one by chance, and hardly any name a
-    /// global.
+    /// Whether what was read counts as a pickle: few bytes of anything are one by chance, and hardly any name a global.
     fn is_pickle(&self, source: &Arc<dyn ReadAt>, judged: &Judged, certainty: Certainty) -> bool {
         let scanned = &judged.scanned;
         let starts = || starts_as_pickle(&**source, scanned.offset);
-        let is_certain = match judged.is_whole() {
-            true => {
-                certainty == Certainty::Sure
-                    || !scanned.globals.is_empty()
-                    || judged.read.end == source.len()
-                    || starts()
-            }
-            // A name alone does not make a pickle of what does not even begin like one.
-            false => certainty == Certainty::Sure && (scanned.bytes > 0 || starts()),
+        let is_likely = match (certainty, judged.is_whole()) {
+            (Certainty::Sure, true) => true,
+            (Certainty::Sure, false) => scanned.bytes > 0 || judged.read.differs || starts(),
+            (Certainty::Maybe, true) => judged.read.end == source.len() || starts(),
+            (Certainty::Maybe, false) => judged.read.differs,
+            (Certainty::Data, _) => false,
         };
-        let may_go_on = judged.read.differs && certainty != Certainty::Data;
-        is_certain || may_go_on || !scanned.dangerous_calls.is_empty()
+        is_likely || is_telling(judged)
     }
 
     /// Keeps a pickle, and looks into its values.
-    fn tell(&mut self, place: &str, source: &Arc<dyn ReadAt>, judged: Judged) -> Result<Read> {
+    pub(super) fn tell(
+        &mut self,
+        place: &str,
+        source: &Arc<dyn ReadAt>,
+        judged: Judged,
+    ) -> Result<Read> {
         let Judged { mut scanned, read } = judged;
         scanned.place = place.to_owned();
         self.globals = self.globals.saturating_add(scanned.globals.len());
@@ -133,8 +139,6 @@ impl Scanner<'_, '_> {
         self.pickles.push(scanned);
         let looked_at = self.values(place, source, &read.graph)?;
         let (known, inside) = self.pickles.split_at_mut(index.saturating_add(1));
-        let is_sound =
-            |pickle: &ScannedPickle| pickle.verdict != Verdict::Dangerous && pickle.error.is_none();
         if let Some(scanned) = known.last_mut()
             && self.troubles == troubles
             && inside.iter().all(is_sound)
@@ -145,7 +149,7 @@ impl Scanner<'_, '_> {
         Ok(read)
     }
 
-    /// Looks into values that are files themselves: pickled by `torch.storage._load_from_bytes`, `pickle.loads`, ….
+    /// Looks into values that are files themselves, or pickles: of `torch.storage._load_from_bytes`, `pickle.loads`, ….
     /// Gives those that are of a kind that torch writes.
     fn values(
         &mut self,
@@ -154,40 +158,70 @@ impl Scanner<'_, '_> {
         graph: &Graph,
     ) -> Result<HashSet<ValueId>> {
         let mut looked_at = HashSet::new();
-        for (id, value) in graph.byte_strings() {
+        for (id, value) in graph.strings() {
             let content: Arc<dyn ReadAt> = match value {
-                Value::Bytes(bytes) if is_file(bytes) => Arc::new(bytes.to_vec()),
+                Value::Bytes(bytes) if is_file(bytes) || may_name(bytes) => {
+                    Arc::new(bytes.to_vec())
+                }
+                // Whatever encodes it, it may become bytes of the same numbers.
+                Value::Str(text) => match latin1(text) {
+                    Some(bytes) => Arc::new(bytes),
+                    None => continue,
+                },
                 Value::Blob(blob) => {
                     let Some(raw) = SubRange::new(source.clone(), blob.offset, blob.len) else {
                         continue;
                     };
-                    let record = match blob.kind {
-                        BlobKind::Bytes => Record::plain(place, raw),
-                        BlobKind::Latin1 if blob.len <= MAX_DECODED => {
-                            Record::latin1(place, raw, blob.len)
+                    if blob.kind == BlobKind::Bytes {
+                        Arc::new(raw)
+                    } else {
+                        let record = Record::latin1(place, raw, blob.len);
+                        if !is_file(&record.head(sniff::HEAD)?) && !self.could_be_pickle(&record)? {
+                            continue;
                         }
-                        BlobKind::Latin1 | BlobKind::Text => continue,
-                    };
-                    match is_file(&record.head(sniff::HEAD)?) {
-                        true => {
-                            let (content, error) = self.unpacked(&record)?;
-                            if let Some(error) = error.filter(|_| blob.kind == BlobKind::Bytes) {
-                                self.problem(place, error.message());
-                            }
-                            content
-                        }
-                        false => continue,
+                        // As far as it is one byte for each character.
+                        self.unpacked(&record)?.0
                     }
                 }
                 _ => continue,
             };
+            let certainty = match is_file(&sniff::head(&*content)?) {
+                true => Certainty::Maybe,
+                false => Certainty::Data,
+            };
             let place = inside(place, "a value of bytes");
-            if !self.source(&place, &content, Certainty::Maybe)?.is_empty() {
+            if !self.source(&place, &content, certainty)?.is_empty() {
                 looked_at.insert(id);
             }
         }
         Ok(looked_at)
     }
+}
+
+/// Whether a pickle that nothing else speaks for counts as one: Python would do something by its end that is worth
+/// telling.
+pub(super) fn is_telling(judged: &Judged) -> bool {
+    let globals = &judged.scanned.globals;
+    let is_whole = judged.is_whole() || judged.read.differs;
+    let is_called = || {
+        let mut unknown = globals
+            .iter()
+            .filter(|global| global.verdict != Verdict::Known);
+        unknown.any(|global| global.calls > 0)
+    };
+    !judged.scanned.dangerous_calls.is_empty() || is_whole && !globals.is_empty() || is_called()
+}
+
+/// Whether a pickle could be read to its end, and runs no code.
+pub(super) fn is_sound(pickle: &ScannedPickle) -> bool {
+    pickle.verdict != Verdict::Dangerous && pickle.error.is_none()
+}
+
+/// The bytes of a text whose characters have the numbers of bytes, if that may name a global.
+fn latin1(text: &str) -> Option<Vec<u8>> {
+    let may_name = may_name(text.as_bytes());
+    let bytes = may_name.then(|| text.chars().map(|c| u8::try_from(u32::from(c)).ok()));
+    bytes?.collect()
 }
 
 /// Loads a file of `torch.save` from bytes: so tensors are pickled by others than torch (torch/storage.py). It is no more
@@ -244,14 +278,5 @@ fn kept_bytes(scanned: &ScannedPickle) -> usize {
 
 fn starts_as_pickle(source: &dyn ReadAt, offset: u64) -> bool {
     let mut start = [0; 2];
-    source.read_exact_at(&mut start, offset).is_ok() && matches!(start, [0x80, 0..=5])
-}
-
-/// Whether bytes look like a file that could hold pickles.
-fn is_file(bytes: &[u8]) -> bool {
-    match sniff::sniff(bytes) {
-        sniff::Kind::Zip | sniff::Kind::Legacy | sniff::Kind::Tar | sniff::Kind::Gzip => true,
-        sniff::Kind::Foreign(_) => matches!(bytes, [0x80, 0..=5, ..]),
-        sniff::Kind::Safetensors => false,
-    }
+    source.read_exact_at(&mut start, offset).is_ok() && is_protocol(&start)
 }

@@ -77,8 +77,25 @@ pub fn all() -> Vec<Flood> {
     literals.extend(b"N.");
     let small = b"\x80\x02N.".repeat(50_000);
     let large = [&b"\x80\x02N."[..], &vec![0; 4 << 20]].concat();
+    // Each content is a line without an end.
+    let line = [&local[..], b"V"].concat();
+    let mut packed = local.clone();
+    packed[8] = 8;
+    // An archive of no entries behind the other, each with a comment.
+    let empty = [&end[..20], &[100, 0], &[b'x'; 100]].concat();
     vec![
         file("headers inside headers", local.repeat(1000)),
+        file("signatures only", LOCAL.repeat(3 << 20)),
+        file("lines inside lines", line.repeat(12 << 15)),
+        file("deflated inside deflated", packed.repeat(12 << 15)),
+        file(
+            "comments behind comments",
+            [&local[..], &empty.repeat(100_000)].concat(),
+        ),
+        file(
+            "a long name under many entries",
+            listed(&[b'n'; 60_000], b"N.", 200),
+        ),
         file("ends behind ends", [local, end.repeat(50_000)].concat()),
         file(
             "a long name for many pickles",
