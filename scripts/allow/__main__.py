@@ -19,7 +19,8 @@ ROOT = HERE.parent.parent
 # What each kind of environment is asked for.
 FAMILY = ["torch", "torchvision", "torchaudio", "functorch", "torchgen", "numpy", "scipy.sparse"]
 OTHERS = ["omegaconf", "lightning:plain", "pytorch_lightning:plain", "lightning_fabric:plain", "transformers:plain",
-          "accelerate:plain", "peft:plain"]
+          "accelerate:plain", "peft:plain", *(f"{package}.{part}" for package in ("lightning.pytorch", "pytorch_lightning")
+                                              for part in ("callbacks", "loggers"))]
 FLAGS = "cixenNstoadumvw"
 HEADER = """\
 # Names that are known only to build data. Written by scripts/allow, whose README.md says what the flags mean.
@@ -99,6 +100,7 @@ def main():
 
 def write(flags, exists, rules):
     """One section for each kind, one line for each module and set of flags."""
+    exists |= curated.OLDER
     missing = sorted(" ".join(key) for key in set(curated.NAMES) - exists)
     if missing:
         print(f"curated.py has {len(missing)} names that no environment has: {', '.join(missing)}", file=sys.stderr)

@@ -61,6 +61,10 @@ def found(cls, name, ignore=()):
 def plain_function(value):
     """The function that a descriptor wraps."""
     value = getattr(value, "__func__", value)
+    code = getattr(value, "__code__", None)
+    if code is not None and code.co_name == "__new__" and code.co_filename.endswith(
+            ("typing_extensions.py", "warnings.py")):
+        value = value.__wrapped__  # a class that @deprecated warns about
     return getattr(value, "fget", None) or value
 
 
@@ -158,7 +162,7 @@ def new_flag(cls):
     if base in READERS or full_name(base) in reviewed.NATIVE:
         return "N"
     function = plain_function(value)
-    if is_namedtuple_new(function):
+    if is_namedtuple_new(function) or function is object.__new__:
         return "n"
     if name_of(function) in reviewed.NEW:
         return reviewed.NEW[name_of(function)]

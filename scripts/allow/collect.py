@@ -115,6 +115,7 @@ def main(packages):
     warnings.simplefilter("ignore")
     plain = {name.split(":")[0] for name in packages if name.endswith(":plain")}
     roots = {name.split(":")[0] for name in packages}
+    whole = roots - plain
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for name in sorted(roots):
             for package in standard_modules() if name == "standard" else [name]:
@@ -122,6 +123,7 @@ def main(packages):
     if "standard" in roots:
         standard = set(standard_modules())
         roots, plain = roots | standard, plain | standard
+        whole -= {"standard"}
     flags, left_out = [], []
     for cls in classes(roots):
         module, name = cls.__module__, cls.__qualname__
@@ -130,7 +132,7 @@ def main(packages):
                 continue
         except Exception:
             continue
-        only_plain = is_below(module, plain) or module.startswith(PLAIN_PARTS)
+        only_plain = is_below(module, plain) and not is_below(module, whole) or module.startswith(PLAIN_PARTS)
         if only_plain and not check.is_plain_data(cls) and (module, name) not in curated.CHECKED:
             continue
         try:

@@ -56,6 +56,12 @@ KINDS = [
     ("stored calls", "keep a callable and its arguments, which the state may replace", """
         cis functools partial
     """),
+    ("dicts with attributes", "an item may be what a BUILD or an append would call, so they get neither", """
+        ndx lightning.fabric.utilities.data AttributeDict
+        ndx lightning.pytorch.utilities.parsing AttributeDict
+        ndx lightning_fabric.utilities.data AttributeDict
+        ndx pytorch_lightning.utilities.parsing AttributeDict
+    """),
     ("getters", "get attributes, items and methods of what they are called with", """
         cx operator attrgetter itemgetter methodcaller
     """),
@@ -158,6 +164,10 @@ KINDS = [
         ct numpy.random.bit_generator SeedSequence __pyx_unpickle_SeedSequence
     """),
 ]
+
+# Names of torch 1.5 to 1.12, of which no environment is made; read in PyTorch's repository.
+OLDER = {("torch.storage", "_TypedStorage"), ("torch.storage", "_UntypedStorage"),
+         ("torch.tensor", "_rebuild_from_type")}
 
 # (module, names by a rule, flags, kind): resolved by collect.py in each environment.
 RULES = [

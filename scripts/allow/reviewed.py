@@ -7,7 +7,7 @@ METACLASSES = {
     "enum.EnumType": "Python's",
     "typing._ProtocolMeta": "only isinstance",
     "typing_extensions._ProtocolMeta": "only isinstance",
-    "typing.GenericMeta": "Python 3.6's",
+    "string._TemplateMetaclass": "compiles the pattern of a class when that is defined",
     "torchvision._utils.StrEnumMeta": "finds a member by its name",
     "accelerate.utils.dataclasses.EnumWithContains": "finds a member by its value",
     "torch._custom_class_base.CustomClassBaseMeta": "only isinstance",
@@ -81,10 +81,6 @@ NEW = {
     "torch.ao.quantization.qconfig.QConfig.__new__": "N",
     "torch.ao.quantization.fx._equalize.EqualizationQConfig.__new__": "N",
     "torch.nn.utils.rnn.PackedSequence.__new__": "N",
-    # typing_extensions.deprecated: warns, then calls object's.
-    "torch.nn.modules.container.Container.__new__": "n",
-    "torch.nn.modules.loss.NLLLoss2d.__new__": "n",
-    "builtins.object.__new__": "n",
     "torch.ao.quantization.qconfig.QConfigDynamic.__new__": "N",
     "torch.quantization.qconfig.QConfig.__new__": "N",
 }
