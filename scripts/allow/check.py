@@ -177,6 +177,8 @@ def state_flag(cls):
         # It sets attributes, and args iterates what it is set to.
         return "t" if sets_plainly(cls) else ""
     if name_of(value) in reviewed.SETSTATE:
+        if not is_known(cls, "__setattr__", reviewed.SETATTR):
+            raise LeftOut("__setattr__ of its own, which its __setstate__ runs")
         return "t" if is_compared(cls) else reviewed.SETSTATE[name_of(value)]
     if full_name(base) in reviewed.NATIVE:
         return reviewed.NATIVE[full_name(base)]

@@ -134,7 +134,7 @@ KINDS = [
     ("torch's small values", "keep numbers and names", """
         c torch Size device
         ct torch Generator
-        c torch._C Generator
+        ct torch._C Generator
         c torch.serialization _get_layout
     """),
     ("TorchScript's lists", "return their first argument", """

@@ -100,6 +100,7 @@ SETSTATE = {
     "numpy.polynomial._polybase.ABCPolyBase.__setstate__": "s",
     "torch.autograd.graph._MultiHandle.__setstate__": "s",
     "torch.fx.proxy.Attribute.__setstate__": "s",
+    "scipy.sparse._coo.coo_matrix.__setstate__": "s",
     "omegaconf.base.Node.__setstate__": "s",
     # Reads and sets three attributes of `_metadata`, and makes a Dict[...] or List[...] of them.
     "omegaconf.basecontainer.BaseContainer.__setstate__": "s",
@@ -125,6 +126,15 @@ SETSTATE = {
         "optimizer.Optimizer", "_adafactor.Adafactor", "adadelta.Adadelta", "adagrad.Adagrad", "adam.Adam",
         "adamax.Adamax", "adamw.AdamW", "asgd.ASGD", "nadam.NAdam", "radam.RAdam", "rmsprop.RMSprop", "rprop.Rprop",
         "sgd.SGD")},
+}
+
+# __setattr__ of classes that have a __setstate__.
+SETATTR = {
+    "torch.nn.modules.module.Module.__setattr__": "see the flag m",
+    "torch.distributed.tensor._dtensor_spec.DTensorSpec.__setattr__": "forgets the hash",
+    "omegaconf.dictconfig.DictConfig.__setattr__": "sets an item; __setstate__ writes to __dict__",
+    "omegaconf.listconfig.ListConfig.__setattr__": "sets an item; __setstate__ writes to __dict__",
+    "omegaconf.tupleconfig.TupleConfig.__setattr__": "raises; __setstate__ writes to __dict__",
 }
 
 ENUM_METHODS = {
