@@ -81,7 +81,7 @@ def main():
         packages = ["standard"] if name.startswith("python") else FAMILY + (OTHERS if name == "current" else [])
         found = collect(python, folder, packages)
         for module, cls, new in found["flags"]:
-            flags[module, cls] = merged(flags[module, cls], new) if (module, cls) in flags else new
+            flags[module, cls] = merged(flags[module, cls], new) if (module, cls) in flags else in_order(new)
         for module, cls, reason in found["left_out"]:
             left_out[module, cls][name] = reason
         exists.update(map(tuple, found["curated"]))

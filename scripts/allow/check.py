@@ -27,9 +27,13 @@ PROTOCOL = """
     __lt__ __le__ __gt__ __ge__ __eq__ __ne__ __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __matmul__
     __rmatmul__ __truediv__ __rtruediv__ __floordiv__ __rfloordiv__ __mod__ __rmod__ __divmod__ __rdivmod__ __pow__
     __rpow__ __lshift__ __rlshift__ __rshift__ __rrshift__ __and__ __rand__ __or__ __ror__ __xor__ __rxor__ __neg__
-    __pos__ __abs__ __invert__ __iadd__ __ior__ __iand__ __get__ __set__ __enter__ __exit__ __await__ __aiter__
+    __pos__ __abs__ __invert__ __iadd__ __ior__ __iand__
     keys items values get setdefault update pop append extend add
 """.split()
+
+
+# Where the functions are written that dataclasses and namedtuples get as methods.
+GENERATORS = ("/dataclasses.py", "/collections/__init__.py", "/reprlib.py", "/typing.py")
 
 
 class LeftOut(Exception):
@@ -71,11 +75,7 @@ def plain_function(value):
 def is_generated(function):
     """Whether dataclasses or namedtuple compiled it: such methods only compare, print and store fields."""
     code = getattr(function, "__code__", None)
-    if code is not None and code.co_filename == "<string>":
-        return True
-    # dataclasses wraps the __repr__ it makes against recursion, and has its own functions for frozen slots.
-    return getattr(function, "__qualname__", "").endswith("__create_fn__.<locals>.__repr__") or name_of(function) in (
-        "dataclasses._dataclass_getstate", "dataclasses._recursive_repr.<locals>.wrapper")
+    return code is not None and (code.co_filename == "<string>" or code.co_filename.endswith(GENERATORS))
 
 
 def is_namedtuple_new(function):
@@ -177,6 +177,8 @@ def state_flag(cls):
         # It sets attributes, and args iterates what it is set to.
         return "t" if sets_plainly(cls) else ""
     if name_of(value) in reviewed.SETSTATE:
+        if not is_known(cls, "__setattr__", reviewed.SETATTR):
+            raise LeftOut("__setattr__ of its own, which its __setstate__ runs")
         return "t" if is_compared(cls) else reviewed.SETSTATE[name_of(value)]
     if full_name(base) in reviewed.NATIVE:
         return reviewed.NATIVE[full_name(base)]
@@ -186,9 +188,9 @@ def state_flag(cls):
 
 
 def is_compared(cls):
-    """Whether it can be a key of a dict and hashes and compares its fields by methods of its own."""
+    """Whether it can be a key of a dict and its own __hash__ or __eq__ uses what is in its fields."""
     return cls.__hash__ is not None and any(
-        name_of(plain_function(found(cls, name)[1])) in reviewed.COMPARED for name in ("__hash__", "__eq__"))
+        reviewed.COMPARED.get(name_of(plain_function(found(cls, name)[1]))) == "t" for name in ("__hash__", "__eq__"))
 
 
 def sets_plainly(cls):

@@ -12,8 +12,8 @@ KINDS = [
         N builtins bytearray bytes complex float frozenset int str tuple
     """),
     ("iterators", "walk over their arguments; whoever walks over one runs the methods of what is below it", """
-        ctx builtins enumerate iter reversed zip
-        cx itertools count repeat
+        ct builtins enumerate iter reversed zip
+        c itertools count repeat
     """),
     ("exceptions", "keep their arguments", """
     """),
@@ -47,7 +47,9 @@ KINDS = [
     """),
     ("records", "store attributes", """
         cs types SimpleNamespace
+        c contextlib nullcontext
         ct inspect Parameter Signature
+        v inspect _empty
     """),
     ("buffers", "copy their bytes; the state has attributes too", """
         ct _io BytesIO StringIO
@@ -119,6 +121,7 @@ KINDS = [
         ns torch._dynamo.convert_frame CatchErrorsWrapper ConvertFrame ConvertFrameAssert ConvertFrameBox
         ns torch._dynamo.repro.after_dynamo WrapBackendDebug
         ns torch _TorchCompileInductorWrapper _TorchCompileWrapper
+        v torch._inductor.compile_fx compile_fx
     """),
     ("storages", "persistent ids name them", """
         v torch BFloat16Storage BoolStorage ByteStorage CharStorage ComplexDoubleStorage ComplexFloatStorage
@@ -131,7 +134,7 @@ KINDS = [
     ("torch's small values", "keep numbers and names", """
         c torch Size device
         ct torch Generator
-        c torch._C Generator
+        ct torch._C Generator
         c torch.serialization _get_layout
     """),
     ("TorchScript's lists", "return their first argument", """
@@ -148,10 +151,10 @@ KINDS = [
         c numpy._core.numeric _frombuffer
         ct numpy.ma.core MaskedArray _mareconstruct
         ct numpy.ma MaskedArray
-        t numpy matrix recarray record
-        t numpy.matrixlib.defmatrix matrix
-        t numpy.rec recarray record
-        t numpy.core.records recarray record
+        tv numpy matrix recarray record
+        tv numpy.matrixlib.defmatrix matrix
+        tv numpy.rec recarray record
+        tv numpy.core.records recarray record
     """),
     ("numpy's random generators", "make a generator by its name; the state is numbers", """
         ct numpy.random._pickle __bit_generator_ctor __generator_ctor __randomstate_ctor

@@ -47,30 +47,27 @@ GETATTR = {
     " wrapped module's",
 }
 
-# __hash__ and __eq__ of what may be a key of a dict. They hash and compare fields, so the state is followed (flag t).
+def methods(flag, module, classes, names="__hash__ __eq__"):
+    """An entry for each of some methods of some classes."""
+    return {f"{module}.{cls}.{name}": flag for cls in classes.split() for name in names.split()}
+
+
+# __hash__ and __eq__ of what may be a key of a dict: `s` when they hash and compare the fields themselves, `t` when they
+# walk over them or may compare what has no hash.
 COMPARED = {
-    "collections.UserString.__hash__", "collections.UserString.__eq__",
-    "uuid.UUID.__hash__", "uuid.UUID.__eq__",
-    "inspect.Parameter.__hash__", "inspect.Parameter.__eq__",
-    "inspect.Signature.__hash__", "inspect.Signature.__eq__",
-    "omegaconf.base.UnionNode.__hash__", "omegaconf.base.UnionNode.__eq__",
-    "omegaconf.nodes.ValueNode.__hash__", "omegaconf.nodes.ValueNode.__eq__",
-    "omegaconf.nodes.AnyNode.__hash__", "omegaconf.nodes.AnyNode.__eq__",
-    "omegaconf.nodes.FloatNode.__hash__", "omegaconf.nodes.FloatNode.__eq__",
-    "torch.distributed._shard.metadata.ShardMetadata.__hash__",
-    "torch.distributed.remote_device._remote_device.__hash__", "torch.distributed.remote_device._remote_device.__eq__",
-    "torch.distributed.device_mesh.DeviceMesh.__hash__", "torch.distributed.device_mesh.DeviceMesh.__eq__",
-    "torch.distributed.tensor._dtensor_spec.DTensorSpec.__hash__",
-    "torch.distributed.tensor._dtensor_spec.DTensorSpec.__eq__",
-    "torch.distributed._tensor.placement_types.DTensorSpec.__hash__",
-    "torch.distributed._tensor.placement_types.DTensorSpec.__eq__",
-    "torch.distributed._tensor.placement_types.Shard.__hash__", "torch.distributed._tensor.placement_types.Shard.__eq__",
-    "torch.distributed._tensor.placement_types.Replicate.__hash__",
-    "torch.distributed._tensor.placement_types.Replicate.__eq__",
-    "torch.distributed._tensor.placement_types.Partial.__hash__",
-    "torch.distributed._tensor.placement_types.Partial.__eq__",
+    **methods("s", "collections", "UserString"),
+    **methods("s", "uuid", "UUID"),
+    **methods("t", "inspect", "Parameter Signature"),
+    **methods("s", "omegaconf.base", "UnionNode"),
+    **methods("s", "omegaconf.nodes", "ValueNode AnyNode FloatNode"),
+    **methods("s", "torch.distributed.remote_device", "_remote_device"),
+    **methods("t", "torch.distributed._shard.metadata", "ShardMetadata"),
+    **methods("t", "torch.distributed.device_mesh", "DeviceMesh"),
+    **methods("t", "torch.distributed.tensor._dtensor_spec", "DTensorSpec"),
+    **methods("t", "torch.distributed._tensor.placement_types", "DTensorSpec"),
+    **methods("s", "torch.distributed._tensor.placement_types", "Shard Replicate Partial"),
     # The setattr of TorchVersion's comparisons: parse both as versions.
-    "torch.torch_version.<lambda>",
+    "torch.torch_version.<lambda>": "s",
 }
 
 NEW = {
@@ -103,7 +100,10 @@ SETSTATE = {
     "numpy.polynomial._polybase.ABCPolyBase.__setstate__": "s",
     "torch.autograd.graph._MultiHandle.__setstate__": "s",
     "torch.fx.proxy.Attribute.__setstate__": "s",
+    "scipy.sparse._coo.coo_matrix.__setstate__": "s",
     "omegaconf.base.Node.__setstate__": "s",
+    # Reads and sets three attributes of `_metadata`, and makes a Dict[...] or List[...] of them.
+    "omegaconf.basecontainer.BaseContainer.__setstate__": "s",
     # Read what is in the state, in lists and dicts.
     "torch.nn.modules.module._WrappedHook.__setstate__": "t",
     "torch.nn.modules.rnn.RNNBase.__setstate__": "t",
@@ -117,7 +117,6 @@ SETSTATE = {
     "torch.distributed.checkpoint.metadata.TensorProperties.__setstate__": "t",
     "torch.distributed._shard.sharded_tensor.metadata.TensorProperties.__setstate__": "t",
     "torch.distributed.device_mesh.DeviceMesh.__setstate__": "t",
-    "omegaconf.basecontainer.BaseContainer.__setstate__": "t",
     "transformers.feature_extraction_utils.BatchFeature.__setstate__": "t",
     "uuid.UUID.__setstate__": "t",
     "inspect.Parameter.__setstate__": "t",
@@ -129,6 +128,15 @@ SETSTATE = {
         "sgd.SGD")},
 }
 
+# __setattr__ of classes that have a __setstate__.
+SETATTR = {
+    "torch.nn.modules.module.Module.__setattr__": "see the flag m",
+    "torch.distributed.tensor._dtensor_spec.DTensorSpec.__setattr__": "forgets the hash",
+    "omegaconf.dictconfig.DictConfig.__setattr__": "sets an item; __setstate__ writes to __dict__",
+    "omegaconf.listconfig.ListConfig.__setattr__": "sets an item; __setstate__ writes to __dict__",
+    "omegaconf.tupleconfig.TupleConfig.__setattr__": "raises; __setstate__ writes to __dict__",
+}
+
 ENUM_METHODS = {
     "transformers.utils.generic.ExplicitEnum._missing_": "raises",
     "lightning_utilities.core.enums.StrEnum.__hash__": "hash of its text",
@@ -136,7 +144,19 @@ ENUM_METHODS = {
 }
 
 # Methods of objects that other code may run when it is given such an object.
-PROTOCOL = {}
+PROTOCOL = {
+    **methods("prints and gets its axes", "torch.distributed._mesh_layout", "_FlatLayout _MeshLayout",
+              "__iter__ __len__ __getitem__"),
+    **methods("prints, and cuts its tensor", "torch.distributed.device_mesh", "DeviceMesh", "__getitem__ __repr__ __eq__"),
+    **methods("prints and compares its fields", "torch.distributed.tensor._dtensor_spec", "DTensorSpec", "__str__ __eq__"),
+    **methods("prints and compares its fields", "torch.distributed._tensor.placement_types",
+              "DTensorSpec Shard Replicate Partial", "__str__ __repr__ __eq__"),
+    # They take two or more arguments, which no listed callable gives to what it gets.
+    **methods("compiles", "torch", "_TorchCompileInductorWrapper _TorchCompileWrapper", "__call__ __eq__"),
+    **methods("compiles", "torch._dynamo.convert_frame", "CatchErrorsWrapper ConvertFrame ConvertFrameAssert", "__call__"),
+    **methods("compiles", "torch._dynamo.repro.after_dynamo", "WrapBackendDebug", "__call__"),
+    **methods("compares its text", "collections", "UserString", "__eq__"),
+}
 
 # Modules of which every such method was read: Python's containers, and the layers, whose forward only computes.
 READ_BASES = ("_collections_abc", "abc", "collections", "enum", "typing", "torch.nn.modules.", "torch.nn.utils.")

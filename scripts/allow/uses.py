@@ -31,39 +31,66 @@ class Named(type):
 
     def __call__(cls, *args, **kwargs):
         if cls.key in ("copyreg _reconstructor", "copyreg __newobj__") and isinstance(args[0], Named):
-            return args[0].made("n")
+            return args[0].made("n", args[1:])
         if cls.key == "builtins getattr" and isinstance(args[0], Named):
             return Named(f"{args[0].key}.{args[1]}", cls.uses)
-        return cls.made("c")
+        return cls.made("c", args)
 
-    def made(cls, flag):
+    def made(cls, flag, parts):
         cls.uses[cls.key].add(flag)
-        return object.__new__(cls)
+        made = object.__new__(cls)
+        made.parts = [*parts]
+        if flag == "c" and "i" not in ALLOWED[cls.key]:
+            cls.given("is called", parts)
+        return made
+
+    def given(cls, how, value):
+        """Records what code gets that may run its methods."""
+        todo, seen = [value], set()
+        while todo:
+            value = todo.pop()
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if isinstance(value, Named) and not set(ALLOWED[value.key]) & set("cewv"):
+                cls.uses[value.key].add(f"mentioned where {cls.key} {how}")
+            elif isinstance(value, Made):
+                if "x" in ALLOWED[type(value).key]:
+                    cls.uses[type(value).key].add(f"an object where {cls.key} {how}")
+                todo += value.parts
+            elif isinstance(value, dict):
+                todo += [*value, *value.values()]
+            elif isinstance(value, (list, tuple, set, frozenset)):
+                todo += value
 
 
 class Made:
     """A stand-in for an object."""
 
     def __new__(cls, *args, **kwargs):
-        return cls.made("n")
+        return cls.made("n", args)
 
-    def record(self, flag):
+    def record(self, flag, *parts):
         type(self).uses[type(self).key].add(flag)
+        self.parts += parts
 
     def __setstate__(self, state):
+        self.parts.append(state)
+        if "t" in ALLOWED[type(self).key]:
+            type(self).given("gets its state", state)
         self.record("o" if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict) else "s")
 
     def append(self, value):
-        self.record("a")
+        self.record("a", value)
 
     def extend(self, values):
-        self.record("a")
+        self.record("a", values)
 
     def add(self, value):
-        self.record("u")
+        self.record("u", value)
 
     def __setitem__(self, key, value):
-        self.record("d")
+        self.record("d", key, value)
 
     def __call__(self, *args, **kwargs):
         self.record("called")
@@ -117,9 +144,12 @@ def allowed():
     return flags
 
 
+ALLOWED = allowed()
+
+
 def fits(use, flags):
-    same = {"s": "st", "n": "nN", "c": "ce"}
-    return any(flag in flags for flag in same.get(use, use))
+    same = {"s": "st", "n": "nN", "c": "ce", "called": ""}
+    return len(use) <= 6 and any(flag in flags for flag in same.get(use, use))
 
 
 def main(folders):
@@ -142,7 +172,7 @@ def main(folders):
                 places[key]["mentioned"].add(path.name)
                 for flag in flags:
                     places[key][flag].add(path.name)
-    flags = allowed()
+    flags = ALLOWED
     print(f"{total} pickles, {len(places)} globals")
     for key in sorted(places):
         short = {use: sorted(files)[:2] for use, files in places[key].items()
