@@ -29,6 +29,8 @@ pub enum Special {
     NewObject,
     /// `torch._tensor._rebuild_from_type_v2(function, class, args, state)`.
     FromType,
+    /// `torch._utils._rebuild_parameter_with_state(tensor, requires_grad, hooks, state)`.
+    Parameter,
     /// `functools.partial(function, …)`, which calls nothing yet.
     Partial,
     /// `getattr(owner, name)`, by which Python names nested classes and bound methods.
@@ -46,6 +48,7 @@ impl Special {
             ("copyreg", "_reconstructor") => Special::Reconstructor,
             ("copyreg", "__newobj__" | "__newobj_ex__") => Special::NewObject,
             ("torch._tensor", "_rebuild_from_type" | "_rebuild_from_type_v2") => Special::FromType,
+            ("torch._utils", "_rebuild_parameter_with_state") => Special::Parameter,
             ("functools" | "_functools", "partial") => Special::Partial,
             ("builtins", "getattr") => Special::Getattr,
             ("builtins", "type") => Special::Type,

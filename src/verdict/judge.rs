@@ -97,6 +97,7 @@ impl<'g> Judge<'g> {
         let (verdict, why) = match rights {
             _ if module == COMPUTED || name == COMPUTED => (Verdict::Dangerous, COMPUTED_NAME),
             Some(_) => (Verdict::Known, ""),
+            None if special.is_some() => (Verdict::Known, ""),
             None => names::of_mention(module),
         };
         usage.verdict = verdict;
@@ -184,9 +185,12 @@ impl<'g> Judge<'g> {
                 self.called(object, *function, &[*inner]);
                 self.indirect(object, *class, &[], Rights::TENSOR);
                 // The classes of tensors that are listed have torch's `__setstate__`, so attributes are only kept.
-                if !self.is_plain_state(*state) {
-                    self.used(&[*state], Some(named.global));
-                }
+                self.attributes(object, named, *state);
+                return Some(Rights::default());
+            }
+            (Some(Special::Parameter), Some([tensor, grad, hooks, state])) => {
+                self.used(&[*tensor, *grad, *hooks], Some(named.global));
+                self.attributes(object, named, *state);
                 return Some(Rights::default());
             }
             (Some(Special::Partial), Some([_, ..])) => {
@@ -220,18 +224,29 @@ impl<'g> Judge<'g> {
             Some(rights) if special.is_none() && rights.any(needed) => {
                 let is_kept = match object.made {
                     Made::New => rights.any(Rights::NEW),
-                    _ => rights.any(Rights::INERT),
+                    // `defaultdict` reads what follows its factory.
+                    _ => rights.any(Rights::INERT) && args.is_some_and(|args| args.len() <= 1),
                 };
                 if !is_kept {
                     self.used(&[object.args], Some(named.global));
                     self.used(object.kwargs().as_slice(), Some(named.global));
                 }
+                self.is_used_as_listed(named.global);
                 Some(rights)
             }
             _ => {
                 self.refuse(object, named);
                 None
             }
+        }
+    }
+
+    /// Notes that what lies below a name, which need not be listed itself, is called as the list allows.
+    fn is_used_as_listed(&mut self, global: &Global) {
+        if let Some(usage) = self.uses.get_mut(&global.offset)
+            && usage.verdict == Verdict::Named
+        {
+            usage.verdict = Verdict::Known;
         }
     }
 
@@ -295,6 +310,16 @@ impl<'g> Judge<'g> {
                 self.computed(call, origin);
                 None
             }
+        }
+    }
+
+    /// Judges the attributes that a function of torch gives a tensor.
+    fn attributes(&mut self, call: &'g Object, named: &Named<'g>, state: ValueId) {
+        if !self.sets_attributes(state) {
+            let arguments = arguments(self.graph, call);
+            self.blame(named.global, (Verdict::Dangerous, CHANGES), || {
+                format!("{}({arguments})", path(named.global))
+            });
         }
     }
 
@@ -362,26 +387,51 @@ impl<'g> Judge<'g> {
     ) -> bool {
         let graph = self.graph;
         let is_kept = match graph.tuple(state) {
-            Some([_, _]) => rights.any(Rights::SLOTS) && self.is_plain_state(state),
+            Some([_, _]) => rights.any(Rights::SLOTS) && self.sets_attributes(state),
             Some(_) => rights.any(Rights::INERT),
-            None => rights.any(Rights::STATE) && self.is_plain_state(state),
+            None => {
+                let is_read = rights.any(Rights::MODULE) && !self.is_plain_module(state);
+                rights.any(Rights::STATE) && is_plain(graph, state) && !is_read
+            }
         };
-        if rights.any(Rights::OWN_STATE)
-            || !is_kept && is_object(graph, state) && rights.any(Rights::STATE)
-        {
+        let is_used = rights.any(Rights::OWN_STATE)
+            || !is_kept && rights.any(Rights::STATE) && graph.tuple(state).is_none();
+        if is_used {
             self.used(&[state], owner);
-            return true;
         }
-        is_kept
+        is_kept || is_used
     }
 
-    /// Whether a state is a dict or two, so that giving it only sets attributes.
-    fn is_plain_state(&self, state: ValueId) -> bool {
-        let is_plain = |id: &ValueId| matches!(self.graph.get(*id), Value::None | Value::Dict(_));
-        match self.graph.tuple(state) {
-            Some(parts) => parts.len() == 2 && parts.iter().all(is_plain),
-            None => is_plain(&state),
+    /// Whether a state is a dict or two whose entries become attributes by `setattr`, and nothing but attributes:
+    /// `__class__` would make the object one of another class.
+    fn sets_attributes(&self, state: ValueId) -> bool {
+        let graph = self.graph;
+        let sets = |id: &ValueId| match graph.get(*id) {
+            Value::Dict(pairs) => pairs.iter().all(|(key, _)| {
+                let name = graph.str(*key);
+                name.is_some_and(|name| !name.starts_with("__"))
+            }),
+            value => value == Value::None,
+        };
+        match graph.tuple(state) {
+            Some(parts) => parts.len() == 2 && parts.iter().all(sets),
+            None => sets(&state),
         }
+    }
+
+    /// Whether the state of a `torch.nn.Module` has dicts in the places in which its `__setstate__` looks for names.
+    fn is_plain_module(&self, state: ValueId) -> bool {
+        let graph = self.graph;
+        let Value::Dict(pairs) = graph.get(state) else {
+            return false;
+        };
+        pairs.iter().all(|(key, value)| {
+            let is_read = matches!(
+                graph.str(*key),
+                Some("_parameters" | "_buffers" | "_modules")
+            );
+            !is_read || is_plain(graph, *value) || is_ordered_dict(graph, *value)
+        })
     }
 
     /// Notes what code on the list gets hold of.
@@ -431,7 +481,10 @@ impl<'g> Judge<'g> {
                     _ => value,
                 }
             }
-            (Some(Special::FromType | Special::Partial | Special::Reduce), _) => return,
+            (
+                Some(Special::FromType | Special::Parameter | Special::Partial | Special::Reduce),
+                _,
+            ) => return,
             (Some(Special::Type), Some(object)) if is_of_none(graph, object) => return,
             _ => value,
         };
@@ -517,8 +570,15 @@ fn may_be_handed_on(rights: Option<Rights>) -> bool {
     rights.is_some_and(|rights| rights.any(is_harmless) && !rights.any(Rights::KEPT_AWAY))
 }
 
-fn is_object(graph: &Graph, id: ValueId) -> bool {
-    matches!(graph.get(id), Value::Object(_))
+fn is_plain(graph: &Graph, id: ValueId) -> bool {
+    matches!(graph.get(id), Value::None | Value::Dict(_))
+}
+
+fn is_ordered_dict(graph: &Graph, id: ValueId) -> bool {
+    match graph.get(id) {
+        Value::Object(object) => is_named(graph, object.callable, "collections", "OrderedDict"),
+        _ => false,
+    }
 }
 
 fn is_named(graph: &Graph, id: ValueId, module: &str, name: &str) -> bool {

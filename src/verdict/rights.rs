@@ -15,7 +15,7 @@ impl Rights {
     pub const CALL: Rights = Rights::flag('c');
     /// `e`: call it with one argument, to name a member of an enum.
     pub const MEMBER: Rights = Rights::flag('e');
-    /// `i`: it only keeps its arguments.
+    /// `i`: it only keeps its argument.
     pub const INERT: Rights = Rights::flag('i');
     /// `x`: it must not be handed to code that could call it.
     pub const KEPT_AWAY: Rights = Rights::flag('x');
@@ -29,6 +29,8 @@ impl Rights {
     pub const OWN_STATE: Rights = Rights::flag('t');
     /// `o`: give an instance attributes by `setattr`, as slots need it.
     pub const SLOTS: Rights = Rights::flag('o');
+    /// `m`: it is a `torch.nn.Module`, whose `__setstate__` looks for names in three dicts of the state.
+    pub const MODULE: Rights = Rights::flag('m');
     /// `a`: append.
     pub const APPEND: Rights = Rights::flag('a');
     /// `d`: set items.
@@ -41,7 +43,7 @@ impl Rights {
     pub const VALUE: Rights = Rights::flag('v');
 
     const fn flag(letter: char) -> Rights {
-        const LETTERS: &[u8] = b"ceixnNstoaduwv";
+        const LETTERS: &[u8] = b"ceixnNstomaduwv";
         let mut index = 0;
         let mut bit = 1;
         while index < LETTERS.len() {
@@ -88,7 +90,9 @@ static RIGHTS: LazyLock<HashMap<(&str, &str), Rights>> = LazyLock::new(|| {
 /// What a name on the list may be used for; `None` for one that is not on it. Names are Python 3's.
 pub fn rights(module: &str, name: &str) -> Option<Rights> {
     match is_script_type(module) {
-        true => Some(Rights(u32::MAX & !Rights::KEPT_AWAY.0)),
+        true => Some(Rights(
+            !(Rights::KEPT_AWAY.0 | Rights::MODULE.0 | Rights::OWN_STATE.0),
+        )),
         false => RIGHTS.get(&(module, name)).copied(),
     }
 }
