@@ -38,19 +38,21 @@ impl Scanner<'_, '_> {
                 let archive: Arc<dyn ReadAt> = Arc::new(archive);
                 match self.directory(&archive)? {
                     Ok(records) => self.archive(place, records)?,
-                    Err(error) => self.broken_zip(place, &archive, &error)?,
+                    Err(error) => self.broken_zip(place, &archive, Some(&error))?,
                 }
             }
             return Ok(());
         }
-        self.broken_zip(place, source, &error)
+        self.broken_zip(place, source, Some(&error))
     }
 
     /// Looks at an archive at the end of a file that starts as something else.
     pub(super) fn appended_zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
         match entries::has_end(source).map_err(failed)? {
-            true => self.zip(place, source),
-            false => Ok(()),
+            Some(true) => self.zip(place, source),
+            // The four bytes of an end record: of 65 000 files of any numbers about one has them.
+            Some(false) => self.broken_zip(place, source, None),
+            None => Ok(()),
         }
     }
 
@@ -106,9 +108,16 @@ impl Scanner<'_, '_> {
         Ok(())
     }
 
-    /// Looks at what any reader might see in an archive that a conversion refuses with that error.
-    fn broken_zip(&mut self, place: &str, source: &Arc<dyn ReadAt>, error: &Error) -> Result<()> {
-        self.problem(place, error.message());
+    /// Looks at what any reader might see in an archive that a conversion refuses with that error, or in what may be one.
+    fn broken_zip(
+        &mut self,
+        place: &str,
+        source: &Arc<dyn ReadAt>,
+        error: Option<&Error>,
+    ) -> Result<()> {
+        if let Some(error) = error {
+            self.problem(place, error.message());
+        }
         let overlaps = std::mem::replace(&mut self.overlaps, true);
         let before = self.pickles.len();
         let mut listed = Vec::new();
@@ -135,7 +144,7 @@ impl Scanner<'_, '_> {
             let name = format!("{} (not in the archive's directory)", entry.record.name);
             self.entry(&inside(place, &name), &entry, false)?;
         }
-        if is_cut || !hidden.is_done() {
+        if error.is_some() && (is_cut || !hidden.is_done()) {
             self.problem(place, "the archive has more entries than are looked at");
         }
         // A conversion reads on behind what an entry says of its size.

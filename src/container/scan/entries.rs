@@ -101,14 +101,14 @@ impl Directory {
     }
 }
 
-/// Whether an archive with entries ends where the file ends, for readers that search for its end: its directory stands
-/// before the end record, or where that says.
+/// Whether an archive ends where the file ends, for readers that search for its end: its directory stands before the end
+/// record, or where that says. `None` when there is no end record.
 ///
 /// # Errors
 /// I/O errors.
-pub fn has_end(source: &Arc<dyn ReadAt>) -> io::Result<bool> {
+pub fn has_end(source: &Arc<dyn ReadAt>) -> io::Result<Option<bool>> {
     let Some(directory) = Directory::find(source, source.len())? else {
-        return Ok(false);
+        return Ok(None);
     };
     let mut is_there = false;
     for start in [directory.start, directory.offset] {
@@ -118,7 +118,7 @@ pub fn has_end(source: &Arc<dyn ReadAt>) -> io::Result<bool> {
             is_there |= signature == *CENTRAL;
         }
     }
-    Ok(is_there)
+    Ok(Some(is_there))
 }
 
 /// The entries that a directory lists, as far as it is one.
