@@ -4,12 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use super::callee::{Callee, Named, Special};
 use super::finding::{Finding, GlobalUse, arguments};
+use super::handed::may_be_handed_on;
 use super::names;
 use super::python2::python3;
-use super::reach::{Root, reach};
+use super::reach::Root;
 use super::rights::{Rights, rights};
 use super::{Verdict, qualified};
-use crate::pickle::{COMPUTED, Global, Graph, Made, Object, Value, ValueId};
+use crate::pickle::{COMPUTED, Global, Graph, Made, Object, ValueId};
 
 /// What a pickle names, and what it would do with it.
 #[derive(Debug, Clone)]
@@ -48,23 +49,21 @@ pub fn judge(graph: &Graph) -> Judgement {
 }
 
 const CHANGES_GLOBAL: &str = "changes a module or class for the whole program";
-const CHANGES: &str =
-    "changes an object in a way that no pickler writes and that can call what the file names";
-const COMPUTES: &str = "calls what another call returns";
+pub(super) const COMPUTES: &str = "calls what another call returns";
 const COMPUTED_NAME: &str = "is named by what a call returns, so it can be anything";
 
-struct Judge<'g> {
-    graph: &'g Graph,
+pub(super) struct Judge<'g> {
+    pub(super) graph: &'g Graph,
     /// By the offset at which a global is named first.
     uses: HashMap<u64, Use>,
     /// Findings that no global stands for.
     computed: Vec<Finding>,
     /// What code on the list gets hold of.
-    roots: Vec<Root<'g>>,
+    pub(super) roots: Vec<Root<'g>>,
     /// Calls of `functools.partial` whose functions were judged as called, by their offsets.
     called_partials: HashSet<u64>,
     /// Whether there is anything that such code must not get hold of.
-    any_kept_away: bool,
+    pub(super) any_kept_away: bool,
 }
 
 struct Use {
@@ -78,7 +77,7 @@ struct Use {
 }
 
 /// The rights to what a call returns; `None` where the call itself was found to be more than building data.
-type Owned = Option<Rights>;
+pub(super) type Owned = Option<Rights>;
 
 impl<'g> Judge<'g> {
     fn mention(&mut self, global: &Global) {
@@ -108,7 +107,7 @@ impl<'g> Judge<'g> {
     }
 
     /// Notes a verdict on a global, with the call that it is about.
-    fn blame(
+    pub(super) fn blame(
         &mut self,
         global: &Global,
         (verdict, why): (Verdict, &'static str),
@@ -251,7 +250,7 @@ impl<'g> Judge<'g> {
     }
 
     /// Blames a name for a call that the list does not have.
-    fn refuse(&mut self, call: &Object, named: &Named) {
+    pub(super) fn refuse(&mut self, call: &Object, named: &Named) {
         let verdict = self.of_call(named);
         self.blame(named.global, verdict, || {
             let arguments = arguments(self.graph, call);
@@ -260,7 +259,7 @@ impl<'g> Judge<'g> {
     }
 
     /// The verdict on a call of a name that is not on the list.
-    fn of_call(&mut self, named: &Named) -> (Verdict, &'static str) {
+    pub(super) fn of_call(&mut self, named: &Named) -> (Verdict, &'static str) {
         let judged = || {
             let (module, name) = named.path();
             names::of_call(module, &name)
@@ -313,16 +312,6 @@ impl<'g> Judge<'g> {
         }
     }
 
-    /// Judges the attributes that a function of torch gives a tensor.
-    fn attributes(&mut self, call: &'g Object, named: &Named<'g>, state: ValueId) {
-        if !self.sets_attributes(state) {
-            let arguments = arguments(self.graph, call);
-            self.blame(named.global, (Verdict::Dangerous, CHANGES), || {
-                format!("{}({arguments})", path(named.global))
-            });
-        }
-    }
-
     /// Judges a call of what `functools.partial` returned: of its function, which its state can replace.
     fn partial(&mut self, call: &'g Object, partial: &'g Object) {
         let graph = self.graph;
@@ -343,177 +332,6 @@ impl<'g> Judge<'g> {
                 Some(function) => drop(self.called(call, *function, &[])),
                 None => self.computed(call, owner),
             }
-        }
-    }
-
-    /// Judges what the pickle does to what a call returned.
-    fn changes(&mut self, object: &'g Object, rights: Owned, owner: Option<&'g Global>) {
-        let graph = self.graph;
-        let is_allowed = !object.is_changed_late()
-            && rights.is_none_or(|rights| self.may_be_changed(object, rights, owner));
-        if is_allowed {
-            return;
-        }
-        let Some(global) = owner else { return };
-        let (module, name) = python3(&global.module, &global.name);
-        let verdict = match names::of_call(module, name) {
-            (Verdict::Unknown, why) if !object.is_changed_late() => (Verdict::Unknown, why),
-            _ => (Verdict::Dangerous, CHANGES),
-        };
-        self.blame(global, verdict, || {
-            format!("{}({})", path(global), arguments(graph, object))
-        });
-    }
-
-    fn may_be_changed(
-        &mut self,
-        object: &'g Object,
-        rights: Rights,
-        owner: Option<&'g Global>,
-    ) -> bool {
-        (object.items().is_empty() || rights.any(Rights::APPEND.or(Rights::ADD)))
-            && (object.pairs().is_empty() || rights.any(Rights::ITEMS))
-            && object
-                .state()
-                .is_none_or(|state| self.may_have_state(state, rights, owner))
-    }
-
-    /// Whether an object of such rights may be given that state.
-    fn may_have_state(
-        &mut self,
-        state: ValueId,
-        rights: Rights,
-        owner: Option<&'g Global>,
-    ) -> bool {
-        let graph = self.graph;
-        let is_kept = match graph.tuple(state) {
-            Some([_, _]) => rights.any(Rights::SLOTS) && self.sets_attributes(state),
-            Some(_) => rights.any(Rights::INERT),
-            None => {
-                let is_read = rights.any(Rights::MODULE) && !self.is_plain_module(state);
-                rights.any(Rights::STATE) && is_plain(graph, state) && !is_read
-            }
-        };
-        let is_used = rights.any(Rights::OWN_STATE)
-            || !is_kept && rights.any(Rights::STATE) && graph.tuple(state).is_none();
-        if is_used {
-            self.used(&[state], owner);
-        }
-        is_kept || is_used
-    }
-
-    /// Whether a state is a dict or two whose entries become attributes by `setattr`, and nothing but attributes:
-    /// `__class__` would make the object one of another class.
-    fn sets_attributes(&self, state: ValueId) -> bool {
-        let graph = self.graph;
-        let sets = |id: &ValueId| match graph.get(*id) {
-            Value::Dict(pairs) => pairs.iter().all(|(key, _)| {
-                let name = graph.str(*key);
-                name.is_some_and(|name| !name.starts_with("__"))
-            }),
-            value => value == Value::None,
-        };
-        match graph.tuple(state) {
-            Some(parts) => parts.len() == 2 && parts.iter().all(sets),
-            None => sets(&state),
-        }
-    }
-
-    /// Whether the state of a `torch.nn.Module` has dicts in the places in which its `__setstate__` looks for names.
-    fn is_plain_module(&self, state: ValueId) -> bool {
-        let graph = self.graph;
-        let Value::Dict(pairs) = graph.get(state) else {
-            return false;
-        };
-        pairs.iter().all(|(key, value)| {
-            let is_read = matches!(
-                graph.str(*key),
-                Some("_parameters" | "_buffers" | "_modules")
-            );
-            !is_read || is_plain(graph, *value) || is_ordered_dict(graph, *value)
-        })
-    }
-
-    /// Notes what code on the list gets hold of.
-    fn used(&mut self, values: &[ValueId], user: Option<&'g Global>) {
-        self.roots.extend(values.iter().map(|value| Root {
-            value: *value,
-            user,
-        }));
-    }
-
-    /// Judges all that code on the list gets hold of: it may call it, or call its methods.
-    fn handed_on(&mut self) {
-        if !self.any_kept_away {
-            return;
-        }
-        let graph = self.graph;
-        let mut roots = std::mem::take(&mut self.roots);
-        // torch looks at a name in a persistent id, but calls methods of the other items.
-        let read = graph.persistent_ids().flat_map(|pid| match graph.get(pid) {
-            Value::Tuple(items) => items.to_vec(),
-            _ => vec![pid],
-        });
-        let read = read.filter(|item| graph.global(*item).is_none());
-        // What a call got may have been replaced since.
-        let replaced = graph.replaced().iter().copied();
-        roots.extend(read.chain(replaced).map(|value| Root { value, user: None }));
-        let mut handed = Vec::new();
-        reach(graph, roots, |value, root| handed.push((value, root.user)));
-        for (value, user) in handed {
-            self.handed(value, user);
-        }
-    }
-
-    fn handed(&mut self, value: ValueId, user: Option<&Global>) {
-        let graph = self.graph;
-        let object = match graph.get(value) {
-            Value::Object(object) => Some(object),
-            _ => None,
-        };
-        let special = object.and_then(|object| Special::of_value(graph, object.callable));
-        // What an object is an instance of decides; what `getattr` returns is what it names.
-        let class = match (special, object) {
-            (None, Some(object)) => object.callable,
-            (Some(Special::Reconstructor | Special::NewObject), Some(object)) => {
-                match graph.tuple(object.args) {
-                    Some([class, ..]) => *class,
-                    _ => value,
-                }
-            }
-            (
-                Some(Special::FromType | Special::Parameter | Special::Partial | Special::Reduce),
-                _,
-            ) => return,
-            (Some(Special::Type), Some(object)) if is_of_none(graph, object) => return,
-            _ => value,
-        };
-        let text = |name: String| match user {
-            Some(user) => format!("{name}, which is handed to {}", path(user)),
-            None => format!("{name}, which code that loads the file gets"),
-        };
-        match Callee::of(graph, class) {
-            Callee::Named(named) => {
-                let (module, name) = named.path();
-                let rights = rights(module, &name);
-                let is_harmless = match class == value {
-                    true => may_be_handed_on(rights) && is_plain_function(module, &name),
-                    false => rights.is_some_and(|rights| !rights.any(Rights::KEPT_AWAY)),
-                };
-                if !is_harmless {
-                    let verdict = self.of_call(&named);
-                    self.blame(named.global, verdict, || {
-                        text(format!("{}{}", path(named.global), named.below))
-                    });
-                }
-            }
-            Callee::Partial(_) => {}
-            Callee::Computed(Some(global)) => {
-                self.blame(global, (Verdict::Dangerous, COMPUTES), || {
-                    text(path(global))
-                });
-            }
-            Callee::Computed(None) => {}
         }
     }
 
@@ -556,43 +374,12 @@ impl<'g> Judge<'g> {
 
 const NEW: Rights = Rights::NEW.or(Rights::OWN_NEW).or(Rights::CALL);
 
-/// Whether a function is judged by the list alone, or only keeps what it is given.
-fn is_plain_function(module: &str, name: &str) -> bool {
-    Special::of(module, name).is_none_or(|special| special == Special::Partial)
-}
-
-/// Whether code on the list may get hold of a name and call it.
-fn may_be_handed_on(rights: Option<Rights>) -> bool {
-    let is_harmless = Rights::CALL
-        .or(Rights::MEMBER)
-        .or(Rights::VALUE)
-        .or(Rights::TENSOR);
-    rights.is_some_and(|rights| rights.any(is_harmless) && !rights.any(Rights::KEPT_AWAY))
-}
-
-fn is_plain(graph: &Graph, id: ValueId) -> bool {
-    matches!(graph.get(id), Value::None | Value::Dict(_))
-}
-
-fn is_ordered_dict(graph: &Graph, id: ValueId) -> bool {
-    match graph.get(id) {
-        Value::Object(object) => is_named(graph, object.callable, "collections", "OrderedDict"),
-        _ => false,
-    }
-}
-
-fn is_named(graph: &Graph, id: ValueId, module: &str, name: &str) -> bool {
+pub(super) fn is_named(graph: &Graph, id: ValueId, module: &str, name: &str) -> bool {
     let global = graph.global(id);
     global.is_some_and(|global| python3(&global.module, &global.name) == (module, name))
 }
 
-/// Whether the class of None is named: `type(None)`.
-fn is_of_none(graph: &Graph, object: &Object) -> bool {
-    let args = graph.tuple(object.args).unwrap_or_default();
-    matches!(args, [value] if graph.get(*value) == Value::None)
-}
-
 /// Module and name as the pickle has them.
-fn path(global: &Global) -> String {
+pub(super) fn path(global: &Global) -> String {
     format!("{}.{}", global.module, global.name)
 }

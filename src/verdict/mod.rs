@@ -16,7 +16,9 @@
 )]
 
 mod callee;
+mod changes;
 mod finding;
+mod handed;
 mod judge;
 mod names;
 mod python2;

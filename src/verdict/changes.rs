@@ -1,0 +1,124 @@
+//! What a pickle does to the objects that its calls return.
+
+use super::Verdict;
+use super::callee::Named;
+use super::finding::arguments;
+use super::judge::{Judge, Owned, is_named, path};
+use super::names;
+use super::python2::python3;
+use super::rights::Rights;
+use crate::pickle::{Global, Graph, Object, Value, ValueId};
+
+const CHANGES: &str =
+    "changes an object in a way that no pickler writes and that can call what the file names";
+
+impl<'g> Judge<'g> {
+    /// Judges what the pickle does to what a call returned.
+    pub(super) fn changes(&mut self, object: &'g Object, rights: Owned, owner: Option<&'g Global>) {
+        let graph = self.graph;
+        let is_allowed = !object.is_changed_late()
+            && rights.is_none_or(|rights| self.may_be_changed(object, rights, owner));
+        if is_allowed {
+            return;
+        }
+        let Some(global) = owner else { return };
+        let (module, name) = python3(&global.module, &global.name);
+        let verdict = match names::of_call(module, name) {
+            (Verdict::Unknown, why) if !object.is_changed_late() => (Verdict::Unknown, why),
+            _ => (Verdict::Dangerous, CHANGES),
+        };
+        self.blame(global, verdict, || {
+            format!("{}({})", path(global), arguments(graph, object))
+        });
+    }
+
+    pub(super) fn may_be_changed(
+        &mut self,
+        object: &'g Object,
+        rights: Rights,
+        owner: Option<&'g Global>,
+    ) -> bool {
+        (object.items().is_empty() || rights.any(Rights::APPEND.or(Rights::ADD)))
+            && (object.pairs().is_empty() || rights.any(Rights::ITEMS))
+            && object
+                .state()
+                .is_none_or(|state| self.may_have_state(state, rights, owner))
+    }
+
+    /// Whether an object of such rights may be given that state.
+    pub(super) fn may_have_state(
+        &mut self,
+        state: ValueId,
+        rights: Rights,
+        owner: Option<&'g Global>,
+    ) -> bool {
+        let graph = self.graph;
+        let is_kept = match graph.tuple(state) {
+            Some([_, _]) => rights.any(Rights::SLOTS) && self.sets_attributes(state),
+            Some(_) => rights.any(Rights::INERT),
+            None => {
+                let is_read = rights.any(Rights::MODULE) && !self.is_plain_module(state);
+                rights.any(Rights::STATE) && is_plain(graph, state) && !is_read
+            }
+        };
+        let is_used = rights.any(Rights::OWN_STATE)
+            || !is_kept && rights.any(Rights::STATE) && graph.tuple(state).is_none();
+        if is_used {
+            self.used(&[state], owner);
+        }
+        is_kept || is_used
+    }
+
+    /// Whether a state is a dict or two whose entries become attributes by `setattr`, and nothing but attributes:
+    /// `__class__` would make the object one of another class.
+    pub(super) fn sets_attributes(&self, state: ValueId) -> bool {
+        let graph = self.graph;
+        let sets = |id: &ValueId| match graph.get(*id) {
+            Value::Dict(pairs) => pairs.iter().all(|(key, _)| {
+                let name = graph.str(*key);
+                name.is_some_and(|name| !name.starts_with("__"))
+            }),
+            value => value == Value::None,
+        };
+        match graph.tuple(state) {
+            Some(parts) => parts.len() == 2 && parts.iter().all(sets),
+            None => sets(&state),
+        }
+    }
+
+    /// Whether the state of a `torch.nn.Module` has dicts in the places in which its `__setstate__` looks for names.
+    pub(super) fn is_plain_module(&self, state: ValueId) -> bool {
+        let graph = self.graph;
+        let Value::Dict(pairs) = graph.get(state) else {
+            return false;
+        };
+        pairs.iter().all(|(key, value)| {
+            let is_read = matches!(
+                graph.str(*key),
+                Some("_parameters" | "_buffers" | "_modules")
+            );
+            !is_read || is_plain(graph, *value) || is_ordered_dict(graph, *value)
+        })
+    }
+
+    /// Judges the attributes that a function of torch gives a tensor.
+    pub(super) fn attributes(&mut self, call: &'g Object, named: &Named<'g>, state: ValueId) {
+        if !self.sets_attributes(state) {
+            let arguments = arguments(self.graph, call);
+            self.blame(named.global, (Verdict::Dangerous, CHANGES), || {
+                format!("{}({arguments})", path(named.global))
+            });
+        }
+    }
+}
+
+fn is_plain(graph: &Graph, id: ValueId) -> bool {
+    matches!(graph.get(id), Value::None | Value::Dict(_))
+}
+
+fn is_ordered_dict(graph: &Graph, id: ValueId) -> bool {
+    match graph.get(id) {
+        Value::Object(object) => is_named(graph, object.callable, "collections", "OrderedDict"),
+        _ => false,
+    }
+}
