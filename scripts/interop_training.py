@@ -239,6 +239,10 @@ def rank(number, folder, result):
         fully_shard(part, mesh=mesh)
     optimizer = torch.optim.AdamW(model.parameters())
     train(model, optimizer)
+    # Do not return: gloo's threads outlive the group, and one that still has to release a tensor
+    # needs Python's GIL. If Python is already shutting down, it exits that thread inside a C++
+    # destructor, and the process dies with SIGABRT.
+    os._exit(0)
     states = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer)))
     dcp.save(states, checkpoint_id=folder / "sharded")
     whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
