@@ -144,25 +144,27 @@ def produce(number, producer, arguments, table):
 
 
 def main():
-    """Run all producers, or those whose module is named."""
+    """Run all producers, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ckpt2st", type=pathlib.Path, required=True)
     parser.add_argument("--rust", type=pathlib.Path, required=True, help="the program of scripts/interop_rust")
     parser.add_argument("--old-python", default="", help="a Python with torch 1.13.1")
     parser.add_argument("--folder", type=pathlib.Path, required=True, help="for the checkpoints; is emptied")
     parser.add_argument("--table", type=pathlib.Path, help="Markdown file to write the table to")
-    parser.add_argument("--only", default="", help="modules whose name has this in it")
+    parser.add_argument("--only", default="", help="producers whose MODULE.FUNCTION has this in it")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
     shutil.rmtree(arguments.folder, ignore_errors=True)
     arguments.folder.mkdir(parents=True)
     arguments.folder = arguments.folder.resolve()
     interop_old.PYTHON = arguments.old_python
     table = Table()
-    producers = [producer for module in MODULES if arguments.only in module.__name__ for producer in module.PRODUCERS]
+    producers = [producer for module in MODULES for producer in module.PRODUCERS]
     for number, producer in enumerate(producers):
-        produce(number, producer, arguments, table)
+        if arguments.only in f"{producer.__module__}.{producer.__qualname__}":
+            produce(number, producer, arguments, table)
     summary, failed = table.summary()
     if arguments.table:
         arguments.table.write_text(table.markdown())
