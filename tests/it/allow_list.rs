@@ -6,6 +6,9 @@
 use std::sync::Arc;
 
 use ckpt2st::{OpenOptions, Scan, Verdict, scan_source};
+use zip::CompressionMethod;
+
+use crate::common::checkpoint::zip_of;
 
 fn global(module: &str, name: &str) -> Vec<u8> {
     format!("c{module}\n{name}\n").into_bytes()
@@ -322,4 +325,27 @@ fn the_types_of_torchscript_are_no_names_of_python() {
         );
         assert_verdict(object, Verdict::Known);
     }
+}
+
+#[test]
+fn torchscript_code_that_runs_when_it_is_loaded_is_no_clean_file() {
+    // torch.load of torch 2.15 writes a file for the class of such an archive whose `__setstate__` calls `torch.save`.
+    let object = build(new(global("__torch__", "M"), &[]), dict("a", b"N".to_vec()));
+    let pickle = [b"\x80\x02", &object[..], b"."].concat();
+    let scanned = |code: &[u8]| {
+        let entries: &[(&str, &[u8])] = &[
+            ("m/data.pkl", &pickle),
+            ("m/constants.pkl", b"\x80\x02)."),
+            ("m/code/__torch__.py", code),
+            ("m/version", b"3\n"),
+        ];
+        let file = zip_of(entries, CompressionMethod::Deflated);
+        scan_source(Arc::new(file), &OpenOptions::default(), &()).unwrap()
+    };
+    let class = "class M(Module):\n  __parameters__ = []\n  __buffers__ = []\n";
+    let method =
+        "  def __setstate__(self: __torch__.M, s: Dict[str, int]) -> NoneType:\n    return None\n";
+    assert_eq!(scanned(class.as_bytes()).verdict, Some(Verdict::Known));
+    let found = scanned([class, method].concat().as_bytes());
+    assert_eq!(found.verdict, Some(Verdict::Unknown), "{found:?}");
 }

@@ -88,6 +88,9 @@ impl Scanner<'_, '_> {
             let certainty = certainty(key, |name| records.contains_key(name));
             self.record(&inside(place, &record.name), record, certainty, true)?;
         }
+        if runs_script(&records) {
+            self.unknown_scripts(before.0);
+        }
         let mut pickled = Vec::new();
         self.open(place, before, |guard| {
             if let Contents::Exported(tensors) = archive::of_records(records, guard)? {
@@ -106,6 +109,17 @@ impl Scanner<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Notes that the classes of TorchScript in the pickles from `first` on bring code that runs when they are loaded.
+    fn unknown_scripts(&mut self, first: usize) {
+        for pickle in self.pickles.iter_mut().skip(first) {
+            let scripts = pickle.globals.iter_mut();
+            for global in scripts.filter(|global| global.name.starts_with("__torch__")) {
+                global.verdict = Verdict::Unknown;
+                pickle.verdict = pickle.verdict.max(Verdict::Unknown);
+            }
+        }
     }
 
     /// Looks at what any reader might see in an archive that a conversion refuses with that error, or in what may be one.
@@ -307,6 +321,23 @@ pub(super) fn inside(place: &str, name: &str) -> String {
 pub(super) fn is_pickle_name(name: &str) -> bool {
     let name = name.to_lowercase();
     name.ends_with(".pkl") || name.ends_with(".pickle")
+}
+
+/// Whether a class of a TorchScript archive has a `__setstate__`. `torch.jit.load`, to which `torch.load` hands such
+/// archives, runs it, and TorchScript can write files (`torch.save`).
+fn runs_script(records: &Records) -> bool {
+    const METHOD: &[u8] = b"__setstate__";
+    let mut code = records.iter().filter(|(name, _)| name.contains("/code/"));
+    code.any(|(_, record)| {
+        let mut source = Vec::new();
+        let read = |piece: &[u8]| {
+            source.extend_from_slice(piece);
+            Ok(())
+        };
+        // What cannot be read may have one.
+        let is_read = record.len <= MAX_IN_MEMORY && record.read_pieces(read).is_ok();
+        !is_read || source.windows(METHOD.len()).any(|bytes| bytes == METHOD)
+    })
 }
 
 /// How certain a member is a pickle, by its name in lower case. `has` says whether the archive has a member.
