@@ -26,6 +26,12 @@ const DTYPES: &[(&str, Dtype)] = &[
     ("c8", Dtype::Complex64),
 ];
 
+/// Type strings of numbers that safetensors does not have.
+const FOREIGN: &[&str] = &["c16", "c24", "c32", "f12", "f16"];
+
+/// Kinds of numpy dtypes that are no numbers: objects, bytes, text, records, dates and spans of time.
+const NO_NUMBERS: [char; 6] = ['O', 'S', 'U', 'V', 'M', 'm'];
+
 /// An array as pickled, not yet looked at closely.
 struct Array {
     dtype: ValueId,
@@ -110,23 +116,28 @@ pub fn from_buffer(
     array.read(graph, storages, id)
 }
 
-/// `scalar(dtype, data)`; `None` for one that is no number safetensors has: like a Python value, it is no
-/// tensor.
+/// `scalar(dtype, data)`; `None` for one of a dtype that safetensors does not have: like a Python value, it is no tensor.
 pub fn scalar(
     graph: &Graph,
     storages: &mut Storages,
     id: ValueId,
     args: &[ValueId],
-) -> Option<TensorInfo> {
-    let [dtype, data] = args else { return None };
+) -> Option<Result<TensorInfo, Refusal>> {
+    let [dtype, data] = args else {
+        return Some(Err(Refusal::unsupported("is a numpy scalar without data")));
+    };
+    let code = code_of(graph, *dtype);
+    if code.is_some_and(|(_, code)| FOREIGN.contains(&code) || code.starts_with(NO_NUMBERS)) {
+        return None;
+    }
     let array = Array {
         dtype: *dtype,
         shape: Vec::new(),
         strides: Vec::new(),
         data: *data,
     };
-    let number = array.read(graph, storages, id).ok()?;
-    Some(number.into_number())
+    let number = array.read(graph, storages, id);
+    Some(number.map(TensorInfo::into_number))
 }
 
 /// The value of a numpy scalar.
@@ -225,24 +236,28 @@ fn held_by(blob: Blob) -> Option<usize> {
     }
 }
 
+/// The byte order and the type string that `dtype(…)` is given.
+fn code_of(graph: &Graph, id: ValueId) -> Option<(Option<char>, &str)> {
+    let Value::Object(object) = graph.get(id) else {
+        return None;
+    };
+    let global = graph.global(object.callable)?;
+    let is_dtype = global.module == "numpy" && global.name == "dtype" && object.kwargs().is_none();
+    let code = graph.str(*graph.tuple(object.args).filter(|_| is_dtype)?.first()?)?;
+    Some(match code.strip_prefix(['<', '>', '=', '|']) {
+        Some(rest) => (code.chars().next(), rest),
+        None => (None, code),
+    })
+}
+
 /// `dtype('f4', False, True)` with the state `(3, '<', None, None, None, -1, -1, 0)`.
 fn dtype_of(graph: &Graph, id: ValueId) -> Result<(Dtype, ByteOrder), Refusal> {
     let unknown = || Refusal::unsupported("is a numpy array of a dtype in an unknown form");
     let Value::Object(object) = graph.get(id) else {
         return Err(unknown());
     };
-    let is_dtype = graph
-        .global(object.callable)
-        .is_some_and(|global| global.module == "numpy" && global.name == "dtype");
     let args = graph.tuple(object.args).unwrap_or_default();
-    let code = args.first().and_then(|code| graph.str(*code));
-    let Some(code) = code.filter(|_| is_dtype && object.kwargs().is_none()) else {
-        return Err(unknown());
-    };
-    let (order, code) = match code.strip_prefix(['<', '>', '=', '|']) {
-        Some(rest) => (code.chars().next(), rest),
-        None => (None, code),
-    };
+    let (order, code) = code_of(graph, id).ok_or_else(unknown)?;
     let Some((_, dtype)) = DTYPES.iter().find(|(known, _)| *known == code) else {
         return Err(Refusal::unsupported(format!(
             "is a numpy array of dtype {code}, which safetensors does not have"

@@ -123,7 +123,7 @@ impl<'g> Reader<'g> {
                     id = *tensor;
                     continue;
                 }
-                (Meaning::RebuildOnDevice, [data, dtype, ..]) => {
+                (Meaning::RebuildOnDevice, [data, dtype, ..]) if restored.is_none() => {
                     id = *data;
                     restored = Some(*dtype);
                     continue;
@@ -166,8 +166,7 @@ impl<'g> Reader<'g> {
                     numpy::from_buffer(graph, &mut self.storages, id, args)
                 }
                 (Meaning::NumpyScalar, args) => {
-                    return numpy::scalar(graph, &mut self.storages, id, args)
-                        .map(|number| Leaf::Tensor(Tensor::View(number)));
+                    return numpy::scalar(graph, &mut self.storages, id, args).map(Leaf::from);
                 }
                 (Meaning::RebuildWrapper, args) => self.wrapped(args, state, object.offset),
                 (Meaning::Storage(_), _) => return bare_storage(),
