@@ -50,8 +50,9 @@ enum Certainty {
     /// It may be anything.
     Maybe,
     /// A storage or a value of bytes, which no known reader unpickles, or an entry that no directory lists. It may hold
-    /// any numbers, so it only counts when it names a global: of 256⁴ random starts about one does, and then goes on to
-    /// a STOP.
+    /// any numbers, so it counts only when it names a global and ends, or calls it. Random bytes name one about once in
+    /// ten million times, for that takes an opcode and two lines of UTF-8, and then have to go on with one of a few
+    /// opcodes; without a name, what Python might read differently would be no rare thing.
     Data,
 }
 

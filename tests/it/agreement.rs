@@ -120,7 +120,7 @@ fn content(draw: &mut Draw, depth: u64) -> Vec<u8> {
         4 => [&b"any bytes"[..], &inner].concat(),
         5 => [&inner[..], b"any bytes"].concat(),
         6 => inner[..draw.below(inner.len() as u64 + 1) as usize].to_vec(),
-        7 => archive_of(&inner, &[inner.clone()], method),
+        7 => archive_of(&inner, std::slice::from_ref(&inner), method),
         _ => {
             let names = [
                 "m/data.pkl",

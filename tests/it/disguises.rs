@@ -226,3 +226,101 @@ fn text_and_numbers_are_clean() {
         CompressionMethod::Stored
     )));
 }
+
+#[test]
+fn a_whole_safetensors_file_that_is_a_pickle_too_is_read_as_both() {
+    // The length of the header is BINBYTES with a length of five, the name of a tensor goes in steps of 128 bytes, and
+    // the last one ends in the data.
+    let name = format!("C~{}", "x".repeat(126)).repeat(10) + "C~";
+    let mut header = format!(r#"{{"{name}":{{"dtype":"U8","shape":[99],"data_offsets":[0,99]}}}}"#);
+    header += &" ".repeat(0x542 - header.len());
+    let mut file = 0x542u64.to_le_bytes().to_vec();
+    file.extend(header.bytes());
+    file.extend([0; 64]);
+    file.extend([PAYLOAD, &[0; 35]].concat());
+    file.truncate(8 + 0x542 + 99);
+    assert!(safetensors::SafeTensors::deserialize(&file).is_ok());
+    assert!(!is_clean(&file));
+}
+
+#[test]
+fn a_call_before_a_break_counts_whatever_it_calls() {
+    let pickle = b"cmodule\nfunction\n(S'x'\ntR\xff";
+    assert!(!is_clean(pickle));
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        assert!(!is_clean(&zip_of(&[("m/side", &pickle[..])], method)));
+    }
+}
+
+#[test]
+fn a_member_counts_by_what_stands_beside_it_and_not_by_its_name_alone() {
+    // Python reads it, and this program does not.
+    let pickle = [b"\x80\x04\x95\x02\0\0\0\0\0\0\0X\x01\0\0\0x0", PAYLOAD].concat();
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        let alone = zip_of(&[("m/data/0", &pickle)], method);
+        assert!(!is_clean(&alone));
+        // A folder's content is read by its name as any other, by numpy too.
+        let folder = zip_of(
+            &[("m/data.pkl", &b"\x80\x02}."[..]), ("a?", PAYLOAD)],
+            method,
+        );
+        let folder: Vec<u8> = folder
+            .iter()
+            .map(|b| if *b == b'?' { b'/' } else { *b })
+            .collect();
+        assert!(!is_clean(&folder));
+    }
+    let config = br#"{"config":{"w":{"path_name":"weight_0","use_pickle":true}}}"#;
+    let program: &[(&str, &[u8])] = &[
+        ("m/archive_format", b"pt2"),
+        ("m/data/weights/weight_0", &pickle),
+        ("m/data/weights/m_weights_config.json", config),
+    ];
+    assert!(!is_clean(&zip_of(program, CompressionMethod::Stored)));
+}
+
+#[test]
+fn a_pickle_in_a_value_counts_whatever_it_starts_with_and_numbers_do_not() {
+    let long = |pickle: &[u8]| [b"V", &[b'x'; 100_000][..], b"\n0", pickle].concat();
+    let bytes = |value: &[u8]| {
+        let len = (value.len() as u32).to_le_bytes();
+        [&b"\x80\x03B"[..], &len, value, b"."].concat()
+    };
+    let text = |value: &[u8]| {
+        let len = (value.len() as u32).to_le_bytes();
+        [&b"\x80\x02X"[..], &len, value, b"."].concat()
+    };
+    let twice = bytes(&bytes(PAYLOAD));
+    for value in [
+        PAYLOAD,
+        &[b"N0\x80\x04", PAYLOAD].concat(),
+        &long(PAYLOAD),
+        &twice,
+    ] {
+        let mut files = vec![bytes(value)];
+        if value.is_ascii() {
+            files.push(text(value));
+        }
+        for file in files {
+            for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+                let archive = archive_of(&file, &[], method);
+                assert!(!is_clean(&archive), "{:?}", &value[..4]);
+            }
+        }
+    }
+    let crossing = b"N0\x80\x04\x95\x02\0\0\0\0\0\0\0X\x01\0\0\0x0";
+    for value in [
+        &b"N."[..],
+        b"\x80\x02N.",
+        b"class A:\n    pass\n",
+        crossing,
+        &crossing.repeat(10_000),
+        &[b'('; 100],
+    ] {
+        let found = bytes(value);
+        assert!(
+            is_clean(&archive_of(&found, &[], CompressionMethod::Stored)),
+            "{value:?}"
+        );
+    }
+}
