@@ -38,7 +38,7 @@ main() {
     local ready='' check='' current
     while [ $# -gt 0 ]; do
         case $1 in
-            --ready) ready=$2; shift ;;
+            --ready) ready=$(realpath "$2"); shift ;;
             --check) check=yes ;;
             *) echo "allow_list: unknown argument $1" >&2; exit 2 ;;
         esac

@@ -17,7 +17,7 @@ import curated
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 # What each kind of environment is asked for.
-FAMILY = ["torch", "torchvision", "torchaudio", "functorch", "torchgen", "numpy", "scipy.sparse"]
+FAMILY = ["torch:plain", "torchvision", "torchaudio", "functorch:plain", "torchgen:plain", "numpy", "scipy.sparse"]
 OTHERS = ["omegaconf", "lightning:plain", "pytorch_lightning:plain", "lightning_fabric:plain", "transformers:plain",
           "accelerate:plain", "peft:plain", *(f"{package}.{part}" for package in ("lightning.pytorch", "pytorch_lightning")
                                               for part in ("callbacks", "loggers"))]

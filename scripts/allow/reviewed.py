@@ -130,6 +130,7 @@ SETSTATE = {
 
 # __setattr__ of classes that have a __setstate__.
 SETATTR = {
+    "uuid.UUID.__setattr__": "raises; __setstate__ goes around it",
     "torch.nn.modules.module.Module.__setattr__": "see the flag m",
     "torch.distributed.tensor._dtensor_spec.DTensorSpec.__setattr__": "forgets the hash",
     "omegaconf.dictconfig.DictConfig.__setattr__": "sets an item; __setstate__ writes to __dict__",
@@ -155,6 +156,7 @@ PROTOCOL = {
     **methods("compiles", "torch", "_TorchCompileInductorWrapper _TorchCompileWrapper", "__call__ __eq__"),
     **methods("compiles", "torch._dynamo.convert_frame", "CatchErrorsWrapper ConvertFrame ConvertFrameAssert", "__call__"),
     **methods("compiles", "torch._dynamo.repro.after_dynamo", "WrapBackendDebug", "__call__"),
+    **methods("prints its groups", "torch.optim.optimizer", "Optimizer", "__repr__"),
     **methods("compares its text", "collections", "UserString", "__eq__"),
 }
 

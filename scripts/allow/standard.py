@@ -64,15 +64,13 @@ state = lambda: (list(sys.path), list(map(id, sys.meta_path)), list(map(id, sys.
                  sys.argv[:])
 out, err = sys.stdout, sys.stderr
 sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
-before, armed, failed = state(), True, None
+before, armed = state(), True
 try:
     __import__(name)
 except SystemExit:
     seen.append("ends the program")
-except ImportError as error:
-    failed = str(error)
-except BaseException as error:
-    failed = repr(error)
+except BaseException:
+    pass  # a module of another system
 armed = False
 if sys.stdout.getvalue() if isinstance(sys.stdout, io.StringIO) else True:
     seen.append("prints")
@@ -80,7 +78,7 @@ if state() != before:
     seen.append("changes the interpreter: " + ", ".join(what for what, old, new in zip(
         "path meta_path path_hooks builtins excepthook displayhook trace recursion folder environ argv".split(), before, state())
         if old != new))
-json.dump({"seen": sorted(set(seen)), "failed": failed}, out)
+json.dump({"seen": sorted(set(seen)), "dotted": [name for name in sys.modules if "." in name]}, out)
 out.flush()
 os._exit(0)
 '''
@@ -95,6 +93,7 @@ for place in places:
         if name.endswith((".py", ".so")) or os.path.exists(os.path.join(place, name, "__init__.py")):
             names.add(stem)
 names = sorted(name for name in names if name.replace("_", "a").isalnum() and not name.startswith("_sysconfigdata"))
+packages = [name for name in names if any(os.path.exists(os.path.join(place, name, "__init__.py")) for place in places)]
 def below(package, place):
     found = []
     for _, name, is_package in pkgutil.iter_modules([place]):
@@ -107,7 +106,7 @@ for name in names:
     place = os.path.join(lib, name)
     if os.path.isdir(place):
         modules += below(name, place)
-sys.stdout.write(json.dumps({"names": names, "modules": modules, "version": list(sys.version_info[:2])}))
+sys.stdout.write(json.dumps({"names": names, "modules": modules, "packages": packages}))
 '''
 COMPAT = r'''
 import _compat_pickle as c, json
@@ -132,7 +131,9 @@ def is_below(module, packages):
 
 
 def acting(python, modules):
-    """What each module does when it is imported, apart from those of ACTING."""
+    """What each module does when it is imported, and what has modules below it, as `os` has `os.path`."""
+    dotted = set()
+
     def probe(module):
         with tempfile.TemporaryDirectory() as work:
             try:
@@ -140,9 +141,11 @@ def acting(python, modules):
                     "PATH": os.environ["PATH"], "HOME": work, "BROWSER": "true", "PYTHONDONTWRITEBYTECODE": "1"})
             except subprocess.TimeoutExpired:
                 return module, ["waits"]
-        return module, json.loads(done.stdout)["seen"] if done.stdout else ["ends the program"]
+        answer = json.loads(done.stdout) if done.stdout else {"seen": ["ends the program"], "dotted": []}
+        dotted.update(name.split(".")[0] for name in answer["dotted"])
+        return module, answer["seen"]
     with ThreadPoolExecutor(2) as pool:
-        return {module: seen for module, seen in pool.map(probe, modules) if seen}
+        return {module: seen for module, seen in pool.map(probe, modules) if seen}, dotted
 
 
 def main():
@@ -151,20 +154,22 @@ def main():
     parser.add_argument("--import", dest="imported", action="append", default=[],
                         help="a Python that imports its modules to find those that act")
     options = parser.parse_args()
-    names = set(PYTHON_2.split()) | set(PYTHON_314.split())
-    found = {}
+    names, packages, found = set(PYTHON_2.split()) | set(PYTHON_314.split()), {"compression"}, {}
     for python in options.pythons + options.imported:
         here = json.loads(run(python, LIST, check=True).stdout)
         names.update(here["names"])
+        packages.update(here["packages"])
         if python in options.imported:
             modules = [name for name in here["modules"] 
                        if not is_below(name, ACTING) and not name.endswith("__main__") and name not in HARMLESS]
-            for module, seen in acting(python, modules).items():
+            acts, dotted = acting(python, modules)
+            packages |= dotted
+            for module, seen in acts.items():
                 found.setdefault(module, set()).update(seen)
     acts = {**{module: "; ".join(sorted(seen)) for module, seen in found.items()}, **ACTING}
-    lines = ["# Modules of Python's standard library, 2.7 and 3.6 to 3.14. Behind a ! stands what acts when it is imported, and\n"
-             "# how; with .* also what is below it. Written by scripts/allow/standard.py.\n"]
-    lines += [f"{name}\n" for name in sorted(names)]
+    lines = ["# Modules of Python's standard library, 2.7 and 3.6 to 3.14. A dot marks what has modules below it. Behind a !\n"
+             "# stands what acts when it is imported, and how; with .* also what is below it. scripts/allow/standard.py wrote it.\n"]
+    lines += [f"{name}.\n" if name in packages else f"{name}\n" for name in sorted(names)]
     lines += [f"! {module} {reason}\n" for module, reason in sorted(acts.items())]
     (ROOT / "src/verdict/standard_library.txt").write_text("".join(lines))
     tables = [json.loads(run(python, COMPAT, check=True).stdout) for python in options.imported]
