@@ -53,8 +53,11 @@ impl Scan {
 /// [`Cancelled`](crate::ErrorKind::Cancelled). What is wrong with the content is in the result.
 pub fn scan(path: &Path, options: &OpenOptions, progress: &dyn Progress) -> Result<Scan> {
     progress.phase(Phase::Reading);
-    let scanned =
-        FileSource::open(path).and_then(|source| scan_source(Arc::new(source), options, progress));
+    // Where the parts of a distributed checkpoint lie.
+    let folder = (path.file_name() == Some(".metadata".as_ref()))
+        .then(|| path.parent().unwrap_or(Path::new("")));
+    let scanned = FileSource::open(path)
+        .and_then(|source| scan_in(Arc::new(source), folder, options, progress));
     scanned.map_err(|error| error.in_file(path))
 }
 
@@ -67,12 +70,24 @@ pub fn scan_source(
     options: &OpenOptions,
     progress: &dyn Progress,
 ) -> Result<Scan> {
+    scan_in(source, None, options, progress)
+}
+
+fn scan_in(
+    source: Arc<dyn ReadAt>,
+    folder: Option<&Path>,
+    options: &OpenOptions,
+    progress: &dyn Progress,
+) -> Result<Scan> {
     let scratch = options.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let mut guard = Guard::new(&options.limits, true, scratch, progress);
     guard.input_bytes = source.len();
     let mut scanner = Scanner::new(&guard)?;
     let bytes_in = source.len();
-    let format = scanner.file(source)?;
+    let format = scanner.file(source.clone())?;
+    if let Some(folder) = folder {
+        scanner.slices(&source, folder)?;
+    }
     let verdicts = scanner.pickles.iter().map(|pickle| pickle.verdict);
     Ok(Scan {
         format,

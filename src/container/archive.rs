@@ -108,7 +108,8 @@ fn pickled(records: Records, prefix: &str, guard: &mut Guard) -> Result<Archive>
 /// The pickle, checked. It is read in place where that is possible, since it can be as large as the numpy arrays
 /// in it.
 fn pickle_source(record: &Record, guard: &Guard) -> Result<Arc<dyn ReadAt>> {
-    if record.direct().is_some() {
+    // A scan has checked it, unless it is so large that there must be arrays in it.
+    if record.direct().is_some() && !guard.is_judged {
         record.read_pieces(|_| Ok(()))?;
     }
     guard.in_place(record)

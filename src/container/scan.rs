@@ -8,6 +8,7 @@ mod archives;
 mod entries;
 mod formats;
 mod forward;
+mod slices;
 mod stream;
 mod tars;
 

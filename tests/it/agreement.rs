@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 
-use ckpt2st::{Checkpoint, ErrorKind, OpenOptions, Scan, scan_source};
+use ckpt2st::{Checkpoint, ErrorKind, OpenOptions, Scan, scan, scan_source};
 use zip::CompressionMethod;
 
 use crate::common::checkpoint::{archive_of, zip_of};
@@ -209,4 +209,24 @@ fn what_a_conversion_refuses_of_files_inside_each_other_a_scan_reports() {
         wrong.extend(disagreement(&file).map(|error| format!("{number}: {error}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn metadata_that_names_the_inside_of_an_archive_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let fixture = fixtures().join("distributed/flat");
+    for entry in fs::read_dir(&fixture).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, at(path.file_name().unwrap().to_str().unwrap())).unwrap();
+    }
+    let scanned = || scan(&at(".metadata"), &OpenOptions::default(), &()).unwrap();
+    assert!(is_clean(&scanned()));
+    // Every slice begins one byte later than an archive does.
+    let part = at("__0_0.distcp");
+    let moved = [&b"x"[..], &fs::read(&part).unwrap()].concat();
+    fs::write(&part, moved).unwrap();
+    assert!(!is_clean(&scanned()));
+    fs::remove_file(&part).unwrap();
+    assert!(!is_clean(&scanned()));
 }

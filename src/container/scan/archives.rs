@@ -244,10 +244,12 @@ impl Scanner<'_, '_> {
 
     /// Tells when the content of a stored record is damaged. That costs a look at all of it, as reading it does.
     fn check(&mut self, place: &str, record: &Record) {
-        let Some(left) = self.pickle_bytes.checked_sub(record.len) else {
-            return;
-        };
-        self.pickle_bytes = left;
+        if self.overlaps {
+            let Some(left) = self.pickle_bytes.checked_sub(record.len) else {
+                return;
+            };
+            self.pickle_bytes = left;
+        }
         if let Err(error) = record.read_pieces(|_| Ok(())) {
             self.problem(place, error.message());
         }
