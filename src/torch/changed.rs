@@ -15,6 +15,8 @@ const OF_ELEMENTS: &[&str] = &["__class__", "__dict__", "data", "imag", "real"];
 pub struct Changed {
     /// Keys of storages, and persistent ids that stand for tensors.
     storages: HashSet<String>,
+    /// The same as values: a long key that is named a million times is looked at once.
+    keys: HashSet<ValueId>,
     /// The data of numpy arrays: a large array is a view of the bytes that it was unpickled from.
     data: HashSet<ValueId>,
     /// Whether something is changed that may be any value.
@@ -74,7 +76,10 @@ impl Changed {
                 Value::Object(object) => todo.extend(parts(object)),
                 Value::Persistent(pid) => {
                     let key = graph.tuple(pid).and_then(|items| items.get(2));
-                    self.storages.extend(text_of(graph, *key.unwrap_or(&pid)));
+                    let key = *key.unwrap_or(&pid);
+                    if self.keys.insert(key) {
+                        self.storages.extend(text_of(graph, key));
+                    }
                 }
                 Value::Bytes(_) | Value::Str(_) | Value::Blob(_) => {
                     self.data.insert(id);

@@ -38,9 +38,11 @@ impl Arguments {
             return Err(Refusal::corrupt("has no storage"));
         };
         let element = match (class, self.dtype) {
-            (StorageClass::Typed(_), None) if storages.is_mixed(id) => {
-                return Err(Refusal::corrupt(
-                    "has a storage that is named with different element types",
+            // torch 2.15 takes each tensor's own type, earlier versions the first one for all. torch saves so only
+            // storages without data.
+            (StorageClass::Typed(_), None) if stored.bytes > 0 && storages.is_mixed(id) => {
+                return Err(Refusal::unsupported(
+                    "has a storage that is named with different element types, which versions of torch read differently",
                 ));
             }
             (StorageClass::Typed(element), None) => element,

@@ -50,8 +50,8 @@ impl<'g> Reader<'g> {
     pub fn new(graph: &'g Graph, scripts: Option<&'g ScriptClasses>) -> Reader<'g> {
         Reader {
             graph,
-            // C++, which reads TorchScript archives, looks at the storage class of each tensor.
-            storages: Storages::new(graph, scripts.is_none()),
+            // C++ reads TorchScript archives.
+            storages: Storages::new(graph, scripts.is_some()),
             scripts,
             named: HashMap::new(),
             inside_wrapper: false,
@@ -180,7 +180,7 @@ impl<'g> Reader<'g> {
                     | Meaning::RebuildTensor
                     | Meaning::RebuildTensorV3,
                     _,
-                ) => return refused("is rebuilt from too few arguments"),
+                ) => return refused("is rebuilt from arguments in a form that is not known"),
                 _ => return refused("is rebuilt in a form that is not known"),
             };
             return Some(Leaf::from(found.and_then(|info| {

@@ -169,12 +169,15 @@ pub fn text_of(graph: &Graph, id: ValueId) -> Option<String> {
 }
 
 impl Storages {
-    /// No storages yet, of a pickle in which each tensor has the element type of its own storage class, or (`by_key`)
-    /// of the one by which its storage was named first.
-    pub fn new(graph: &Graph, by_key: bool) -> Storages {
+    /// No storages yet, of a pickle that Python reads or (`by_class`) C++, which looks at each tensor's storage class.
+    pub fn new(graph: &Graph, by_class: bool) -> Storages {
         Storages {
             changed: Changed::of(graph),
-            mixed: if by_key { mixed(graph) } else { HashSet::new() },
+            mixed: if by_class {
+                HashSet::new()
+            } else {
+                mixed(graph)
+            },
             ..Storages::default()
         }
     }
@@ -222,7 +225,7 @@ impl Storages {
         storage.is_some_and(|storage| self.changed.has_storage(&storage.key))
     }
 
-    /// Whether the storage behind a persistent id is named by different element types. torch's Python takes the first.
+    /// Whether the pickle names a storage with different element types.
     pub fn is_mixed(&self, id: StorageId) -> bool {
         let storage = self.list.get(id.index());
         storage.is_some_and(|storage| self.mixed.contains(&storage.key))
@@ -273,20 +276,24 @@ impl Storages {
 
 /// The keys that a pickle names with storage classes of different element types.
 fn mixed(graph: &Graph) -> HashSet<String> {
+    let mut seen = HashSet::new();
     let mut first = HashMap::new();
     let mut mixed = HashSet::new();
     for pid in graph.persistent_ids() {
         let Some([_, class, key, ..]) = graph.tuple(pid) else {
             continue;
         };
+        // A long key that is named a million times is looked at once.
+        if !seen.insert((*key, *class)) {
+            continue;
+        }
+        let element = match graph.global(*class).and_then(StorageClass::of) {
+            Some(StorageClass::Untyped) => Element::Known(Dtype::UInt8),
+            Some(StorageClass::Typed(element)) => element,
+            None => continue,
+        };
         let Some(key) = text_of(graph, *key) else {
             continue;
-        };
-        let class = graph.global(*class).and_then(StorageClass::of);
-        let element = match class {
-            Some(StorageClass::Untyped) => Some(Element::Known(Dtype::UInt8)),
-            Some(StorageClass::Typed(element)) => Some(element),
-            None => None,
         };
         match first.get(&key) {
             None => drop(first.insert(key, element)),

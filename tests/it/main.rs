@@ -25,6 +25,7 @@ mod properties;
 mod regressions;
 mod scan;
 mod scan_tar;
+mod values;
 mod verdicts;
 mod verify;
 mod verify_files;
