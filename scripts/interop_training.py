@@ -245,6 +245,10 @@ def rank(number, folder, result):
     if number == 0:
         write_tensors(result, whole)
     torch.distributed.destroy_process_group()
+    # Do not return: gloo's threads outlive the group, and one that still has to release a tensor
+    # needs Python's GIL. If Python is already shutting down, it exits that thread inside a C++
+    # destructor, and the process dies with SIGABRT.
+    os._exit(0)
 
 
 def sharded_by_fsdp(folder):
