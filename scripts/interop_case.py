@@ -1,5 +1,6 @@
 """What one producer gives: a checkpoint, the tensors that it held in memory, and how programs load the result."""
 
+import copy
 import dataclasses
 import json
 import pathlib
@@ -66,16 +67,32 @@ def compare(found, expected):
     return len(expected)
 
 
+# --- outputs ----------------------------------------------------------------------------------------------
+# Outputs are compared bit for bit. This holds on every machine because both sides run in one process
+# with one thread and deterministic algorithms (interop.py), and because `settled` puts their tensors
+# into row order at aligned addresses: kernels are chosen by strides and addresses, and another kernel
+# can change the last bit. Buffers that the state dict lacks must be built alike on both sides, so a
+# reference is never made with `model.half()`, which casts them too.
+
+
 def settled(model):
-    """Give each tensor of a module memory of its own; the last bit of a product can depend on the address."""
+    """Switch a module to evaluation, with each tensor in row order and in memory of its own."""
     for tensor in [*model.parameters(), *model.buffers()]:
-        tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     return model.eval()
 
 
+def run(model, *inputs, **named):
+    """Run a settled copy without gradients. The module itself keeps its strides, which are saved."""
+    with torch.no_grad():
+        return settled(copy.deepcopy(model))(*inputs, **named)
+
+
 def compare_outputs(left, right):
-    """Give the number of tensors in two outputs of a model, all equal bit for bit."""
+    """Return the number of tensors in two outputs of a model, all equal bit for bit."""
     left, right = tensors_in(left), tensors_in(right)
+    if not (any(map(torch.numel, right)) and all(tensor.isfinite().all() for tensor in right)):
+        raise Difference("the outputs are empty or not finite, so they show nothing")
     return compare(dict(enumerate(left)), dict(enumerate(right)))
 
 

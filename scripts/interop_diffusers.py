@@ -4,7 +4,7 @@ import diffusers
 import torch
 from diffusers.training_utils import EMAModel
 
-from interop_case import Case, Difference, compare, compare_outputs, half, settled, snapshot
+from interop_case import Case, Difference, compare, compare_outputs, half, run, snapshot
 from interop_consumers import load
 
 WEIGHTS = "diffusion_pytorch_model"
@@ -44,25 +44,19 @@ def make(name):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-    return settled(model), inputs
-
-
-def run(model, inputs):
-    """Run a model without gradients."""
-    with torch.no_grad():
-        return model(**inputs, return_dict=False)
+    return model.eval(), inputs
 
 
 def pretrained(model, inputs, **options):
     """Load a folder with from_pretrained; the state dict and the outputs have to be equal."""
-    state, outputs = snapshot(model.state_dict()), run(model, inputs)
+    state, outputs = snapshot(model.state_dict()), run(model, **inputs)
 
     def check(folder):
         model.save_config(folder)
         loaded, info = type(model).from_pretrained(folder, output_loading_info=True, **options)
         if any(info.values()):
             raise Difference(f"from_pretrained: {info}")
-        return compare(loaded.state_dict(), state) + compare_outputs(run(settled(loaded), inputs), outputs)
+        return compare(loaded.state_dict(), state) + compare_outputs(run(loaded, **inputs), outputs)
     return check
 
 
@@ -99,7 +93,7 @@ def halves(folder):
     mixed = {name: tensor if "norm" in name else tensor.half() for name, tensor in model.state_dict().items()}
     path = folder / "saved" / f"{WEIGHTS}.bin"
     yield Case("diffusers AutoencoderKL, --fp16", path, half(model.state_dict()),
-               {"from_pretrained": pretrained(settled(rounded), inputs, torch_dtype=torch.float32)}, ("--fp16",),
+               {"from_pretrained": pretrained(rounded, inputs, torch_dtype=torch.float32)}, ("--fp16",),
                f"{WEIGHTS}.safetensors")
     yield Case("the same, --keep-dtype '*norm*'", path, mixed, {}, ("--fp16", "--keep-dtype", "*norm*"))
 
@@ -124,7 +118,7 @@ def averages(folder):
         restored = type(model).from_config(model.config)
         fresh.copy_to(restored.parameters())
         return (compare(restored.state_dict(), averaged.state_dict())
-                + compare_outputs(run(settled(restored), inputs), run(settled(averaged), inputs)))
+                + compare_outputs(run(restored, **inputs), run(averaged, **inputs)))
     yield Case("diffusers EMAModel.state_dict()", folder / "ema.pt", shadows, {"EMAModel.load_state_dict": restore})
     torch.save({"model": model.state_dict(), "ema": averaged.state_dict(), "step": 3}, folder / "both.pt")
     yield Case("diffusers UNet2DModel, --ema only", folder / "both.pt", snapshot(averaged.state_dict()),

@@ -12,9 +12,9 @@ import transformers as t
 from torch import nn
 from torchvision import tv_tensors
 
-from interop_case import Case, compare, compare_outputs, settled, snapshot
+from interop_case import Case, compare, compare_outputs, run, snapshot
 from interop_consumers import load
-from interop_transformers import make, pretrained, run
+from interop_transformers import make, pretrained
 
 ROWS = torch.linspace(-1, 1, 3 * 4).reshape(3, 4).sin()
 
@@ -204,15 +204,15 @@ def adapters(folder):
         model = peft.get_peft_model(base, config)
         path = folder / name.replace(" ", "_")
         model.save_pretrained(path, safe_serialization=False)
-        expected, outputs = snapshot(peft.get_peft_model_state_dict(model)), run(settled(model), inputs)
+        expected, outputs = snapshot(peft.get_peft_model_state_dict(model)), run(model, **inputs)
 
         def check(result, config=config, state=state, settings=settings, expected=expected, outputs=outputs):
             config.save_pretrained(result)
             fresh = t.LlamaForCausalLM(settings)
             fresh.load_state_dict(state)
-            loaded = settled(peft.PeftModel.from_pretrained(fresh, result))
+            loaded = peft.PeftModel.from_pretrained(fresh, result)
             return (compare(peft.get_peft_model_state_dict(loaded), expected)
-                    + compare_outputs(run(loaded, inputs), outputs))
+                    + compare_outputs(run(loaded, **inputs), outputs))
         yield Case(f"peft {name}", path / "adapter_model.bin", expected, {"PeftModel.from_pretrained": check},
                    output="adapter_model.safetensors")
 

@@ -208,9 +208,11 @@ def single_file(folder, state):
 
 
 def near(state, rounded):
-    """Make sure that the image of rounded weights is that of the weights, nearly, and no empty one."""
+    """Check that the image of rounded weights is nearly that of the weights, and not an even one."""
     left, right = (picture(with_weights(weights))["image"] for weights in (state, rounded))
-    if right.std() < 0.01 or (left - right).abs().max() > 0.02:
+    # Five seeds gave deviations of 0.14 to 0.21 and differences of 0.0004 to 0.0013, far from both
+    # limits. The condition is false for NaN, too.
+    if not (right.std() >= 0.01 and (left - right).abs().max() <= 0.02):
         raise Difference(f"the image of rounded weights is off by {(left - right).abs().max()}")
 
 

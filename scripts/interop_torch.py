@@ -2,17 +2,11 @@
 
 import torch
 
-from interop_case import Case, compare, compare_outputs, settled, snapshot
+from interop_case import Case, compare, compare_outputs, run, snapshot
 from interop_consumers import load
 from interop_nets import NETWORKS, values
 
 LEGACY = {"_use_new_zipfile_serialization": False}
-
-
-def run(model, inputs):
-    """Run a model without gradients, at rest."""
-    with torch.no_grad():
-        return settled(model)(inputs)
 
 
 def loaded(kind, inputs, state, outputs):

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import fully_shard
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from interop_case import Case, compare, compare_outputs, half, read_tensors, settled, snapshot, write_tensors
+from interop_case import Case, compare, compare_outputs, half, read_tensors, run, snapshot, write_tensors
 from interop_consumers import load
 
 DATA = torch.linspace(-1, 1, 16 * 4).reshape(16, 4).sin()
@@ -47,21 +47,15 @@ def loaded(state, outputs, make=network):
     def check(folder):
         fresh = make()
         fresh.load_state_dict(load(folder))
-        return compare(fresh.state_dict(), state) + compare_outputs(run(fresh), outputs)
+        return compare(fresh.state_dict(), state) + compare_outputs(run(fresh, DATA), outputs)
     return {"load_state_dict": check}
-
-
-def run(model):
-    """Run a model without gradients, at rest."""
-    with torch.no_grad():
-        return settled(model)(DATA)
 
 
 def outputs_of(state):
     """Give what a network with a state dict gives."""
     model = network()
     model.load_state_dict(state)
-    return run(model)
+    return run(model, DATA)
 
 
 def train(model, optimizer, steps=2):
@@ -136,7 +130,7 @@ def module_outputs(state):
     """Give what a module with a state dict gives."""
     module = fresh_module()
     module.load_state_dict(state)
-    return run(module)
+    return run(module, DATA)
 
 
 def lightning_plain(folder):
@@ -260,7 +254,7 @@ def sharded_by_fsdp(folder):
         return torch.nn.Sequential(torch.nn.Linear(4, 7), torch.nn.LayerNorm(7), torch.nn.Linear(7, 3))
     model = make()
     model.load_state_dict(state)
-    yield Case("DCP, FSDP2 of two processes, AdamW", folder / "sharded", state, loaded(state, run(model), make))
+    yield Case("DCP, FSDP2 of two processes, AdamW", folder / "sharded", state, loaded(state, run(model, DATA), make))
 
 
 PRODUCERS = [lightning_plain, lightning_averaged, optimizer_laden, averaged_model, distributed, sharded_by_fsdp]

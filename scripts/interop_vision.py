@@ -8,7 +8,7 @@ import timm.utils
 import torch
 import torchvision.models as tv
 
-from interop_case import Case, compare, compare_outputs, settled, snapshot
+from interop_case import Case, compare, compare_outputs, run, snapshot
 from interop_consumers import load
 
 PIXELS = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32).sin()
@@ -32,40 +32,34 @@ TORCHVISION = {
 }
 
 
-def run(model):
-    """Run a model without gradients."""
-    with torch.no_grad():
-        return model(PIXELS)
-
-
 def vary(model):
     """Give parameters and statistics values that differ everywhere."""
     with torch.no_grad():
         for tensor in model.state_dict().values():
             if tensor.is_floating_point():
                 tensor.add_(torch.rand_like(tensor) * 0.1)
-    return settled(model)
+    return model.eval()
 
 
 def strict(model, make):
     """Load into a new model with load_state_dict; the outputs have to be equal."""
-    state, outputs = snapshot(model.state_dict()), run(model)
+    state, outputs = snapshot(model.state_dict()), run(model, PIXELS)
 
     def check(folder):
         fresh = make()
         fresh.load_state_dict(load(folder))
-        return compare(fresh.state_dict(), state) + compare_outputs(run(settled(fresh)), outputs)
+        return compare(fresh.state_dict(), state) + compare_outputs(run(fresh, PIXELS), outputs)
     return check
 
 
 def timm_loader(model, make):
     """Load into a new model with timm's load_checkpoint; the outputs have to be equal."""
-    state, outputs = snapshot(model.state_dict()), run(model)
+    state, outputs = snapshot(model.state_dict()), run(model, PIXELS)
 
     def check(folder):
         fresh = make()
         timm.models.load_checkpoint(fresh, str(folder / "model.safetensors"))
-        return compare(fresh.state_dict(), state) + compare_outputs(run(settled(fresh)), outputs)
+        return compare(fresh.state_dict(), state) + compare_outputs(run(fresh, PIXELS), outputs)
     return check
 
 
@@ -99,8 +93,7 @@ def timm_training(folder):
     saver = timm.utils.CheckpointSaver(model, optimizer, args, ema, timm.utils.NativeScaler("cpu"),
                                        checkpoint_dir=str(folder), recovery_dir=str(folder))
     saver.save_checkpoint(1, 2.0)
-    source, averaged = folder / "checkpoint-1.pth.tar", settled(ema.module)
-    settled(model)
+    source, averaged = folder / "checkpoint-1.pth.tar", ema.module
     yield Case("timm CheckpointSaver", source, snapshot(model.state_dict()),
                {"timm load_checkpoint": timm_loader(model, make)})
     yield Case("the same, --ema only", source, snapshot(averaged.state_dict()),
@@ -142,7 +135,6 @@ def torchvision_training(folder):
     source = folder / "checkpoint.pth"
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "lr_scheduler": scheduler.state_dict(),
                 "epoch": 1, "args": argparse.Namespace(lr=0.1), "model_ema": averaged.state_dict()}, source)
-    settled(model), settled(averaged)
     yield Case("torchvision's reference training", source, snapshot(model.state_dict()),
                {"load_state_dict": strict(model, make)})
     yield Case("the same, --ema only", source, snapshot(averaged.module.state_dict()),
@@ -155,14 +147,13 @@ def detector(folder):
         return tv.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2)
     model = vary(make())
     torch.save(model.state_dict(), folder / "model.pth")
-    image, state = [PIXELS[0]], snapshot(model.state_dict())
+    image = [PIXELS[0]]
+    state, outputs = snapshot(model.state_dict()), run(model, image)
 
     def check(result):
         fresh = make()
         fresh.load_state_dict(load(result))
-        with torch.no_grad():
-            left, right = settled(fresh)(image), model(image)
-        return compare(fresh.state_dict(), state) + compare_outputs(left, right)
+        return compare(fresh.state_dict(), state) + compare_outputs(run(fresh, image), outputs)
     yield Case("torchvision SSDlite", folder / "model.pth", state, {"load_state_dict": check})
 
 
