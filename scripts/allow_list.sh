@@ -3,8 +3,9 @@
 #
 #     scripts/allow_list.sh [--ready FOLDER] [--check]
 #
-# FOLDER has the environments of scripts/interop.sh; without it all are made below target/allow, from PyPI. --check fails
-# when a file changes. PYTHONS names the folder with the Pythons, as pyenv lays them out (default ~/.pyenv/versions).
+# FOLDER has the environments of scripts/interop.sh; without it all are made below target/allow, from PyPI. --check
+# fails when a file changes. PYTHONS names the folder with the Pythons, as pyenv lays them out (default
+# ~/.pyenv/versions).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

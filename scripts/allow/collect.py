@@ -19,21 +19,24 @@ import warnings
 import check
 import curated
 
-# Tests, programs and what starts services are not imported.
-SKIPPED = ("torch.testing._internal", "torch.utils.benchmark.examples", "torch.utils.tensorboard", "torch.contrib",
-           "torch._inductor.test_", "torch._dynamo.test_", "numpy.f2py", "numpy.distutils", "numpy.testing",
-           "numpy._pyinstaller", "scipy._lib.array_api_compat", "torch.distributed.elastic.multiprocessing.subprocess",
-           "torch.distributed.run", "torch.distributed.launch", "antigravity", "this", "idlelib", "test", "turtledemo",
-           "lib2to3.tests", "distutils.tests", "ctypes.test", "sqlite3.test", "tkinter", "turtle", "transformers.models",
-           "omegaconf.vendor", "omegaconf.grammar", "_pyrepl", "distutils", "lib2to3", "numpy.array_api")
+# Tests, programs, and compilers and their helpers, whose objects no checkpoint holds.
+SKIPPED = ("torch.testing", "torch.utils.benchmark", "torch.utils.hipify", "torch.utils.tensorboard", "torch.contrib",
+           "torch._export", "torch._functorch", "torch._higher_order_ops", "torch._inductor", "torch._native",
+           "torch._vendor", "torch.onnx", "torch.package", "torch._dynamo.backends", "torch._dynamo.repro",
+           "torch._dynamo.test_", "torch._dynamo.variables", "torch.distributed.elastic", "torch.distributed.launch",
+           "torch.distributed.pipelining", "torch.distributed.run", "torch.fx.experimental", "numpy.f2py",
+           "numpy.distutils", "numpy.testing", "numpy._pyinstaller", "numpy.array_api", "transformers.models",
+           "omegaconf.vendor", "omegaconf.grammar", "_pyrepl", "antigravity", "ctypes.test", "distutils", "idlelib",
+           "lib2to3", "sqlite3.test", "test", "this", "tkinter", "turtle")
 SKIPPED_PARTS = {"__main__", "tests", "test", "conftest", "setup"}
-# Packages of which every class is listed that passes, although only plain data is of the package around them: a class
-# that nobody saves only adds to what an attacker may use.
+# Packages of which every class is listed that passes, although only plain data is of the package around them: a
+# class that is never saved only adds to what an attacker may use.
 WHOLE = {
-    "torch.amp", "torch.ao", "torch.cuda.amp", "torch.distributed._mesh_layout", "torch.distributed.checkpoint.metadata",
+    "torch.amp", "torch.ao", "torch.cuda.amp", "torch.distributed._mesh_layout",
+    "torch.distributed._tensor.placement_types", "torch.distributed.checkpoint.metadata",
     "torch.distributed.device_mesh", "torch.distributed.remote_device", "torch.distributed.tensor.placement_types",
-    "torch.distributed._tensor.placement_types", "torch.distributions", "torch.nn", "torch.optim",
-    "torch.quantization", "torch.torch_version", "torch.utils.data", "torch.utils.hooks", "torch.utils._ordered_set"}
+    "torch.distributions", "torch.nn", "torch.optim", "torch.quantization", "torch.torch_version", "torch.utils.data",
+    "torch.utils.hooks", "torch.utils._ordered_set"}
 
 
 def is_skipped(name):

@@ -1,7 +1,7 @@
 """Names that were read one by one: what is called, and plain values.
 
-A kind is a title, the reason, and lines `FLAGS MODULE NAME...`. `ENTRIES` has (module, name) → (flags, kind). Names of
-other places for the same thing (`ALIASES`) stand with their own module, as pickles name them.
+A kind is a title, the reason, and lines `FLAGS MODULE NAME...`. What pickles of different versions name in different
+places stands in each.
 """
 
 KINDS = [

@@ -52,8 +52,8 @@ def methods(flag, module, classes, names="__hash__ __eq__"):
     return {f"{module}.{cls}.{name}": flag for cls in classes.split() for name in names.split()}
 
 
-# __hash__ and __eq__ of what may be a key of a dict: `s` when they hash and compare the fields themselves, `t` when they
-# walk over them or may compare what has no hash.
+# __hash__ and __eq__ of what may be a key of a dict: `s` when they hash and compare the fields themselves, `t` when
+# they walk over them or may compare what has no hash.
 COMPARED = {
     **methods("s", "collections", "UserString"),
     **methods("s", "uuid", "UUID"),
@@ -148,13 +148,16 @@ ENUM_METHODS = {
 PROTOCOL = {
     **methods("prints and gets its axes", "torch.distributed._mesh_layout", "_FlatLayout _MeshLayout",
               "__iter__ __len__ __getitem__"),
-    **methods("prints, and cuts its tensor", "torch.distributed.device_mesh", "DeviceMesh", "__getitem__ __repr__ __eq__"),
-    **methods("prints and compares its fields", "torch.distributed.tensor._dtensor_spec", "DTensorSpec", "__str__ __eq__"),
+    **methods("prints, and cuts its tensor", "torch.distributed.device_mesh", "DeviceMesh",
+              "__getitem__ __repr__ __eq__"),
+    **methods("prints and compares its fields", "torch.distributed.tensor._dtensor_spec", "DTensorSpec",
+              "__str__ __eq__"),
     **methods("prints and compares its fields", "torch.distributed._tensor.placement_types",
               "DTensorSpec Shard Replicate Partial", "__str__ __repr__ __eq__"),
     # They take two or more arguments, which no listed callable gives to what it gets.
     **methods("compiles", "torch", "_TorchCompileInductorWrapper _TorchCompileWrapper", "__call__ __eq__"),
-    **methods("compiles", "torch._dynamo.convert_frame", "CatchErrorsWrapper ConvertFrame ConvertFrameAssert", "__call__"),
+    **methods("compiles", "torch._dynamo.convert_frame", "CatchErrorsWrapper ConvertFrame ConvertFrameAssert",
+              "__call__"),
     **methods("compiles", "torch._dynamo.repro.after_dynamo", "WrapBackendDebug", "__call__"),
     **methods("prints its groups", "torch.optim.optimizer", "Optimizer", "__repr__"),
     **methods("compares its text", "collections", "UserString", "__eq__"),

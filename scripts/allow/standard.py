@@ -43,10 +43,10 @@ PROBE = r'''
 import sys
 name, seen = sys.argv[1], []
 import builtins, os, io, json
-WATCHED = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.startfile", "socket.connect",
-           "socket.bind", "socket.sendto", "socket.getaddrinfo", "webbrowser.open", "os.remove", "os.rename", "os.mkdir",
-           "os.rmdir", "os.chdir", "os.chmod", "os.link", "os.symlink", "os.truncate", "os.putenv", "os.unsetenv",
-           "shutil.", "urllib.Request", "ftplib.", "smtplib.", "pty.spawn", "os.kill", "signal.pthread_kill",
+WATCHED = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.startfile",
+           "socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "webbrowser.open", "os.remove",
+           "os.rename", "os.mkdir", "os.rmdir", "os.chdir", "os.chmod", "os.link", "os.symlink", "os.truncate",
+           "os.putenv", "os.unsetenv", "shutil.", "urllib.Request", "ftplib.", "smtplib.", "pty.spawn", "os.kill", "signal.pthread_kill",
            "pdb.Pdb", "cpython.run_", "ensurepip.", "tempfile.", "winreg.")
 def hook(event, args):
     if not armed:
@@ -60,8 +60,8 @@ def hook(event, args):
 armed = False
 sys.addaudithook(hook)
 state = lambda: (list(sys.path), list(map(id, sys.meta_path)), list(map(id, sys.path_hooks)), sorted(vars(builtins)),
-                 sys.excepthook, sys.displayhook, sys.gettrace(), sys.getrecursionlimit(), os.getcwd(), dict(os.environ),
-                 sys.argv[:])
+                 sys.excepthook, sys.displayhook, sys.gettrace(), sys.getrecursionlimit(), os.getcwd(),
+                 dict(os.environ), sys.argv[:])
 out, err = sys.stdout, sys.stderr
 sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
 before, armed = state(), True
@@ -76,8 +76,8 @@ if sys.stdout.getvalue() if isinstance(sys.stdout, io.StringIO) else True:
     seen.append("prints")
 if state() != before:
     seen.append("changes the interpreter: " + ", ".join(what for what, old, new in zip(
-        "path meta_path path_hooks builtins excepthook displayhook trace recursion folder environ argv".split(), before, state())
-        if old != new))
+        "path meta_path path_hooks builtins excepthook displayhook trace recursion folder environ argv".split(),
+        before, state()) if old != new))
 json.dump({"seen": sorted(set(seen)), "dotted": [name for name in sys.modules if "." in name]}, out)
 out.flush()
 os._exit(0)
@@ -154,7 +154,7 @@ def main():
     parser.add_argument("--import", dest="imported", action="append", default=[],
                         help="a Python that imports its modules to find those that act")
     options = parser.parse_args()
-    names, packages, found = set(PYTHON_2.split()) | set(PYTHON_314.split()), {"compression"}, {}
+    names, packages, found = set(PYTHON_2.split()) | set(PYTHON_314.split()), {"compression", "string"}, {}
     for python in options.pythons + options.imported:
         here = json.loads(run(python, LIST, check=True).stdout)
         names.update(here["names"])
@@ -167,8 +167,9 @@ def main():
             for module, seen in acts.items():
                 found.setdefault(module, set()).update(seen)
     acts = {**{module: "; ".join(sorted(seen)) for module, seen in found.items()}, **ACTING}
-    lines = ["# Modules of Python's standard library, 2.7 and 3.6 to 3.14. A dot marks what has modules below it. Behind a !\n"
-             "# stands what acts when it is imported, and how; with .* also what is below it. scripts/allow/standard.py wrote it.\n"]
+    lines = ["# Modules of Python's standard library, 2.7 and 3.6 to 3.14. A dot marks what has modules below it.\n"
+             "# Behind a ! stands what acts when it is imported, and how; with .* also what is below it. Written by\n"
+             "# scripts/allow/standard.py.\n"]
     lines += [f"{name}.\n" if name in packages else f"{name}\n" for name in sorted(names)]
     lines += [f"! {module} {reason}\n" for module, reason in sorted(acts.items())]
     (ROOT / "src/verdict/standard_library.txt").write_text("".join(lines))
