@@ -108,20 +108,45 @@ impl<'a> Cursor<'a> {
 
     /// The bytes up to the next newline, which is consumed but not returned.
     pub fn line(&mut self) -> Result<&[u8]> {
+        match self.line_len()? {
+            Some(len) => {
+                let line = self.bytes(len.saturating_add(1))?;
+                Ok(line.get(..len).unwrap_or_default())
+            }
+            None => Err(self.ended()),
+        }
+    }
+
+    /// As [`line`](Self::line), but where the source ends first, what is left of it without its last
+    /// byte, as `readline()[:-1]` in Python; and whether the line is whole.
+    pub fn last_line(&mut self) -> Result<(&[u8], bool)> {
+        let len = self.line_len()?;
+        let is_whole = len.is_some();
+        let len = match len {
+            Some(len) => len.saturating_add(1),
+            None => usize::try_from(self.remaining()).unwrap_or(usize::MAX),
+        };
+        let line = self.bytes(len)?;
+        Ok((line.split_last().map_or(&[], |(_, line)| line), is_whole))
+    }
+
+    /// The length of the line here, without its newline; `None` when the source ends first.
+    fn line_len(&mut self) -> Result<Option<usize>> {
         // Longer lines occur only as text integers and strings of protocol 0.
         let mut searched = 0usize;
         loop {
             let rest = self.window.get(self.next..).unwrap_or_default();
             let unseen = rest.get(searched..).unwrap_or_default();
             if let Some(at) = unseen.iter().position(|&byte| byte == b'\n') {
-                let len = searched.saturating_add(at);
-                let line = self.bytes(len.saturating_add(1))?;
-                return Ok(line.get(..len).unwrap_or_default());
+                return Ok(Some(searched.saturating_add(at)));
             }
             searched = rest.len();
+            let more = usize::try_from(self.remaining()).unwrap_or(usize::MAX);
+            if searched >= more {
+                return Ok(None);
+            }
             self.lines.check(searched)?;
             // Twice as much each time, so that a long line does not cost a read for each byte.
-            let more = usize::try_from(self.remaining()).unwrap_or(usize::MAX);
             let wanted = searched.saturating_mul(2).min(more);
             self.refill(wanted.max(searched.saturating_add(1)))?;
         }
@@ -178,7 +203,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[cold]
-    fn ended(&self) -> Error {
+    pub fn ended(&self) -> Error {
         Error::corrupt(format!(
             "the pickle ends at offset {} without STOP; the file is truncated or corrupt, get it again",
             self.source.len()

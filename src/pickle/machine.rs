@@ -1,17 +1,20 @@
 //! The stack machine.
 
 mod calls;
+mod changes;
+mod frames;
+mod lines;
 mod parts;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 
-use self::parts::new_text;
 use super::cursor::Cursor;
 use super::graph::{Graph, ValueId};
 use super::memo::Memo;
 use super::opcode as op;
-use super::text;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{Budget, Limit, Limits};
 use crate::read_at::ReadAt;
 
@@ -34,6 +37,7 @@ pub struct Loaded {
 /// [`Corrupt`](crate::ErrorKind::Corrupt) with the offset of the offending opcode,
 /// [`Limit`](crate::ErrorKind::Limit) when `limits` are exceeded,
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for opcodes that no checkpoint contains, and I/O errors.
+/// What the readers of CPython (`_pickle.c` and `pickle.py`) read differently is an error too.
 pub fn load(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Loaded> {
     read(source, offset, limits)?.whole()
 }
@@ -46,7 +50,7 @@ pub(crate) struct Read {
     pub end: u64,
     /// The value that unpickling would return, or why there is none.
     pub root: Result<ValueId>,
-    /// Whether readers of Python may go on behind the end, though it is no whole pickle.
+    /// Whether a reader of CPython may read more or something else, so that the values prove nothing.
     pub differs: bool,
     /// Bytes that were read for it; long text and bytes stay where they are.
     pub bytes_read: u64,
@@ -78,6 +82,7 @@ pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<
         at: offset,
         frame_end: None,
         differs: Cell::new(false),
+        doubt: None,
         nodes: limits.budget(Limit::Nodes),
         memo_budget: limits.budget(Limit::Memo),
         depth: limits.budget(Limit::Depth),
@@ -91,13 +96,11 @@ pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<
             Ok(_) => machine.cursor.offset(),
             Err(_) => machine.at,
         },
-        differs: match &root {
-            Ok(_) => false,
-            Err(error) => machine.differs.get() || error.kind() == ErrorKind::Limit,
-        },
+        differs: machine.differs.get()
+            || matches!(&root, Err(error) if error.kind() == ErrorKind::Limit),
         bytes_read: limits.pickle_bytes.saturating_sub(machine.cursor.left()),
         graph: machine.graph,
-        root,
+        root: machine.doubt.map_or(root, Err),
     })
 }
 
@@ -114,8 +117,10 @@ struct Machine<'a> {
     at: u64,
     /// Where the open frame ends.
     frame_end: Option<u64>,
-    /// Whether readers of Python may take what was just refused.
+    /// Whether a reader of Python may take what was refused.
     differs: Cell<bool>,
+    /// Why the values are not worth anything, though the machine goes on so that all globals are seen.
+    doubt: Option<Error>,
     nodes: Budget,
     memo_budget: Budget,
     depth: Budget,
@@ -130,17 +135,25 @@ impl Machine<'_> {
             self.graph.set_at(self.at);
             let opcode = self.cursor.u8()?;
             if opcode != op::STOP {
-                self.step(opcode)?;
+                let done = self.step(opcode);
+                if done.is_err() && self.is_beyond_frame() {
+                    self.differs.set(true);
+                }
+                done?;
                 self.leave_frame()?;
                 self.memory.check(self.graph.memory())?;
                 continue;
             }
             let root = self.pop()?;
             self.leave_frame()?;
-            return match self.frame_end {
-                Some(_) => Err(self.differs("stops inside a frame")),
-                None => Ok(root),
-            };
+            if self.frame_end.is_some() {
+                // Where the next pickle begins depends on the reader.
+                self.doubt("stops inside a frame");
+            }
+            if self.doubt.is_some() {
+                self.differs.set(true); // some reader comes to this end
+            }
+            return Ok(root);
         }
     }
 
@@ -184,23 +197,8 @@ impl Machine<'_> {
             op::NONE => self.constant(0),
             op::NEWFALSE => self.constant(1),
             op::NEWTRUE => self.constant(2),
-            op::INT => {
-                let line = self.cursor.line()?;
-                match line {
-                    b"00" => self.constant(1),
-                    b"01" => self.constant(2),
-                    line => {
-                        let number = text::decimal(line, &self.integers)?;
-                        self.decimal(number)
-                    }
-                }
-            }
-            op::LONG => {
-                let line = self.cursor.line()?;
-                let line = line.strip_suffix(b"L").unwrap_or(line);
-                let number = text::decimal(line, &self.integers)?;
-                self.decimal(number)
-            }
+            op::INT => self.int_line(),
+            op::LONG => self.long_line(),
             op::BININT => {
                 let value = i32::from_le_bytes(self.cursor.array()?);
                 self.small(value.into())
@@ -221,30 +219,14 @@ impl Machine<'_> {
                 let len = self.length_i32()?;
                 self.long(len)
             }
-            op::FLOAT => {
-                let line = self.cursor.line()?;
-                match text::float(line) {
-                    Some(value) => self.new_value(|graph| graph.float(value)),
-                    None => {
-                        let is_like_one = text::is_like_number(line);
-                        Err(self.no_number(is_like_one, "holds a FLOAT that is no number"))
-                    }
-                }
-            }
+            op::FLOAT => self.float_line(),
             op::BINFLOAT => {
                 let value = f64::from_be_bytes(self.cursor.array()?);
                 self.new_value(|graph| graph.float(value))
             }
 
             // Text and bytes
-            op::UNICODE => match text::raw_unicode_escape(self.cursor.line()?) {
-                Some(bytes) => {
-                    self.nodes.charge(1)?;
-                    let value = new_text(&mut self.graph, &bytes, Graph::ill_formed_str)?;
-                    self.push(value)
-                }
-                None => Err(self.corrupt("holds a UNICODE string with a broken escape")),
-            },
+            op::UNICODE => self.unicode_line(),
             op::BINUNICODE => {
                 let len = u32::from_le_bytes(self.cursor.array()?).into();
                 self.text(len, Graph::ill_formed_str)
@@ -257,16 +239,10 @@ impl Machine<'_> {
                 let len = u64::from_le_bytes(self.cursor.array()?);
                 self.text(len, Graph::ill_formed_str)
             }
-            op::STRING => match text::quoted(self.cursor.line()?) {
-                Some(bytes) => {
-                    self.nodes.charge(1)?;
-                    let value = new_text(&mut self.graph, &bytes, Graph::bytes)?;
-                    self.push(value)
-                }
-                None => Err(self.corrupt("holds a STRING without its quotes")),
-            },
+            op::STRING => self.string_line(),
             op::BINSTRING => {
-                let len = self.length_i32()?;
+                // `_pickle.c` reads the length unsigned; `pickle.py` refuses what is negative for it.
+                let len = u32::from_le_bytes(self.cursor.array()?).into();
                 self.old_string(len)
             }
             op::SHORT_BINSTRING => {
@@ -302,22 +278,16 @@ impl Machine<'_> {
             }
             op::APPEND => {
                 let item = self.pop()?;
-                let target = self.top()?;
-                let done = self.graph.append(target, &[item]);
-                self.changed(target, done, "appends to a value that is no list")
+                self.append(&[item])
             }
             op::APPENDS => {
                 let items = self.pop_mark()?;
-                let target = self.top()?;
-                let done = self.graph.append(target, &items);
-                self.changed(target, done, "appends to a value that is no list")
+                self.append(&items)
             }
             op::EMPTY_SET => self.new_value(|graph| graph.set(Vec::new())),
             op::ADDITEMS => {
                 let items = self.pop_mark()?;
-                let target = self.top()?;
-                let done = self.graph.add(target, &items);
-                self.changed(target, done, "adds to a value that is no set")
+                self.add_items(&items)
             }
             op::FROZENSET => {
                 let items = self.pop_mark()?;
@@ -340,10 +310,7 @@ impl Machine<'_> {
             }
 
             // Memo
-            op::GET => {
-                let index = self.memo_index()?;
-                self.get(index)
-            }
+            op::GET => self.get_line(),
             op::BINGET => {
                 let index = self.cursor.u8()?.into();
                 self.get(index)
@@ -352,10 +319,7 @@ impl Machine<'_> {
                 let index = u32::from_le_bytes(self.cursor.array()?).into();
                 self.get(index)
             }
-            op::PUT => {
-                let index = self.memo_index()?;
-                self.put(index)
-            }
+            op::PUT => self.put_line(),
             op::BINPUT => {
                 let index = self.cursor.u8()?.into();
                 self.put(index)
@@ -367,10 +331,7 @@ impl Machine<'_> {
             op::MEMOIZE => self.put(u64::try_from(self.memo.len()).unwrap_or(u64::MAX)),
 
             // Globals, calls and objects: recorded, never carried out
-            op::GLOBAL => {
-                let global = self.global_lines("GLOBAL")?;
-                self.push(global)
-            }
+            op::GLOBAL => self.global(),
             op::STACK_GLOBAL => self.stack_global(),
             op::REDUCE => self.reduce(),
             op::NEWOBJ => self.new_object(None),
@@ -380,27 +341,20 @@ impl Machine<'_> {
             }
             op::OBJ => self.obj(),
             op::INST => self.inst(),
-            op::BUILD => {
-                let state = self.pop()?;
-                let target = self.top()?;
-                let done = self.graph.build(target, state);
-                self.changed(target, done, "gives a state to a value that is no object")
-            }
+            op::BUILD => self.build(),
             op::BINPERSID => {
                 let id = self.pop()?;
                 self.new_value(|graph| graph.persistent(id))
             }
 
-            op::PERSID => Err(self.refused(
-                "uses a protocol 0 persistent id, which torch cannot load either; \
-                 save the file again with protocol 2",
-            )),
+            op::PERSID => self.persistent_line(),
             op::EXT1 | op::EXT2 | op::EXT4 => Err(self.refused(
                 "uses the extension registry, which exists only in the process that wrote it",
             )),
-            op::NEXT_BUFFER | op::READONLY_BUFFER => {
+            op::NEXT_BUFFER => {
                 Err(self.refused("uses out-of-band buffers, which are not stored in the file"))
             }
+            op::READONLY_BUFFER => self.readonly_buffer(),
             other => Err(self.corrupt(format!("holds the unknown opcode 0x{other:02x}"))),
         }
     }

@@ -11,70 +11,144 @@ pub enum Integer {
     Big(Vec<u8>),
 }
 
-/// Digits that are taken at once, so that their number fits 64 bits.
-const DIGITS_AT_ONCE: usize = 18;
-
-fn low_limb(value: u128) -> u64 {
-    u64::try_from(value & u128::from(u64::MAX)).unwrap_or(u64::MAX)
+/// What INT pushes: CPython's reader in C writes no other bool than `00` and `01`, but reads more.
+#[derive(Debug, PartialEq)]
+pub enum Number {
+    Bool(bool),
+    Integer(Integer),
 }
 
-/// What a decimal integer reads as.
-pub enum Decimal {
-    Read(Integer),
-    /// Nothing; Python may still read a number there.
-    Odd(bool),
-}
-
-/// The decimal integer that a line is, of no more bytes than `bytes` allows.
+/// The number of an INT line, as `load_int` of CPython's `_pickle.c` reads it; the reader in Python
+/// (`pickle.py`) takes fewer lines and reads equal numbers. `None` where both stop.
 ///
 /// # Errors
-/// [`Limit`](crate::ErrorKind::Limit).
-pub fn decimal(line: &[u8], bytes: &Budget) -> Result<Decimal> {
-    let is_like_one = is_like_number(line);
-    if is_like_one {
-        bytes.check(integer_bytes(line))?;
+/// [`Limit`](crate::ErrorKind::Limit) for more bytes than `bytes` allows.
+pub fn int(line: &[u8], bytes: &Budget) -> Result<Option<Number>> {
+    match strtol(line) {
+        // A line of two characters, as in `01`, `+1` or a NUL and anything.
+        Some(value @ 0..=1) if line.len() == 2 => Ok(Some(Number::Bool(value == 1))),
+        Some(value) => Ok(Some(Number::Integer(Integer::Small(value)))),
+        None => Ok(integer(line, 0, bytes)?.map(Number::Integer)),
     }
-    Ok(integer(line).map_or(Decimal::Odd(is_like_one), Decimal::Read))
 }
 
-/// Whether Python may read a number there: it takes other bases, underscores, blanks and what is behind a NUL.
-pub fn is_like_number(text: &[u8]) -> bool {
-    let text = text.trim_ascii_start();
-    let digits = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+"));
-    matches!(digits.unwrap_or(text), [b'0'..=b'9' | b'.', ..])
+/// The integer of a LONG line, as `load_long` of `_pickle.c` reads it. Otherwise as [`int`].
+pub fn long(line: &[u8], bytes: &Budget) -> Result<Option<Integer>> {
+    integer(line.strip_suffix(b"L").unwrap_or(line), 0, bytes)
 }
 
-/// The bytes that a decimal integer of this text can take: a digit has 3.3 bits.
-fn integer_bytes(text: &[u8]) -> usize {
-    text.len().saturating_mul(415) / 1000
+/// The memo index of a PUT or GET line. Otherwise as [`int`].
+pub fn index(line: &[u8], bytes: &Budget) -> Result<Option<Integer>> {
+    integer(line, 10, bytes)
 }
 
-/// A decimal integer as INT and LONG write it, the trailing `L` of a LONG already cut off. Takes time that grows with
-/// the square of its length, which the caller has looked at.
-fn integer(text: &[u8]) -> Option<Integer> {
-    let text = std::str::from_utf8(text).ok()?.trim();
-    if let Ok(value) = text.parse::<i64>() {
-        return Some(Integer::Small(value));
+/// What C sees of a line: a NUL ends its strings.
+fn c_string(line: &[u8]) -> &[u8] {
+    line.split(|byte| *byte == 0).next().unwrap_or(line)
+}
+
+fn trim_start(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|byte| !is_space(*byte));
+    text.get(start.unwrap_or(text.len())..).unwrap_or_default()
+}
+
+fn trim_end(text: &[u8]) -> &[u8] {
+    let last = text.iter().rposition(|byte| !is_space(*byte));
+    let len = last.map_or(0, |last| last.saturating_add(1));
+    text.get(..len).unwrap_or_default()
+}
+
+/// White space of C's `isspace`, the vertical tab included.
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+fn sign(text: &[u8]) -> (bool, &[u8]) {
+    match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
     }
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, text),
+}
+
+/// C's `strtol` of base 0, where it takes the whole of a line up to its end or a NUL. Python reads
+/// equal numbers, but refuses octal ones as in `010`.
+fn strtol(line: &[u8]) -> Option<i64> {
+    // Where it finds no digit, it stops in front of the white space and the sign.
+    if line.first() == Some(&0) {
+        return Some(0);
+    }
+    let (negative, digits) = sign(trim_start(c_string(line)));
+    let (radix, digits) = match digits {
+        [b'0', b'x' | b'X', digits @ ..] => (16, digits),
+        [b'0', _, ..] => (8, digits),
+        _ => (10, digits),
     };
     if digits.is_empty() {
         return None;
     }
+    let mut value = 0i64;
+    for &digit in digits {
+        let digit = i64::from(char::from(digit).to_digit(radix)?);
+        let digit = if negative {
+            digit.checked_neg()?
+        } else {
+            digit
+        };
+        value = value.checked_mul(radix.into())?.checked_add(digit)?;
+    }
+    Some(value)
+}
+
+/// `PyLong_FromString` of base 0 or 10: white space around the number, prefixes of other bases (with
+/// base 0), and underscores between digits.
+fn integer(line: &[u8], base: u32, bytes: &Budget) -> Result<Option<Integer>> {
+    let (negative, text) = sign(trim_end(trim_start(c_string(line))));
+    let (radix, digits) = match (base, text) {
+        (0, [b'0', b'x' | b'X', digits @ ..]) => (16, digits),
+        (0, [b'0', b'o' | b'O', digits @ ..]) => (8, digits),
+        (0, [b'0', b'b' | b'B', digits @ ..]) => (2, digits),
+        _ => (10, text),
+    };
+    let digits = match digits {
+        [b'_', digits @ ..] if radix != 10 => digits,
+        digits => digits,
+    };
+    let is_digit = |byte: &u8| char::from(*byte).is_digit(radix);
+    let are_digits = digits
+        .split(|byte| *byte == b'_')
+        .all(|group| !group.is_empty() && group.iter().all(is_digit));
+    let is_zero = || digits.iter().all(|byte| matches!(byte, b'0' | b'_'));
+    if !are_digits || base == 0 && radix == 10 && digits.starts_with(b"0") && !is_zero() {
+        return Ok(None);
+    }
+    // A decimal digit has 3.3 bits, one of another base no more than 4.
+    bytes.check(if radix == 10 {
+        digits.len().saturating_mul(415) / 1000
+    } else {
+        digits.len().div_ceil(2)
+    })?;
+    Ok(Some(from_digits(negative, digits, radix)))
+}
+
+/// The integer of digits and underscores. Takes time that grows with the square of their number,
+/// which the caller has checked.
+fn from_digits(negative: bool, digits: &[u8], radix: u32) -> Integer {
+    let digits = digits
+        .iter()
+        .filter_map(|byte| char::from(*byte).to_digit(radix));
+    let mut digits = digits.peekable();
     // Limbs of 64 bits and as many digits at once as fit one.
     let mut limbs: Vec<u64> = Vec::new();
-    for digits in digits.as_bytes().chunks(DIGITS_AT_ONCE) {
+    while digits.peek().is_some() {
         let mut scale = 1u128;
         let mut carry = 0u128;
-        for digit in digits {
-            let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
-            carry = carry.wrapping_mul(10).wrapping_add(digit.into());
-            scale = scale.wrapping_mul(10);
+        for digit in digits.by_ref().take(DIGITS_AT_ONCE) {
+            carry = carry.wrapping_mul(radix.into()).wrapping_add(digit.into());
+            scale = scale.wrapping_mul(radix.into());
         }
         for limb in &mut limbs {
-            // At most (2^64 - 1) * 10^18 and a carry below 2^64.
+            // At most (2^64 - 1) * 2^60 and a carry below 2^64.
             carry = u128::from(*limb).wrapping_mul(scale).wrapping_add(carry);
             *limb = low_limb(carry);
             carry >>= 64;
@@ -88,7 +162,14 @@ fn integer(text: &[u8]) -> Option<Integer> {
     if negative {
         negate(&mut magnitude);
     }
-    Some(twos_complement(&magnitude))
+    twos_complement(&magnitude)
+}
+
+/// Digits that are taken at once, so that their number fits 60 bits in every base up to 16.
+const DIGITS_AT_ONCE: usize = 15;
+
+fn low_limb(value: u128) -> u64 {
+    u64::try_from(value & u128::from(u64::MAX)).unwrap_or(u64::MAX)
 }
 
 /// Negates a two's complement little-endian number in place.
@@ -120,14 +201,40 @@ pub fn twos_complement(bytes: &[u8]) -> Integer {
     }
 }
 
-/// A float as `repr` writes it.
-pub fn float(text: &[u8]) -> Option<f64> {
-    std::str::from_utf8(text).ok()?.trim().parse().ok()
+/// The number of a FLOAT line.
+pub enum Float {
+    /// As `load_float` of `_pickle.c` reads it; `pickle.py` reads the same number or stops.
+    Read(f64),
+    /// As `pickle.py` reads it, where `_pickle.c` stops.
+    InPython(f64),
+}
+
+/// The number of a FLOAT line; `None` where both readers of CPython stop.
+pub fn float(line: &[u8]) -> Option<Float> {
+    let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
+    let text = c_string(line);
+    // C stops at numbers that are too large; infinity is a word.
+    let fits = |value: &f64| value.is_finite() || !text.iter().any(u8::is_ascii_digit);
+    if let Some(value) = number(text).filter(fits) {
+        return Some(Float::Read(value));
+    }
+    let text = trim_end(trim_start(line));
+    let is_digit = |at: Option<usize>| {
+        at.and_then(|at| text.get(at))
+            .is_some_and(u8::is_ascii_digit)
+    };
+    let mut digits = Vec::with_capacity(text.len());
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'_' if is_digit(at.checked_sub(1)) && is_digit(at.checked_add(1)) => {}
+            byte => digits.push(*byte),
+        }
+    }
+    number(&digits).map(Float::InPython)
 }
 
 /// The bytes of a STRING opcode's quoted, backslash-escaped argument.
 pub fn quoted(text: &[u8]) -> Option<Vec<u8>> {
-    let text = text.trim_ascii();
     let inner = match text {
         [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => inner,
         _ => return None,

@@ -116,7 +116,7 @@ fn malformed_pickles_are_corrupt_with_an_offset() {
         ("item of a number", b"K\x01K\x02K\x03s.", "no dict"),
         ("append to a dict", b"}Na.", "no list"),
         ("odd items", b"}(Nu.", "without a value"),
-        ("state of a list", b"]}b.", "no object"),
+        ("state of a list", b"]K\x01b.", "no object"),
         ("call of a number", b"K\x01)R.", "cannot be called"),
         (
             "arguments that are no tuple",
@@ -149,13 +149,7 @@ fn malformed_pickles_are_corrupt_with_an_offset() {
 
 #[test]
 fn what_no_checkpoint_contains_is_refused() {
-    for bytes in [
-        &b"Pid\n."[..],
-        b"\x82\x01.",
-        b"\x83\x01\x00.",
-        b"\x97.",
-        b"N\x98.",
-    ] {
+    for bytes in [&b"Pid\n."[..], b"\x82\x01.", b"\x83\x01\x00.", b"\x97."] {
         let error = error_of(bytes);
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     }

@@ -3,7 +3,7 @@
 use super::Machine;
 use crate::error::{Error, Result};
 use crate::pickle::graph::{Blob, BlobKind, Graph, ValueId};
-use crate::pickle::text::{self, Decimal, Integer};
+use crate::pickle::text::{self, Integer};
 
 /// Longer text stays in the source: a name has at most a few hundred bytes, a numpy array's data any number.
 const MAX_TEXT: u64 = 64 * 1024;
@@ -34,40 +34,6 @@ impl Machine<'_> {
         match self.constants.get(index) {
             Some(&value) => self.push(value),
             None => Err(self.corrupt("holds an unknown constant")),
-        }
-    }
-
-    /// Opens a frame. Readers of Python differ on what a frame inside another one means.
-    pub(super) fn enter_frame(&mut self, len: u64) -> Result<()> {
-        if self.frame_end.is_some_and(|end| self.at < end) {
-            return Err(self.differs("begins a frame inside a frame"));
-        }
-        if len > self.cursor.remaining() {
-            // Some readers are content with what there is, if they have the memory for what there should be.
-            self.differs.set(len < 1 << 40);
-            return Err(Error::corrupt(format!(
-                "the pickle claims a frame of {len} bytes at offset {}, where only {} are left; the file is truncated \
-                 or corrupt, get it again",
-                self.at,
-                self.cursor.remaining()
-            )));
-        }
-        self.frame_end = Some(self.cursor.offset().saturating_add(len));
-        Ok(())
-    }
-
-    /// After an opcode: closes the frame that ends here. What crosses the end of a frame is read by some readers of
-    /// Python, and dropped with what follows by others: it can hide opcodes.
-    pub(super) fn leave_frame(&mut self) -> Result<()> {
-        match self.frame_end {
-            Some(end) if self.cursor.offset() > end => {
-                Err(self.differs("has an opcode across the end of a frame"))
-            }
-            Some(end) if self.cursor.offset() == end => {
-                self.frame_end = None;
-                Ok(())
-            }
-            _ => Ok(()),
         }
     }
 
@@ -102,15 +68,6 @@ impl Machine<'_> {
         match value {
             Integer::Small(value) => self.small(value),
             Integer::Big(bytes) => self.new_value(|graph| graph.big_int(&bytes)),
-        }
-    }
-
-    pub(super) fn decimal(&mut self, number: Decimal) -> Result<()> {
-        match number {
-            Decimal::Read(value) => self.integer(value),
-            Decimal::Odd(is_like_one) => {
-                Err(self.no_number(is_like_one, "holds an integer that is no number"))
-            }
         }
     }
 
@@ -175,22 +132,6 @@ impl Machine<'_> {
         }
     }
 
-    pub(super) fn set_items(&mut self, flat: &[ValueId]) -> Result<()> {
-        if !flat.len().is_multiple_of(2) {
-            return Err(self.corrupt("sets a key without a value"));
-        }
-        let target = self.top()?;
-        let done = self.graph.set_items(target, flat);
-        self.changed(target, done, "sets items of a value that is no dict")
-    }
-
-    pub(super) fn memo_index(&mut self) -> Result<u64> {
-        let line = self.cursor.line()?;
-        let is_like_one = text::is_like_number(line);
-        let index = std::str::from_utf8(line).ok().and_then(|s| s.parse().ok());
-        index.ok_or_else(|| self.no_number(is_like_one, "holds a memo index that is no number"))
-    }
-
     pub(super) fn get(&mut self, index: u64) -> Result<()> {
         match self.memo.get(index) {
             Some(value) => self.push(value),
@@ -205,20 +146,18 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// As [`corrupt`](Self::corrupt), for what some reader of Python takes.
+    /// As [`corrupt`](Self::corrupt), for what some reader of CPython takes.
     #[cold]
     pub(super) fn differs(&self, what: impl std::fmt::Display) -> Error {
         self.differs.set(true);
         self.corrupt(what)
     }
 
-    /// A number that cannot be read, though Python perhaps can.
+    /// As [`differs`](Self::differs), where it is known how that reader goes on.
     #[cold]
-    pub(super) fn no_number(&self, is_like_one: bool, what: &str) -> Error {
-        match is_like_one {
-            true => self.differs(what),
-            false => self.corrupt(what),
-        }
+    pub(super) fn doubt(&mut self, what: impl std::fmt::Display) {
+        let error = self.differs(what);
+        self.doubt.get_or_insert(error);
     }
 
     #[cold]

@@ -1,0 +1,241 @@
+//! Where the machine stops, against both readers of CPython: `_pickle.Unpickler` and `pickle._Unpickler` of 3.8 to 3.13,
+//! each stream tried in both with a `find_class` and a `persistent_load` that only record.
+
+use super::{Read, read};
+use crate::limits::Limits;
+use crate::pickle::Value;
+
+fn read_bytes(bytes: &[u8]) -> Read {
+    read(&bytes.to_vec(), 0, &Limits::default()).unwrap()
+}
+
+/// Reads the stream with a global behind it.
+fn with_global(start: &[u8]) -> Read {
+    read_bytes(&[start, b"cos\nsystem\n."].concat())
+}
+
+fn names(read: &Read) -> Vec<String> {
+    let globals = read.graph.globals().iter();
+    globals
+        .map(|global| format!("{}.{}", global.module, global.name))
+        .collect()
+}
+
+#[test]
+fn what_both_readers_take_is_read() {
+    for start in [
+        &b"I0x1f\n"[..],
+        b"I0o17\n",
+        b"I0b11\n",
+        b"I1_000\n",
+        b"I1\r\n",
+        b"L 5 L\n",
+        b"L0x1fL\n",
+        b"F-iNfInItY\n",
+        b"F1.\n",
+        b"Np1\n0g\x0b1\n",
+        b"Np01\n0g+1\n",
+        b"Np1_0\n0g10\n",
+        b"S'\\q'\n",
+        b"V\\ud83d\\ude00\n",
+        b"](N}tb", // a state that is none
+        b"]Nb",
+        b"N(u", // nothing to set
+        b"C\x01a\x98",
+        b"\x96\x01\0\0\0\0\0\0\0x\x98",
+        b"\x95\0\0\0\0\0\0\0\0N",
+    ] {
+        let read = with_global(start);
+        assert!(read.root.is_ok(), "{start:?}: {:?}", read.root);
+        assert!(!read.differs, "{start:?}");
+    }
+}
+
+#[test]
+fn what_only_the_reader_in_c_takes_is_read_as_it_reads_it() {
+    for start in [
+        &b"I\0\n"[..],
+        b"I010\n",
+        b"I12\0zz\n",
+        b"L1\0L\n",
+        b"Fnan\0x\n",
+        b"Np+1\0zz\n0g1\n",
+        b"N(e",
+        b"N(\x90",
+    ] {
+        let read = with_global(start);
+        assert_eq!(names(&read), ["os.system"], "{start:?}");
+        assert!(read.root.is_ok(), "{start:?}: {:?}", read.root);
+    }
+}
+
+#[test]
+fn what_readers_do_not_agree_on_is_read_on_but_gives_no_values() {
+    for start in [
+        &b"F 1.5\n"[..], // only `pickle.py` takes these
+        b"F1_0.5\n",
+        b"F1e999\n",
+        b"cos\n\n",
+        b"\x96\x01\0\0\0\0\0\0\0xK\x01a", // a bytearray takes numbers
+        b"\x96\x01\0\0\0\0\0\0\0xK\0K\x01s",
+        b"]NaK\0K\x01s", // a list takes items by index
+        b"cos\nO\n]R",   // `pickle.py` calls with whatever it can iterate over
+        b"cos\nO\nX\0\0\0\0R",
+        b"]cos\nO\n)Rb", // a call may give None
+        b"cos\nO\n)R\x98",
+        b"NQNa", // what a persistent id stands for may take anything
+        b"NQN\x85b",
+        b"\x95\x04\0\0\0\0\0\0\0Pid\n", // a protocol 0 persistent id
+        b"\x95\xff\xff\xff\xff\xff\xff\xff\x7f", // `pickle.py` is content with what is there
+        b"\x95\x0b\0\0\0\0\0\0\0\x95\x01\0\0\0\0\0\0\0N0", // only `_pickle.c` nests frames
+    ] {
+        let read = with_global(start);
+        assert!(names(&read).contains(&"os.system".to_owned()), "{start:?}");
+        assert!(read.root.is_err(), "{start:?}");
+        assert!(read.differs, "{start:?}");
+    }
+}
+
+#[test]
+fn where_readers_go_on_in_different_places_the_end_is_no_end() {
+    for start in [
+        &b"\x95\x02\0\0\0\0\0\0\0C\x01a"[..], // across the end of a frame
+        b"\x95\x05\0\0\0\0\0\0\0cab\n\xffcd\n",
+        b"\x95\x0a\0\0\0\0\0\0\0\x95\x05\0\0\0\0\0\0\0",
+        b"Np99999999999999999999\n", // `pickle.py` takes any index
+    ] {
+        let read = with_global(start);
+        assert!(read.root.is_err() && read.differs, "{start:?}");
+    }
+}
+
+#[test]
+fn where_both_readers_stop_nothing_more_is_read() {
+    for start in [
+        &b"I\n"[..],
+        b"I09\n",
+        b"I0x\n",
+        b"I \0\n",
+        b"I1L\n",
+        b"I0777777777777777777777777\n",
+        b"L012L\n",
+        b"LL\n",
+        b"L5LL\n",
+        b"F0x1p3\n",
+        b"F1e\n",
+        b"F\0\n",
+        b"Finfi\n",
+        b"Np-1\n",
+        b"Np0x1\n",
+        b"Np1\n0g-1\n",
+        b"S'a' \n",
+        b"S'a\\x4'\n",
+        b"S'a\\'\n",
+        b"S'\n",
+        b"V\\u12\n",
+        b"V\\U00110000\n",
+        b"N]K\x01ab", // a state that is some
+        b"](NK\x01tb",
+        b"](Nu",
+        b"]N\x85(Nbe",
+        b"}Na",
+        b"N)Na",
+        b"]NN\x86(N\x90",
+        b"X\x01\0\0\0a\x98",
+        b"cos\nO\nNR",
+        b"cos\nO\nK\x01R",
+        b"c\nx\n",
+        b"P\xff\n",
+        b"(i\xc3\xa9\nx\n",
+        b"\x95\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\x82\x01",
+        b"\x83\x01\0",
+        b"\x84\0\0\0\0",
+        b"\x97",
+        b"\x80\x06",
+        b"\x8b\xff\xff\xff\xff",
+    ] {
+        let read = with_global(start);
+        assert!(!names(&read).contains(&"os.system".to_owned()), "{start:?}");
+        assert!(read.root.is_err() && !read.differs, "{start:?}");
+    }
+}
+
+#[test]
+fn a_global_that_is_asked_for_before_a_reader_stops_is_listed() {
+    for (bytes, name) in [
+        (&b"cos\nsystemX"[..], "os.system"), // without its last byte, as a newline would be
+        (b"cantigravityX", "antigravity."),
+        (b"ios\nsystem\n.", "os.system"), // without a mark
+        (b"(ios\nsystemX", "os.system"),
+    ] {
+        assert_eq!(names(&read_bytes(bytes)), [name], "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_persistent_id_of_protocol_0_is_passed_over_but_not_taken() {
+    let read = with_global(b"Pid\n0");
+    assert_eq!(names(&read), ["os.system"]);
+    assert!(read.root.unwrap_err().to_string().contains("protocol 0"));
+    assert!(
+        read.differs,
+        "a reader with `persistent_load` comes to the end"
+    );
+    // Text that begins with a P need not be unclean for it.
+    assert!(!read_bytes(b"Preface\n\nIn the beginning").differs);
+}
+
+#[test]
+fn integers_in_text_are_those_of_the_reader_in_c() {
+    for (line, expected) in [
+        (&b"I010\n."[..], Value::Int(8)),
+        (b"I-010\n.", Value::Int(-8)),
+        (b"I+1\n.", Value::Bool(true)),
+        (b"I-0\n.", Value::Bool(false)),
+        (b"I1 \n.", Value::Int(1)),
+        (b"I00\n.", Value::Bool(false)),
+        (b"I000\n.", Value::Int(0)),
+        (b"I\0\n.", Value::Int(0)),
+        (b"I\0z\n.", Value::Bool(false)),
+        (b"L0x1fL\n.", Value::Int(31)),
+        (
+            b"I9223372036854775808\n.",
+            Value::BigInt(b"\0\0\0\0\0\0\0\x80\0"),
+        ),
+    ] {
+        let read = read_bytes(line);
+        assert_eq!(
+            read.graph.get(*read.root.as_ref().unwrap()),
+            expected,
+            "{line:?}"
+        );
+    }
+}
+
+#[test]
+fn a_global_named_by_what_may_be_text_is_computed() {
+    for module in [&b"U\x01\xe9"[..], b"V\\ud800\n", b"cos\nO\n)R", b"NQ"] {
+        let read = read_bytes(&[module, b"X\x01\0\0\0x\x93."].concat());
+        assert!(read.root.is_ok(), "{module:?}");
+        assert!(
+            names(&read).contains(&"<computed>.x".to_owned()),
+            "{module:?}"
+        );
+    }
+}
+
+#[test]
+fn bytes_are_known_whatever_the_codec_is_called() {
+    // `_codecs.encode('é', …)` in CPython 3.11
+    for (codec, expected) in [
+        (&b"latin1"[..], &b"\xe9"[..]),
+        (b"ISO_8859_1:1987", b"\xe9"),
+        (b"utf-8", b"\xc3\xa9"),
+    ] {
+        let start = b"c_codecs\nencode\nV\xe9\nS'";
+        let read = read_bytes(&[&start[..], codec, b"'\n\x86R."].concat());
+        let root = *read.root.as_ref().unwrap();
+        assert_eq!(read.graph.get(root), Value::Bytes(expected), "{codec:?}");
+    }
+}
