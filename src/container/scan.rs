@@ -14,7 +14,7 @@ mod tars;
 
 use std::sync::Arc;
 
-use self::formats::{closed, is_protocol, numpy_data};
+use self::formats::{closed, is_numeric, is_protocol, numpy_data};
 use super::judged::{Judged, ScannedPickle};
 use super::record::Record;
 use super::safetensors::SafetensorsFile;
@@ -206,8 +206,11 @@ impl<'g, 'o> Scanner<'g, 'o> {
         head: &[u8],
     ) -> Result<&'static str> {
         if let Some(start) = numpy_data(head) {
-            // Whether it holds objects can be said in many ways, and numbers are no pickle.
-            let is_pickle = self.stream(place, source, start, Certainty::Maybe)? > 0;
+            let certainty = match is_numeric(head, start) {
+                true => Certainty::Data,
+                false => Certainty::Maybe,
+            };
+            let is_pickle = self.stream(place, source, start, certainty)? > 0;
             return Ok(if is_pickle {
                 "numpy array of objects"
             } else {

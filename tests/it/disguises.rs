@@ -94,6 +94,31 @@ fn numpy_arrays_of_objects_are_looked_at_however_their_header_is_written() {
 }
 
 #[test]
+fn numbers_in_an_array_are_no_pickle_unless_its_header_says_anything_else() {
+    // What this program does not read and Python may.
+    let pickle = [b"\x80\x04\x95\x02\0\0\0\0\0\0\0X\x01\0\0\0x0", PAYLOAD].concat();
+    let array = |header: &str| {
+        let mut file = b"\x93NUMPY\x01\0".to_vec();
+        file.extend((header.len() as u16).to_le_bytes());
+        [&file[..], header.as_bytes(), &pickle].concat()
+    };
+    for descr in ["<f4", "|u1", ">c16", "<i8"] {
+        let header =
+            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (3, 1), }}  \n");
+        assert!(is_clean(&array(&header)), "{header}");
+    }
+    for header in [
+        "{'descr': '|O', 'fortran_order': False, 'shape': (3,), }  \n",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), 'de' 'scr': '|O'}\n",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), 'de' 'scr': '|O', }\n",
+        "{'descr': '<f' '4,O', 'fortran_order': False, 'shape': (3,), }\n",
+        "{'descr': '<O', 'fortran_order': False, 'shape': (3,), }\n",
+    ] {
+        assert!(!is_clean(&array(header)), "{header}");
+    }
+}
+
+#[test]
 fn compressed_files_are_looked_into_or_told() {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(&[b"\x80\x02I0x10\n0", PAYLOAD].concat())

@@ -19,9 +19,10 @@ const MAX_OUTPUT: u64 = 1 << 20;
 
 /// What is no business of a scan: a file of a distributed checkpoint, which is no checkpoint by itself, and what the
 /// tensors are.
-const UNSEEN: [&str; 2] = [
+const UNSEEN: [&str; 3] = [
     "does not start where the file starts",
     "is a file that is no tensor",
+    "the only value",
 ];
 
 /// What a conversion of the file that was scanned refuses, the scan reports.

@@ -70,6 +70,29 @@ pub fn numpy_data(head: &[u8]) -> Option<u64> {
     Some(start.saturating_add(len.into()))
 }
 
+/// Whether the header of a `.npy` file with data from `start` on says that they are numbers, in the very form in which
+/// numpy writes it: it is a literal of Python, which can say the same in many ways, and so can one of objects.
+pub fn is_numeric(head: &[u8], start: u64) -> bool {
+    let header = usize::try_from(start)
+        .ok()
+        .and_then(|start| head.get(10..start));
+    let header = header.and_then(|header| str::from_utf8(header).ok());
+    let shape = || {
+        let rest = header?.strip_prefix("{'descr': '")?;
+        let (kind, rest) = rest.split_once("', 'fortran_order': ")?;
+        let rest = rest.strip_prefix("False").or(rest.strip_prefix("True"))?;
+        let rest = rest.strip_prefix(", 'shape': (")?;
+        let size = kind
+            .strip_prefix(['<', '>', '|'])?
+            .strip_prefix(['b', 'i', 'u', 'f', 'c'])?;
+        let is_size = size.bytes().all(|byte| byte.is_ascii_digit());
+        let (shape, rest) = rest.split_once("), }")?;
+        (is_size && rest.trim_matches(' ') == "\n").then_some(shape)
+    };
+    let is_number = |byte: u8| byte.is_ascii_digit() || b", ".contains(&byte);
+    shape().is_some_and(|shape| shape.bytes().all(is_number))
+}
+
 /// Whether bytes start as every pickle since protocol 2.
 pub fn is_protocol(head: &[u8]) -> bool {
     matches!(head, [0x80, 0..=5, ..])
