@@ -46,7 +46,8 @@ import builtins, os, io, json
 WATCHED = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.startfile",
            "socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "webbrowser.open", "os.remove",
            "os.rename", "os.mkdir", "os.rmdir", "os.chdir", "os.chmod", "os.link", "os.symlink", "os.truncate",
-           "os.putenv", "os.unsetenv", "shutil.", "urllib.Request", "ftplib.", "smtplib.", "pty.spawn", "os.kill", "signal.pthread_kill",
+           "os.putenv", "os.unsetenv", "shutil.", "urllib.Request", "ftplib.", "smtplib.", "pty.spawn", "os.kill",
+           "signal.pthread_kill",
            "pdb.Pdb", "cpython.run_", "ensurepip.", "tempfile.", "winreg.")
 def hook(event, args):
     if not armed:
