@@ -5,8 +5,6 @@ mod changes;
 mod frames;
 mod lines;
 mod parts;
-#[cfg(test)]
-mod tests;
 
 use std::cell::Cell;
 

@@ -19,6 +19,7 @@ mod hostile_zip;
 mod inputs;
 mod inspect;
 mod limits;
+mod machine;
 mod patterns;
 mod pickle;
 mod properties;

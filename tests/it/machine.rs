@@ -1,24 +1,27 @@
 //! Where the machine stops, against both readers of CPython: `_pickle.Unpickler` and `pickle._Unpickler` of 3.8 to 3.13,
 //! each stream tried in both with a `find_class` and a `persistent_load` that only record.
 
-use super::{Read, read};
-use crate::limits::Limits;
-use crate::pickle::Value;
+use std::sync::Arc;
 
-fn read_bytes(bytes: &[u8]) -> Read {
-    read(&bytes.to_vec(), 0, &Limits::default()).unwrap()
+use ckpt2st::pickle::{Loaded, Value, load};
+use ckpt2st::{Limits, OpenOptions, Scan, scan_source};
+
+fn loaded(bytes: &[u8]) -> Loaded {
+    load(&bytes.to_vec(), 0, &Limits::default()).unwrap()
+}
+
+fn scanned(bytes: &[u8]) -> Scan {
+    scan_source(Arc::new(bytes.to_vec()), &OpenOptions::default(), &()).unwrap()
 }
 
 /// Reads the stream with a global behind it.
-fn with_global(start: &[u8]) -> Read {
-    read_bytes(&[start, b"cos\nsystem\n."].concat())
+fn with_global(start: &[u8]) -> Scan {
+    scanned(&[start, b"cos\nsystem\n."].concat())
 }
 
-fn names(read: &Read) -> Vec<String> {
-    let globals = read.graph.globals().iter();
-    globals
-        .map(|global| format!("{}.{}", global.module, global.name))
-        .collect()
+fn names(found: &Scan) -> Vec<&str> {
+    let globals = found.pickles.iter().flat_map(|pickle| &pickle.globals);
+    globals.map(|global| global.name.as_str()).collect()
 }
 
 #[test]
@@ -45,9 +48,9 @@ fn what_both_readers_take_is_read() {
         b"\x96\x01\0\0\0\0\0\0\0x\x98",
         b"\x95\0\0\0\0\0\0\0\0N",
     ] {
-        let read = with_global(start);
-        assert!(read.root.is_ok(), "{start:?}: {:?}", read.root);
-        assert!(!read.differs, "{start:?}");
+        let found = with_global(start);
+        assert_eq!(names(&found), ["os.system"], "{start:?}");
+        assert!(found.is_complete(), "{start:?}: {found:?}");
     }
 }
 
@@ -63,9 +66,9 @@ fn what_only_the_reader_in_c_takes_is_read_as_it_reads_it() {
         b"N(e",
         b"N(\x90",
     ] {
-        let read = with_global(start);
-        assert_eq!(names(&read), ["os.system"], "{start:?}");
-        assert!(read.root.is_ok(), "{start:?}: {:?}", read.root);
+        let found = with_global(start);
+        assert_eq!(names(&found), ["os.system"], "{start:?}");
+        assert!(found.is_complete(), "{start:?}: {found:?}");
     }
 }
 
@@ -89,10 +92,9 @@ fn what_readers_do_not_agree_on_is_read_on_but_gives_no_values() {
         b"\x95\xff\xff\xff\xff\xff\xff\xff\x7f", // `pickle.py` is content with what is there
         b"\x95\x0b\0\0\0\0\0\0\0\x95\x01\0\0\0\0\0\0\0N0", // only `_pickle.c` nests frames
     ] {
-        let read = with_global(start);
-        assert!(names(&read).contains(&"os.system".to_owned()), "{start:?}");
-        assert!(read.root.is_err(), "{start:?}");
-        assert!(read.differs, "{start:?}");
+        let found = with_global(start);
+        assert!(names(&found).contains(&"os.system"), "{start:?}");
+        assert!(!found.is_complete(), "{start:?}: {found:?}");
     }
 }
 
@@ -104,8 +106,7 @@ fn where_readers_go_on_in_different_places_the_end_is_no_end() {
         b"\x95\x0a\0\0\0\0\0\0\0\x95\x05\0\0\0\0\0\0\0",
         b"Np99999999999999999999\n", // `pickle.py` takes any index
     ] {
-        let read = with_global(start);
-        assert!(read.root.is_err() && read.differs, "{start:?}");
+        assert!(!with_global(start).is_complete(), "{start:?}");
     }
 }
 
@@ -155,9 +156,9 @@ fn where_both_readers_stop_nothing_more_is_read() {
         b"\x80\x06",
         b"\x8b\xff\xff\xff\xff",
     ] {
-        let read = with_global(start);
-        assert!(!names(&read).contains(&"os.system".to_owned()), "{start:?}");
-        assert!(read.root.is_err() && !read.differs, "{start:?}");
+        let found = with_global(start);
+        assert!(!names(&found).contains(&"os.system"), "{start:?}");
+        assert!(found.is_complete(), "{start:?}: {found:?}");
     }
 }
 
@@ -169,21 +170,19 @@ fn a_global_that_is_asked_for_before_a_reader_stops_is_listed() {
         (b"ios\nsystem\n.", "os.system"), // without a mark
         (b"(ios\nsystemX", "os.system"),
     ] {
-        assert_eq!(names(&read_bytes(bytes)), [name], "{bytes:?}");
+        let certain = [b"\x80\x02", bytes].concat();
+        assert_eq!(names(&scanned(&certain)), [name], "{bytes:?}");
     }
 }
 
 #[test]
 fn a_persistent_id_of_protocol_0_is_passed_over_but_not_taken() {
-    let read = with_global(b"Pid\n0");
-    assert_eq!(names(&read), ["os.system"]);
-    assert!(read.root.unwrap_err().to_string().contains("protocol 0"));
-    assert!(
-        read.differs,
-        "a reader with `persistent_load` comes to the end"
-    );
+    let found = with_global(b"Pid\n0");
+    assert_eq!(names(&found), ["os.system"]);
+    let error = found.pickles[0].error.as_ref().unwrap();
+    assert!(error.contains("protocol 0"), "{error}");
     // Text that begins with a P need not be unclean for it.
-    assert!(!read_bytes(b"Preface\n\nIn the beginning").differs);
+    assert!(scanned(b"Preface\n\nIn the beginning").is_complete());
 }
 
 #[test]
@@ -204,24 +203,17 @@ fn integers_in_text_are_those_of_the_reader_in_c() {
             Value::BigInt(b"\0\0\0\0\0\0\0\x80\0"),
         ),
     ] {
-        let read = read_bytes(line);
-        assert_eq!(
-            read.graph.get(*read.root.as_ref().unwrap()),
-            expected,
-            "{line:?}"
-        );
+        let read = loaded(line);
+        assert_eq!(read.graph.get(read.root), expected, "{line:?}");
     }
 }
 
 #[test]
 fn a_global_named_by_what_may_be_text_is_computed() {
     for module in [&b"U\x01\xe9"[..], b"V\\ud800\n", b"cos\nO\n)R", b"NQ"] {
-        let read = read_bytes(&[module, b"X\x01\0\0\0x\x93."].concat());
-        assert!(read.root.is_ok(), "{module:?}");
-        assert!(
-            names(&read).contains(&"<computed>.x".to_owned()),
-            "{module:?}"
-        );
+        let found = scanned(&[module, b"X\x01\0\0\0x\x93."].concat());
+        assert!(names(&found).contains(&"<computed>.x"), "{module:?}");
+        assert!(found.is_complete(), "{module:?}: {found:?}");
     }
 }
 
@@ -234,8 +226,8 @@ fn bytes_are_known_whatever_the_codec_is_called() {
         (b"utf-8", b"\xc3\xa9"),
     ] {
         let start = b"c_codecs\nencode\nV\xe9\nS'";
-        let read = read_bytes(&[&start[..], codec, b"'\n\x86R."].concat());
-        let root = *read.root.as_ref().unwrap();
-        assert_eq!(read.graph.get(root), Value::Bytes(expected), "{codec:?}");
+        let read = loaded(&[&start[..], codec, b"'\n\x86R."].concat());
+        let value = read.graph.get(read.root);
+        assert_eq!(value, Value::Bytes(expected), "{codec:?}");
     }
 }
