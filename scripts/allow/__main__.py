@@ -75,6 +75,7 @@ def main():
     parser.add_argument("--report", type=pathlib.Path, help="where the names that were left out are written")
     options = parser.parse_args()
     flags, left_out, exists, rules = {}, collections.defaultdict(dict), set(), {}
+    elsewhere = collections.defaultdict(set)
     for environment in options.environments:
         name, _, place = environment.partition("=")
         python, _, folder = place.partition(":")
@@ -84,6 +85,8 @@ def main():
             flags[module, cls] = merged(flags[module, cls], new) if (module, cls) in flags else in_order(new)
         for module, cls, reason in found["left_out"]:
             left_out[module, cls][name] = reason
+        for module, one, other in found["elsewhere"]:
+            elsewhere[module, one].add(other)
         exists.update(map(tuple, found["curated"]))
         for module, one, new, kind in found["rules"]:
             rules[module, one] = (new, kind)
@@ -91,6 +94,16 @@ def main():
               f"{len(found['left_out'])} are left out", file=sys.stderr)
     for key in left_out:
         flags.pop(key, None)
+    # What has a class in one version and a function, or a class from another place, in the next.
+    for key, others in elsewhere.items():
+        for other in sorted(others, key=str) if key in flags else ():
+            real = tuple(other.split(" ", 1)) if other else None
+            new = flags.get(real) or curated.NAMES.get(real, ("",))[0]
+            if not new:
+                left_out[key]["elsewhere"] = f"is {other or 'no class'} in another version"
+                flags.pop(key, None)
+                break
+            flags[key] = merged(flags[key], new)
     write(flags, exists, rules)
     if options.report:
         options.report.write_text("".join(

@@ -1,7 +1,7 @@
 """Write as JSON what one environment has: `python collect.py PACKAGE...`, run by __main__.py in each environment.
 
-The answer has `flags` (module, qualified name, flags), `left_out` (module, qualified name, reason) and `functions`,
-the curated names of curated.py that exist here. `PACKAGE:plain` lists only enums, dataclasses, namedtuples and
+The answer has `flags` (module, qualified name, flags), `left_out` (module, qualified name, reason), `curated` and
+`rules`, the names of curated.py that exist here, and `elsewhere`. `PACKAGE:plain` lists only enums, dataclasses, namedtuples and
 exceptions of a package; `standard` stands for Python's standard library.
 """
 
@@ -89,6 +89,21 @@ def classes(roots):
     return seen
 
 
+def elsewhere(roots):
+    """Names of modules that hold something else than a class of that name: what they hold, `None` if no class."""
+    found = []
+    for module, value in list(sys.modules.items()):
+        if not is_below(module, roots):
+            continue
+        for name, held in list(getattr(value, "__dict__", {}).items()):
+            if isinstance(held, type):
+                if (held.__module__, held.__qualname__) != (module, name):
+                    found.append((module, name, f"{held.__module__} {held.__qualname__}"))
+            elif callable(held):
+                found.append((module, name, None))
+    return found
+
+
 def resolve(module, name):
     """What an unpickler finds under a name."""
     if module not in sys.modules:
@@ -157,7 +172,7 @@ def main(packages):
             rules += [(module, name, new, kind) for name in by_rule(importlib.import_module(module), rule)]
         except ImportError:
             pass
-    json.dump({"rules": sorted(rules), "flags": sorted(flags), "left_out": sorted(left_out), "curated": exists,
+    json.dump({"rules": sorted(rules), "flags": sorted(flags), "left_out": sorted(left_out), "curated": exists, "elsewhere": elsewhere(roots),
                "python": sys.version.split()[0]}, sys.stdout)
 
 
