@@ -58,7 +58,7 @@ main() {
     "$(python 3.11)" scripts/allow current="$current:$home/current" torch24="$home/torch24/bin/python" \
         torch113="$home/torch113/bin/python" python38="$(python 3.8)" python311="$(python 3.11)" \
         python313="$(python 3.13)" --report "$home/left_out.txt"
-    "$(python 3.11)" scripts/allow/standard.py "$(python 2.7)" "$(python 3.6)" "$(python 3.7)" "$(python 3.9)" \
+    "$(python 3.11)" scripts/allow/standard.py "$(python 3.6)" "$(python 3.7)" "$(python 3.9)" \
         "$(python 3.10)" "$(python 3.12)" --import "$(python 3.8)" --import "$(python 3.11)" --import "$(python 3.13)"
     if [ -n "$check" ]; then
         git diff --exit-code --stat -- src/verdict

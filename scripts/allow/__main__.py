@@ -104,6 +104,10 @@ def main():
                 flags.pop(key, None)
                 break
             flags[key] = merged(flags[key], new)
+    for (module, name), new in list(flags.items()):
+        for now, before in curated.MOVED.items():
+            if module == now or module.startswith(f"{now}."):
+                flags.setdefault((before + module.removeprefix(now), name), new)
     write(flags, exists, rules)
     if options.report:
         options.report.write_text("".join(

@@ -131,6 +131,9 @@ KINDS = [
         v torch.cuda DoubleStorage FloatStorage HalfStorage IntStorage LongStorage ShortStorage
         v torch.storage TypedStorage UntypedStorage _TypedStorage _UntypedStorage
     """),
+    ("modules of torch 0.4 and 1.0", "hold the result of this function, which does nothing any more", """
+        c torch.nn.backends.thnn _get_thnn_function_backend
+    """),
     ("torch's small values", "keep numbers and names", """
         c torch Size device
         ct torch Generator
@@ -157,6 +160,7 @@ KINDS = [
         tv numpy.core.records recarray record
     """),
     ("numpy's random generators", "make a generator by its name; the state is numbers", """
+        ct numpy.random __RandomState_ctor
         ct numpy.random._pickle __bit_generator_ctor __generator_ctor __randomstate_ctor
         ct numpy.random._mt19937 MT19937
         ct numpy.random._pcg64 PCG64 PCG64DXSM
@@ -168,9 +172,24 @@ KINDS = [
     """),
 ]
 
-# Names of torch 1.5 to 1.12, of which no environment is made; read in PyTorch's repository.
+# What only the C++ pickler of TorchScript writes: `torch` has no such names.
+INVENTED = [f"{dtype}Storage" for dtype in (
+    "ComplexHalf", "UInt16", "UInt32", "UInt64", "Float8_e5m2", "Float8_e4m3fn", "Float8_e5m2fnuz", "Float8_e4m3fnuz",
+    "Float8_e8m0fnu", "Float4_e2m1fn_x2")]
+
+# Names of torch 1.5 to 1.12, of which no environment is made, read in PyTorch's repository; and those of nowhere.
 OLDER = {("torch.storage", "_TypedStorage"), ("torch.storage", "_UntypedStorage"),
-         ("torch.tensor", "_rebuild_from_type")}
+         ("torch.tensor", "_rebuild_from_type")} | {("torch", name) for name in INVENTED}
+
+# Where classes were defined before they moved, by where they are now; the old modules still have them.
+MOVED = {
+    "torch.ao.nn.intrinsic": "torch.nn.intrinsic",
+    "torch.ao.nn.qat": "torch.nn.qat",
+    "torch.ao.nn.quantizable": "torch.nn.quantizable",
+    "torch.ao.nn.quantized": "torch.nn.quantized",
+    "torch.ao.quantization": "torch.quantization",
+    **{f"scipy.sparse._{kind}": f"scipy.sparse.{kind}" for kind in ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")},
+}
 
 # (module, names by a rule, flags, kind): resolved by collect.py in each environment.
 RULES = [
@@ -206,4 +225,4 @@ def entries():
     return found
 
 
-NAMES = entries()
+NAMES = entries() | {("torch", name): ("v", "storages") for name in INVENTED}

@@ -14,13 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
-# Python 2.7 on macOS, Windows, IRIX and Solaris, from its index of modules.
-PYTHON_2 = """
-    AL Carbon ColorPicker DEVICE EasyDialogs FL FrameWork GL MacOS MiniAEFrame Nav PixMapWrapper SUNAUDIODEV W
-    _subprocess _winreg aepack aetools aetypes al applesingle autoGIL buildtools cd cfmfile findertools fl flp fm
-    gensuitemodule gl ic icopen imgfile jpeg macerrors macostools macresource msilib msvcrt nt sunaudiodev videoreader
-    winsound
-"""
 # Python 3.14, from its Python/stdlib_module_names.h: what 3.13 does not have.
 PYTHON_314 = """
     _ast_unparse _hmac _py_warnings _remote_debugging _types _zstd annotationlib compression
@@ -155,7 +148,7 @@ def main():
     parser.add_argument("--import", dest="imported", action="append", default=[],
                         help="a Python that imports its modules to find those that act")
     options = parser.parse_args()
-    names, packages, found = set(PYTHON_2.split()) | set(PYTHON_314.split()), {"compression", "string"}, {}
+    names, packages, found = set(PYTHON_314.split()), {"compression", "string"}, {}
     for python in options.pythons + options.imported:
         here = json.loads(run(python, LIST, check=True).stdout)
         names.update(here["names"])
@@ -168,7 +161,7 @@ def main():
             for module, seen in acts.items():
                 found.setdefault(module, set()).update(seen)
     acts = {**{module: "; ".join(sorted(seen)) for module, seen in found.items()}, **ACTING}
-    lines = ["# Modules of Python's standard library, 2.7 and 3.6 to 3.14. A dot marks what has modules below it.\n"
+    lines = ["# Modules of Python's standard library, 3.6 to 3.14. A dot marks what has modules below it.\n"
              "# Behind a ! stands what acts when it is imported, and how; with .* also what is below it. Written by\n"
              "# scripts/allow/standard.py.\n"]
     lines += [f"{name}.\n" if name in packages else f"{name}\n" for name in sorted(names)]

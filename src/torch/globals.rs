@@ -39,8 +39,6 @@ pub enum Meaning {
     /// `collections.OrderedDict`, `defaultdict` and `Counter`: mappings whose items are set, or given at
     /// construction.
     DictSubclass,
-    /// Anything else that torch and Python write around tensors, and that holds no data of ours.
-    Inert,
 }
 
 /// The element type of a storage or a v3 tensor.
@@ -70,8 +68,7 @@ impl Meaning {
             | Meaning::Dtype(_)
             | Meaning::NumpyScalar
             | Meaning::SeeThrough
-            | Meaning::DictSubclass
-            | Meaning::Inert => false,
+            | Meaning::DictSubclass => false,
         }
     }
 }
@@ -269,41 +266,6 @@ pub fn see_through(graph: &Graph, id: ValueId) -> ValueId {
     id
 }
 
-/// Classes and functions that torch, Python and numpy write beside tensors, by module and name.
-const INERT: &[(&str, &str)] = &[
-    ("torch", "Size"),
-    ("torch", "device"),
-    ("torch", "strided"),
-    ("torch", "per_tensor_affine"),
-    ("torch", "per_channel_affine"),
-    ("torch", "per_channel_affine_float_qparams"),
-    ("torch.serialization", "_get_layout"),
-    ("_codecs", "encode"),
-    ("copyreg", "_reconstructor"),
-    ("builtins", "bool"),
-    ("builtins", "bytearray"),
-    ("builtins", "bytes"),
-    ("builtins", "complex"),
-    ("builtins", "dict"),
-    ("builtins", "float"),
-    ("builtins", "frozenset"),
-    ("builtins", "int"),
-    ("builtins", "list"),
-    ("builtins", "object"),
-    ("builtins", "range"),
-    ("builtins", "set"),
-    ("builtins", "slice"),
-    ("builtins", "str"),
-    ("builtins", "tuple"),
-    ("argparse", "Namespace"),
-    ("datetime", "datetime"),
-    ("datetime", "timedelta"),
-    ("pathlib", "Path"),
-    ("pathlib", "PosixPath"),
-    ("pathlib", "WindowsPath"),
-    ("numpy", "dtype"),
-];
-
 /// The class or function that a value names: itself, by `getattr` of another one, or as the persistent id that
 /// stands for a module's class in old files.
 pub fn class_of(graph: &Graph, id: ValueId) -> Option<String> {
@@ -377,5 +339,4 @@ pub fn meaning(global: &Global) -> Option<Meaning> {
             .or_else(|| element(name).map(Meaning::Dtype)),
         _ => None,
     }
-    .or_else(|| INERT.contains(&(module, name)).then_some(Meaning::Inert))
 }

@@ -123,12 +123,6 @@ pub(super) fn indexed(items: &[ValueId]) -> Vec<(Key, ValueId)> {
 pub(super) fn is_doubtful(graph: &Graph, pairs: &[(ValueId, ValueId)]) -> bool {
     pairs.iter().any(|(key, _)| match graph.get(*key) {
         Value::Object(object) => match globals::meaning_of(graph, object) {
-            Some(Meaning::Inert) => graph.global(object.callable).is_some_and(|global| {
-                matches!(
-                    global.module.as_str(),
-                    "builtins" | "__builtin__" | "_codecs"
-                )
-            }),
             Some(meaning) => !meaning.is_tensor(),
             None => true,
         },

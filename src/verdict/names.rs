@@ -65,10 +65,7 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
             }
             None => {
                 let name = line.trim_end_matches('.');
-                // What `__main__` is depends on the program that loads the file.
-                if name != "__main__" {
-                    tables.packages.insert(name, name != line);
-                }
+                tables.packages.insert(name, name != line);
             }
         }
     }
