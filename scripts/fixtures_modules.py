@@ -81,7 +81,11 @@ def wrapper_module_cases(book):
         book.save(file, f"whole module: {about}", module)
         loaded = book.load(file).state_dict()
         assert loaded.keys() == module.state_dict().keys()
-        book.expect(f"whole module: {about}", file, loaded)
+        # torch saves a GraphModule as Python source, which runs when it is loaded.
+        args = ["--allow-dangerous"] if file == "graph.pt" else []
+        book.expect(f"whole module: {about}", file, loaded, args=args)
+    book.fail("whole module: source that the file carries is refused", "graph.pt", "dangerous",
+              ["reduce_graph_module", "source that the file carries"], status=3)
     odd = foreign("their_project.odd", "Odd", torch.nn.Module)()
     odd.state_dict_, odd.state, odd.ema = (torch.nn.Linear(1, 1) for _ in range(3))
     odd.add_module("module", torch.nn.Linear(2, 1))

@@ -134,6 +134,9 @@ KINDS = [
     ("modules of torch 0.4 and 1.0", "hold the result of this function, which does nothing any more", """
         c torch.nn.backends.thnn _get_thnn_function_backend
     """),
+    ("packed weights", "hand their state to a C++ class, which packs tensors for an operator", """
+        Nt torch ScriptObject
+    """),
     ("torch's small values", "keep numbers and names", """
         c torch Size device
         ct torch Generator
@@ -225,4 +228,4 @@ def entries():
     return found
 
 
-NAMES = entries() | {("torch", name): ("v", "storages") for name in INVENTED}
+NAMES = {**entries(), **{("torch", name): ("v", "storages") for name in INVENTED}}

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::globals::{self, Meaning};
 use crate::pickle::{Graph, Made, Object, Value, ValueId};
+use crate::verdict::qualified;
 
 /// A key below a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,13 +119,25 @@ pub(super) fn indexed(items: &[ValueId]) -> Vec<(Key, ValueId)> {
         .collect()
 }
 
+/// Classes whose instances are keys of genuine dicts and equal no text and no number.
+const NO_TEXT: &[&str] = &[
+    "datetime.datetime",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "torch.Size",
+    "torch.device",
+];
+
 /// Whether a key may be equal to one of those that give names, which then counts once in Python: an instance of a
 /// subclass of `str` or `int`, or of a class with an `__eq__` of its own.
 pub(super) fn is_doubtful(graph: &Graph, pairs: &[(ValueId, ValueId)]) -> bool {
     pairs.iter().any(|(key, _)| match graph.get(*key) {
         Value::Object(object) => match globals::meaning_of(graph, object) {
             Some(meaning) => !meaning.is_tensor(),
-            None => true,
+            None => {
+                let class = graph.global(object.callable).map(qualified);
+                !class.is_some_and(|class| NO_TEXT.contains(&class.as_str()))
+            }
         },
         Value::Blob(_) => true,
         _ => false,

@@ -45,6 +45,7 @@ fn options(args: &[&str]) -> Option<ConvertOptions> {
             "--all" => options.open.root = Root::All,
             "--root" => options.open.root = Root::Path(args.next()?.to_owned()),
             "--include" => options.plan.include.push(args.next()?.to_owned()),
+            "--allow-dangerous" => options.open.allow_dangerous = true,
             "--exclude" => options.plan.exclude.push(args.next()?.to_owned()),
             _ => return None,
         }

@@ -16,11 +16,10 @@ impl Machine<'_> {
                  the file is truncated or corrupt, get it again",
                 self.at,
             ));
-            // `pickle.py` is content with what there is.
+            // `pickle.py` is content with what there is, and reads on as this machine does.
             if self.frame_end.is_some() || i64::try_from(len).is_err() {
                 return Err(error);
             }
-            self.differs.set(true);
             self.doubt.get_or_insert(error);
         }
         let end = start.saturating_add(len.min(remaining));
