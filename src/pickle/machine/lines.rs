@@ -122,7 +122,9 @@ impl Machine<'_> {
             return Err(self.corrupt("names a global without a module"));
         }
         if name.is_empty() {
-            self.doubt("names a global without a name");
+            // `pickle.py` goes on if the module makes up attributes of any name.
+            let error = self.corrupt("names a global without a name");
+            self.doubt.get_or_insert(error);
         }
         Ok(global)
     }
