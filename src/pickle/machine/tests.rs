@@ -171,6 +171,10 @@ fn a_global_that_is_asked_for_before_a_reader_stops_is_listed() {
     ] {
         assert_eq!(names(&read_bytes(bytes)), [name], "{bytes:?}");
     }
+    // `pickle.py` makes this call, too.
+    let called = read_bytes(b"(S'id'\nios\nsystemX");
+    assert!(called.root.is_err());
+    assert_eq!(called.graph.objects().len(), 1);
 }
 
 #[test]
