@@ -36,7 +36,11 @@ impl Scan {
 
     /// Whether all of the file could be looked at.
     pub fn is_complete(&self) -> bool {
-        self.problems.is_empty() && self.pickles.iter().all(|pickle| pickle.error.is_none())
+        self.problems.is_empty()
+            && self
+                .pickles
+                .iter()
+                .all(|pickle| pickle.error.is_none() || pickle.doubtful)
     }
 }
 

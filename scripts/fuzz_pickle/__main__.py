@@ -4,7 +4,8 @@
 
 Each stream is read by both unpicklers of the Python that runs this (`_pickle.Unpickler` and
 `pickle._Unpickler`), with a `find_class` that only records, and by `ckpt2st scan --json`. Every
-global that either of them asks for must be in the scan's list, or the file must not be called clean.
+global that either of them asks for must be in the scan's list, with a call if one of them calls it,
+or the file must not be called clean.
 """
 
 import _compat_pickle
@@ -28,8 +29,10 @@ def is_clean(scan):
     return scan["status"] == "clean"
 
 
-def listed(scan):
-    return {found["name"] for pickle in scan.get("pickles", ()) for found in pickle["globals"]}
+def listed(scan, calls):
+    """The globals that the scan lists with so many calls at least."""
+    found = (found for pickle in scan.get("pickles", ()) for found in pickle["globals"])
+    return {found["name"] for found in found if found["calls"] >= calls}
 
 
 def unlisted(asked, names):
@@ -66,11 +69,18 @@ class Fuzzer:
         return found
 
     def due(self, read):
-        """The globals that the scan has to list."""
-        return set().union(*(used if self.options.used else asked for asked, used, _ in read.values()))
+        """The globals that the scan has to list, and those that it has to list with a call."""
+        due, due_calls = set(), set()
+        for asked, used, called, _ in read.values():
+            due |= used if self.options.used else asked
+            # Calls of other modules can be plain data, which is no call for the scan.
+            due_calls |= {(module, name) for module, name in called if module == "mark"}
+        return due, due_calls
 
     def missed(self, due, scan):
-        return unlisted(due, listed(scan)) if is_clean(scan) else []
+        if not is_clean(scan):
+            return []
+        return unlisted(due[0], listed(scan, 0)) or unlisted(due[1], listed(scan, 1))
 
     def batch(self, number):
         chance = random.Random(f"{self.options.seed} {number}")
@@ -91,8 +101,8 @@ class Fuzzer:
         due = self.due(read)
         self.streams += 1
         self.unknown += not read
-        self.finished += any(loads for _, _, loads in read.values())
-        self.globals += len(due)
+        self.finished += any(loads for *_, loads in read.values())
+        self.globals += len(due[0])
         self.clean += is_clean(scan)
         return due
 
@@ -107,7 +117,7 @@ class Fuzzer:
         small = shrunk(pieces, fails)
         small = shrunk([bytes([byte]) for byte in b"".join(small)], fails)
         data = b"".join(small)
-        asked = {reader: sorted(asked) for reader, (asked, _, _) in self.oracle.read(data).items()}
+        asked = {reader: sorted(asked) for reader, (asked, *_) in self.oracle.read(data).items()}
         print(f"FAILED {name} ({wrap.__name__}): {data!r}\n  not listed: {fails(small)}\n  asked for: {asked}", flush=True)
         if self.options.keep:
             self.options.keep.mkdir(parents=True, exist_ok=True)

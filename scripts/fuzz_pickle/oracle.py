@@ -40,6 +40,7 @@ class Plain(metaclass=Meta):
 
     def __new__(cls, *_args, **_kwargs):
         cls.note()
+        cls.called.add(cls.named)
         return cls.made()
 
     @classmethod
@@ -72,11 +73,11 @@ CALLS = {"text": lambda: "computed", "tuple": tuple, "dict": dict, "none": nothi
 VALUES = {f"is{kind}": value for kind, value in CALLS.items()}
 
 
-def stand_in(module, name, used):
+def stand_in(module, name, used, called):
     kind = name.split("_")[0]
     if kind in VALUES:
         return VALUES[kind]()
-    members = {"named": (module, name), "used": used}
+    members = {"named": (module, name), "used": used, "called": called}
     if kind in CALLS:
         members["made"] = CALLS[kind]
     return Meta("StandIn", (Plain if kind == "plain" else Any,), members)
@@ -87,16 +88,16 @@ def is_module(name):
     return all(part.isidentifier() for part in name.split("."))
 
 
-def recording(reader, asked, used):
+def recording(reader, asked, used, called):
     class Unpickler(reader):
         def find_class(self, module, name):
             if not is_module(module):
                 raise ModuleNotFoundError(module)
             asked.add((module, name))
-            return stand_in(module, name, used)
+            return stand_in(module, name, used, called)
 
         def persistent_load(self, pid):
-            return stand_in("", pid if isinstance(pid, str) else "", set())
+            return stand_in("", pid if isinstance(pid, str) else "", set(), set())
 
     return Unpickler
 
@@ -110,21 +111,21 @@ READERS = {
 
 
 def read(data):
-    """For each reader the globals that it asks for, those that it uses, and how many pickles it finishes.
+    """For each reader the globals that it asks for, uses and calls, and how many pickles it finishes.
 
     Used is what is called or changed, and what is named in a pickle that is finished.
     """
     result = {}
     for name, (reader, opened) in READERS.items():
-        asked, used, file, loads = set(), set(), opened(data), 0
+        asked, used, called, file, loads = set(), set(), set(), opened(data), 0
         try:
             while loads < LOADS:
-                recording(reader, asked, used)(file).load()
+                recording(reader, asked, used, called)(file).load()
                 loads += 1
                 used |= asked
         except Exception:  # whatever the reader stops with, or that it takes too long
             pass
-        result[name] = (asked, used, loads)
+        result[name] = (asked, used, called, loads)
     return result
 
 

@@ -255,7 +255,7 @@ fn dangers(found: &Scan) -> Vec<String> {
 
 fn problems(found: &Scan) -> Vec<String> {
     let broken = found.pickles.iter().filter_map(|pickle| {
-        let error = pickle.error.as_deref()?;
+        let error = pickle.error.as_deref().filter(|_| !pickle.doubtful)?;
         Some(match pickle.place.as_str() {
             "" => error.to_owned(),
             place => format!("{place}: {error}"),
@@ -304,13 +304,18 @@ fn head_of(pickle: &ScannedPickle) -> String {
 
 /// What a clean file holds.
 fn summary(found: &Scan) -> String {
-    if found.pickles.is_empty() {
+    let pickles: Vec<_> = found
+        .pickles
+        .iter()
+        .filter(|pickle| !pickle.doubtful)
+        .collect();
+    if pickles.is_empty() {
         return match found.format {
             "no pickle" => "no pickle".to_owned(),
             format => format!("{format} without a pickle"),
         };
     }
-    let globals = || found.pickles.iter().flat_map(|pickle| &pickle.globals);
+    let globals = || pickles.iter().flat_map(|pickle| &pickle.globals);
     let names = |wanted: fn(Verdict) -> bool| {
         let names = globals().filter(|global| wanted(global.verdict));
         let names: BTreeSet<&str> = names.map(|global| global.name.as_str()).collect();
@@ -318,10 +323,10 @@ fn summary(found: &Scan) -> String {
     };
     let all = names(|_| true);
     let named = names(|verdict| verdict == Verdict::Named);
-    let pickles = count(found.pickles.len(), "pickle", "pickles");
+    let counted = count(pickles.len(), "pickle", "pickles");
     let head = match found.format {
-        "pickle" => pickles,
-        format => format!("{format}, {pickles}"),
+        "pickle" => counted,
+        format => format!("{format}, {counted}"),
     };
     let count = count(all.len(), "global", "globals");
     match (all.is_empty(), named.len()) {

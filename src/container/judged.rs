@@ -27,6 +27,9 @@ pub struct ScannedPickle {
     pub dangerous_calls: Vec<Finding>,
     /// Why it could not be read to its end; Python would have made the calls above by then.
     pub error: Option<String>,
+    /// Whether it is most likely no pickle, so that it need not be whole: it may only import what it names before
+    /// every reader of Python stops, as text does that begins with a `c`.
+    pub doubtful: bool,
 }
 
 /// A pickle with what was read of it.
@@ -55,6 +58,7 @@ impl Judged {
             globals: judgement.globals,
             dangerous_calls: judgement.dangerous,
             error: read.root.as_ref().err().map(Error::to_string),
+            doubtful: false,
         };
         Ok(Judged { scanned, read })
     }

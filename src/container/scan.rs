@@ -112,8 +112,9 @@ impl<'g, 'o> Scanner<'g, 'o> {
     pub fn file(&mut self, source: Arc<dyn ReadAt>) -> Result<&'static str> {
         let before = self.pickles.len();
         let format = self.source("", &source, Certainty::Maybe)?;
+        let mut found = self.pickles.iter().skip(before);
         Ok(match format {
-            "" if self.pickles.len() > before => "pickle",
+            "" if found.any(|pickle| !pickle.doubtful) => "pickle",
             "" => "no pickle",
             format => format,
         })
@@ -370,7 +371,7 @@ pub fn judge_record(
         guard
             .admit(pickle.globals, pickle.dangerous_calls)
             .map_err(|error| error.inside(&pickle.place))?;
-        if let Some(error) = pickle.error {
+        if let Some(error) = pickle.error.filter(|_| !pickle.doubtful) {
             return Err(Error::corrupt(error).inside(&pickle.place));
         }
     }

@@ -29,6 +29,7 @@ use serde::Serialize;
 
 pub use finding::{Finding, GlobalUse};
 pub use judge::judge;
+pub use names::is_importable;
 pub use python2::{python3, qualified};
 
 /// What a global, a pickle or a file would do. Of several the largest counts.

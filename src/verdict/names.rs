@@ -165,6 +165,6 @@ fn ancestors(path: &str) -> impl Iterator<Item = (&str, bool)> {
 }
 
 /// Whether Python could import a module of that name: source code read as a pickle has others.
-fn is_importable(module: &str) -> bool {
+pub fn is_importable(module: &str) -> bool {
     !module.contains(|c: char| c.is_ascii_whitespace() || "()[]{}:=,;'\"".contains(c))
 }

@@ -173,6 +173,9 @@ fn a_global_that_is_asked_for_before_a_reader_stops_is_listed() {
         let certain = [b"\x80\x02", bytes].concat();
         assert_eq!(names(&scanned(&certain)), [name], "{bytes:?}");
     }
+    // `pickle.py` makes this call, too.
+    let called = scanned(b"(S'id'\nios\nsystemX");
+    assert!(called.is_dangerous() && !called.is_complete(), "{called:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{Certainty, Scanner};
 use crate::error::Result;
 use crate::pickle::{BlobKind, Graph, Loaded, Read, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
-use crate::verdict::Verdict;
+use crate::verdict::{self, Verdict};
 
 /// Whole pickles one behind the other that are not certain to be any.
 const MAX_DOUBTFUL: usize = 1000;
@@ -43,6 +43,11 @@ impl Scanner<'_, '_> {
                         whole = whole.saturating_add(usize::from(judged.is_whole()));
                         self.tell(place, source, judged)?;
                     }
+                }
+                false if certainty == Certainty::Maybe && names_module(&judged) => {
+                    let mut judged = judged;
+                    judged.scanned.doubtful = true;
+                    self.tell(place, source, judged)?;
                 }
                 false => doubtful.push(judged),
             }
@@ -212,9 +217,15 @@ pub(super) fn is_telling(judged: &Judged) -> bool {
     !judged.scanned.dangerous_calls.is_empty() || is_whole && !globals.is_empty() || is_called()
 }
 
+/// Whether a reader of Python may import a module before it stops.
+fn names_module(judged: &Judged) -> bool {
+    let mut globals = judged.scanned.globals.iter();
+    globals.any(|global| verdict::is_importable(&global.name))
+}
+
 /// Whether a pickle could be read to its end, and runs no code.
 pub(super) fn is_sound(pickle: &ScannedPickle) -> bool {
-    pickle.verdict != Verdict::Dangerous && pickle.error.is_none()
+    pickle.verdict != Verdict::Dangerous && (pickle.error.is_none() || pickle.doubtful)
 }
 
 /// The bytes of a text whose characters have the numbers of bytes, if that may name a global.

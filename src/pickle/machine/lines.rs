@@ -96,35 +96,48 @@ impl Machine<'_> {
 
     /// The global that GLOBAL names by its two lines.
     pub(super) fn global(&mut self) -> Result<()> {
-        let global = self.global_lines("GLOBAL", |_| true)?;
-        self.push(global)
+        let (global, is_whole) = self.global_lines("GLOBAL", |_| true)?;
+        self.push(global)?;
+        self.check_end(is_whole)
     }
 
     pub(super) fn inst(&mut self) -> Result<()> {
         // `pickle.py` asks for the class before it looks for the mark.
-        let class = self.global_lines("INST", str::is_ascii)?;
+        let (class, is_whole) = self.global_lines("INST", str::is_ascii)?;
         let items = self.pop_mark()?;
         self.nodes.charge(1)?;
         let args = self.graph.new_tuple(&items)?;
-        self.object(class, args, None, Made::Instance)
+        self.object(class, args, None, Made::Instance)?;
+        self.check_end(is_whole)
     }
 
-    fn global_lines(&mut self, opcode: &'static str, is_text: fn(&str) -> bool) -> Result<ValueId> {
+    /// `pickle.py` takes what is left of a file for a line; `_pickle.c` does not.
+    fn check_end(&self, is_whole: bool) -> Result<()> {
+        if is_whole {
+            Ok(())
+        } else {
+            Err(self.cursor.ended())
+        }
+    }
+
+    fn global_lines(
+        &mut self,
+        opcode: &'static str,
+        is_text: fn(&str) -> bool,
+    ) -> Result<(ValueId, bool)> {
         let (module, _) = self.name_line(is_text)?;
         let (name, is_whole) = self.name_line(is_text)?;
-        self.nodes.charge(1)?;
-        let global = self.graph.new_global(&module, &name, self.at, opcode)?;
-        if !is_whole {
-            // `pickle.py` has asked for the global by then.
-            return Err(self.cursor.ended());
-        }
         if module.is_empty() {
             return Err(self.corrupt("names a global without a module"));
         }
+        self.nodes.charge(1)?;
+        let global = self.graph.new_global(&module, &name, self.at, opcode)?;
         if name.is_empty() {
-            self.doubt("names a global without a name");
+            // `pickle.py` goes on if the module makes up attributes of any name.
+            let error = self.corrupt("names a global without a name");
+            self.doubt.get_or_insert(error);
         }
-        Ok(global)
+        Ok((global, is_whole))
     }
 
     fn name_line(&mut self, is_text: fn(&str) -> bool) -> Result<(String, bool)> {
