@@ -118,10 +118,12 @@ KINDS = [
     ("compiled modules", "torch.compile's wrappers: they prepare the call that compiles, and do not call", """
         c torch._dynamo.eval_frame OptimizedModule
         cs torch._dynamo.eval_frame OptimizeContext
-        ns torch._dynamo.convert_frame CatchErrorsWrapper ConvertFrame ConvertFrameAssert ConvertFrameBox
-        ns torch._dynamo.repro.after_dynamo WrapBackendDebug
-        ns torch _TorchCompileInductorWrapper _TorchCompileWrapper
-        v torch._inductor.compile_fx compile_fx
+        xns torch._dynamo.convert_frame CatchErrorsWrapper ConvertFrame ConvertFrameAssert ConvertFrameBox
+        xns torch._dynamo.repro.after_dynamo WrapBackendDebug
+        xns torch _TorchCompileInductorWrapper _TorchCompileWrapper
+    """),
+    ("classes of torch's functions", "pickles name torch.relu as an attribute of one of them", """
+        v torch._C TensorBase _TensorBase _VariableFunctionsClass
     """),
     ("storages", "persistent ids name them", """
         v torch BFloat16Storage BoolStorage ByteStorage CharStorage ComplexDoubleStorage ComplexFloatStorage

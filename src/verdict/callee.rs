@@ -39,6 +39,20 @@ pub enum Special {
     Type,
     /// `functools.reduce(operator.or_, classes)`, by which Python names a union of classes.
     Reduce,
+    /// `operator.getitem(typing.List, …)`, by which Python names a type with parameters.
+    Getitem,
+    /// `numpy.dtype(kind, …)`, whose state numpy takes as it is, with offsets and flags.
+    Dtype,
+    /// `numpy.ndarray(shape)`; with a buffer it takes bytes for the addresses of objects.
+    Ndarray,
+    /// `types.SimpleNamespace()`; Python 3.13 takes attributes as an argument, too.
+    Record,
+    /// `torch._dynamo.eval_frame.OptimizeContext(…)`, which keeps what `torch.compile` was given.
+    Compiler,
+    /// `torch._dynamo.eval_frame.OptimizedModule(module, compiler)`, which wraps a method of the module.
+    Compiled,
+    /// `iter(iterable)`; with a second argument it calls the first.
+    Iter,
 }
 
 impl Special {
@@ -53,6 +67,13 @@ impl Special {
             ("builtins", "getattr") => Special::Getattr,
             ("builtins", "type") => Special::Type,
             ("functools" | "_functools", "reduce") => Special::Reduce,
+            ("operator" | "_operator", "getitem") => Special::Getitem,
+            ("builtins", "iter") => Special::Iter,
+            ("numpy", "dtype") => Special::Dtype,
+            ("numpy", "ndarray") => Special::Ndarray,
+            ("torch._dynamo.eval_frame", "OptimizeContext") => Special::Compiler,
+            ("torch._dynamo.eval_frame", "OptimizedModule") => Special::Compiled,
+            ("types", "SimpleNamespace") => Special::Record,
             _ => return None,
         })
     }

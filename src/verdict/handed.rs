@@ -56,7 +56,17 @@ impl<'g> Judge<'g> {
                 }
             }
             (
-                Some(Special::FromType | Special::Parameter | Special::Partial | Special::Reduce),
+                Some(
+                    Special::Dtype
+                    | Special::FromType
+                    | Special::Getitem
+                    | Special::Iter
+                    | Special::Ndarray
+                    | Special::Record
+                    | Special::Parameter
+                    | Special::Partial
+                    | Special::Reduce,
+                ),
                 _,
             ) => return,
             (Some(Special::Type), Some(object)) if is_of_none(graph, object) => return,
@@ -94,7 +104,13 @@ impl<'g> Judge<'g> {
 
 /// Whether a function is judged by the list alone, or only keeps what it is given.
 fn is_plain_function(module: &str, name: &str) -> bool {
-    Special::of(module, name).is_none_or(|special| special == Special::Partial)
+    let special = Special::of(module, name);
+    special.is_none_or(|special| {
+        matches!(
+            special,
+            Special::Dtype | Special::Ndarray | Special::Partial
+        )
+    })
 }
 
 /// Whether code on the list may get hold of a name and call it.

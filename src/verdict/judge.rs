@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::callee::{Callee, Named, Special};
+use super::changes::{is_hook, is_plain};
+use super::dtypes::{self, Dtype};
 use super::finding::{Finding, GlobalUse, arguments};
 use super::handed::may_be_handed_on;
 use super::names;
@@ -10,7 +12,7 @@ use super::python2::python3;
 use super::reach::Root;
 use super::rights::{Rights, rights};
 use super::{Verdict, qualified};
-use crate::pickle::{COMPUTED, Global, Graph, Made, Object, ValueId};
+use crate::pickle::{COMPUTED, Global, Graph, Made, Object, Value, ValueId};
 
 /// What a pickle names, and what it would do with it.
 #[derive(Debug, Clone)]
@@ -48,6 +50,7 @@ pub fn judge(graph: &Graph) -> Judgement {
     judge.judgement()
 }
 
+const READS: &str = "is an attribute of what is not known only to build data";
 const CHANGES_GLOBAL: &str = "changes a module or class for the whole program";
 pub(super) const COMPUTES: &str = "calls what another call returns";
 const COMPUTED_NAME: &str = "is named by what a call returns, so it can be anything";
@@ -97,6 +100,7 @@ impl<'g> Judge<'g> {
             _ if module == COMPUTED || name == COMPUTED => (Verdict::Dangerous, COMPUTED_NAME),
             Some(_) => (Verdict::Known, ""),
             None if special.is_some() => (Verdict::Known, ""),
+            None if reads_unlisted(module, name) => (Verdict::Dangerous, READS),
             None => names::of_mention(module),
         };
         usage.verdict = verdict;
@@ -161,7 +165,7 @@ impl<'g> Judge<'g> {
             return None;
         };
         usage.calls = usage.calls.saturating_add(1);
-        let (listed, special) = match named.below.is_empty() {
+        let (listed, mut special) = match named.below.is_empty() {
             true => (usage.rights, usage.special),
             false => {
                 let (module, name) = named.path();
@@ -180,34 +184,56 @@ impl<'g> Judge<'g> {
             (Some(Special::NewObject), Some([class, rest @ ..])) => {
                 return self.made(object, *class, rest);
             }
-            (Some(Special::FromType), Some([function, class, inner, state])) => {
+            (Some(Special::FromType), Some([function, class, inner, state]))
+                if rebuilds(graph, *function) && self.are_of_tensors(*inner) =>
+            {
                 self.called(object, *function, &[*inner]);
                 self.indirect(object, *class, &[], Rights::TENSOR);
-                // The classes of tensors that are listed have torch's `__setstate__`, so attributes are only kept.
                 self.attributes(object, named, *state);
                 return Some(Rights::default());
             }
-            (Some(Special::Parameter), Some([tensor, grad, hooks, state])) => {
+            (Some(Special::Parameter), Some([tensor, grad, hooks, state]))
+                if self.is_of_tensors(*tensor) =>
+            {
                 self.used(&[*tensor, *grad, *hooks], Some(named.global));
                 self.attributes(object, named, *state);
                 return Some(Rights::default());
             }
-            (Some(Special::Partial), Some([_, ..])) => {
-                return Some(Rights::INERT.or(Rights::STATE));
+            (Some(Special::Partial), Some([_, ..]))
+                if !self.names_hooks(object) && !self.keeps_special(object) =>
+            {
+                return Some(self.partial_rights(object));
             }
             (Some(Special::Getattr), Some([owner, name, ..])) if graph.str(*name).is_some() => {
-                // Properties of an instance are code that reads the instance.
-                if !matches!(Callee::of(graph, *owner), Callee::Named(_)) {
-                    self.used(&[*owner], Some(named.global));
-                }
+                self.attribute_of(object, named, *owner, *name);
                 return Some(Rights::default());
             }
             (Some(Special::Type), Some([_])) => return Some(Rights::default()),
-            (Some(Special::Reduce), Some([function, _]))
+            (Some(Special::Reduce), Some([function, classes]))
                 if is_named(graph, *function, "_operator", "or_")
                     || is_named(graph, *function, "operator", "or_") =>
             {
+                // `|` of anything but classes is code of theirs.
+                if !are_classes(graph, *classes) {
+                    self.used(&[*classes], Some(named.global));
+                }
                 return Some(Rights::default());
+            }
+            (Some(Special::Compiler), Some(_)) if self.is_literal(object) => {
+                return Some(Rights::STATE);
+            }
+            // It calls the compiler, which only keeps the method that it gets.
+            (Some(Special::Compiled), Some([module, compiler]))
+                if is_compiler(graph, *compiler) =>
+            {
+                self.used(&[*module], Some(named.global));
+                return Some(Rights::default());
+            }
+            (Some(Special::Getitem), Some([owner, _])) if is_type(graph, *owner) => special = None,
+            (Some(Special::Iter | Special::Ndarray), Some([_]))
+            | (Some(Special::Record | Special::Ndarray), Some([])) => special = None,
+            (Some(Special::Dtype), Some(_)) => {
+                return self.dtype(object, named);
             }
             _ => {}
         }
@@ -226,7 +252,7 @@ impl<'g> Judge<'g> {
                     // `defaultdict` reads what follows its factory.
                     _ => rights.any(Rights::INERT) && args.is_some_and(|args| args.len() <= 1),
                 };
-                if !is_kept {
+                if !is_kept || !self.is_literal(object) {
                     self.used(&[object.args], Some(named.global));
                     self.used(object.kwargs().as_slice(), Some(named.global));
                 }
@@ -312,6 +338,99 @@ impl<'g> Judge<'g> {
         }
     }
 
+    /// What may be done with what `functools.partial` returns: its state is only kept where each part of it has the
+    /// type that it should have.
+    fn partial_rights(&mut self, object: &'g Object) -> Rights {
+        let graph = self.graph;
+        let is_kept = self.is_literal(object)
+            && object.state().is_none_or(|state| match graph.tuple(state) {
+                Some([_, args, kwargs, attributes]) => {
+                    graph.tuple(*args).is_some()
+                        && is_plain(graph, *kwargs)
+                        && is_plain(graph, *attributes)
+                }
+                _ => false,
+            });
+        if is_kept {
+            return Rights::INERT;
+        }
+        self.used(&[object.args], graph.global(object.callable));
+        self.used(object.kwargs().as_slice(), graph.global(object.callable));
+        Rights::OWN_STATE
+    }
+
+    /// Whether a partial is one of a function that is harmless only with the arguments that pickles give it.
+    fn keeps_special(&self, object: &Object) -> bool {
+        let parts = [Some(object.args), object.state()];
+        let parts = parts.into_iter().flatten();
+        let mut functions = parts.filter_map(|part| self.graph.tuple(part)?.first().copied());
+        functions.any(|function| {
+            let special = Special::of_value(self.graph, function);
+            special.is_some_and(|special| special != Special::Partial)
+        })
+    }
+
+    /// Whether a call gets keyword arguments, of a partial also by its state, under names of attributes that code looks
+    /// for.
+    fn names_hooks(&self, object: &Object) -> bool {
+        let graph = self.graph;
+        let parts = object.state().and_then(|state| graph.tuple(state));
+        let parts = parts.into_iter().flatten().copied();
+        let mut mappings = object.kwargs().into_iter().chain(parts);
+        mappings.any(|id| {
+            let pairs = match graph.get(id) {
+                Value::Dict(pairs) => pairs,
+                Value::Object(object) => object.pairs(),
+                _ => &[],
+            };
+            pairs.iter().any(|(key, _)| is_hook(graph, *key))
+        })
+    }
+
+    /// Whether the arguments are a tuple and a dict, so that passing them runs no code of theirs.
+    fn is_literal(&self, object: &Object) -> bool {
+        let kwargs = object.kwargs();
+        self.graph.tuple(object.args).is_some()
+            && kwargs.is_none_or(|kwargs| is_plain(self.graph, kwargs))
+    }
+
+    /// Judges `numpy.dtype`, with a state only as numpy writes it for a plain type.
+    fn dtype(&mut self, object: &'g Object, named: &Named<'g>) -> Owned {
+        match dtypes::of(self.graph, object) {
+            Dtype::Plain => {
+                self.used(&[object.args], Some(named.global));
+                None
+            }
+            // Whether its parts lie inside it is not looked at.
+            Dtype::Structured => {
+                self.blame(named.global, (Verdict::Unknown, ""), String::new);
+                None
+            }
+            Dtype::Odd => {
+                self.refuse(object, named);
+                None
+            }
+        }
+    }
+
+    /// Judges `getattr`: what attribute access runs is code of the owner.
+    fn attribute_of(&mut self, call: &'g Object, named: &Named<'g>, owner: ValueId, name: ValueId) {
+        let graph = self.graph;
+        match Callee::of(graph, owner) {
+            Callee::Named(owner) => {
+                let (module, class) = owner.path();
+                let path = format!("{class}.{}", graph.str(name).unwrap_or_default());
+                let is_listed = [&class, &path]
+                    .iter()
+                    .any(|name| rights(module, name).is_some());
+                if !is_listed && names::is_judged(module) {
+                    self.refuse(call, named);
+                }
+            }
+            _ => self.used(&[owner], Some(named.global)),
+        }
+    }
+
     /// Judges a call of what `functools.partial` returned: of its function, which its state can replace.
     fn partial(&mut self, call: &'g Object, partial: &'g Object) {
         let graph = self.graph;
@@ -369,6 +488,53 @@ impl<'g> Judge<'g> {
                 }));
         }
         judgement
+    }
+}
+
+/// Whether a dotted name reads attributes of what is not on the list, in a package that the list answers for.
+/// `ctypes.cdll` loads a library for any attribute.
+fn reads_unlisted(module: &str, name: &str) -> bool {
+    let mut owners = name.match_indices('.').filter_map(|(at, _)| name.get(..at));
+    names::is_judged(module) && owners.any(|owner| rights(module, owner).is_none())
+}
+
+/// Whether a function is one of torch's that make a tensor of a storage or another tensor.
+fn rebuilds(graph: &Graph, function: ValueId) -> bool {
+    let function = graph.global(function);
+    function.is_some_and(|function| {
+        function.module == "torch._utils" && function.name.starts_with("_rebuild_")
+    })
+}
+
+/// Whether a value is what `torch.compile` makes of its arguments.
+fn is_compiler(graph: &Graph, id: ValueId) -> bool {
+    match graph.get(id) {
+        Value::Object(object) => {
+            Special::of_value(graph, object.callable) == Some(Special::Compiler)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a value is a class, or a list or tuple of classes by name.
+fn are_classes(graph: &Graph, id: ValueId) -> bool {
+    match graph.get(id) {
+        Value::List(items) | Value::Tuple(items) => items.iter().all(|item| is_type(graph, *item)),
+        _ => false,
+    }
+}
+
+/// Whether a value is named as a type: a global, `type(None)`, or a type with parameters.
+fn is_type(graph: &Graph, id: ValueId) -> bool {
+    match graph.get(id) {
+        Value::Global(_) => true,
+        Value::Object(object) => {
+            matches!(
+                Special::of_value(graph, object.callable),
+                Some(Special::Type | Special::Getitem)
+            ) || is_named(graph, object.callable, "types", "GenericAlias")
+        }
+        _ => false,
     }
 }
 

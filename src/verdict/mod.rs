@@ -17,6 +17,7 @@
 
 mod callee;
 mod changes;
+mod dtypes;
 mod finding;
 mod handed;
 mod judge;

@@ -113,7 +113,7 @@ pub fn of_mention(module: &str) -> (Verdict, &'static str) {
 }
 
 /// Whether the module is one of a package that the list answers for.
-fn is_judged(module: &str) -> bool {
+pub fn is_judged(module: &str) -> bool {
     let (top, below) = module.split_once('.').unwrap_or((module, ""));
     // A single file of the standard library has no modules below it: `code.models` is a user's own.
     let is_package = TABLES.packages.get(top);
