@@ -28,7 +28,15 @@ impl<'g> Judge<'g> {
             Value::Tuple(items) => items.to_vec(),
             _ => vec![pid],
         });
-        let read = read.filter(|item| graph.global(*item).is_none());
+        // A class is a key by itself, an object by its `__hash__` and `__eq__`.
+        let hashed = graph.keys().flat_map(|key| match graph.get(key) {
+            Value::Object(_) => vec![key],
+            Value::Tuple(items) | Value::FrozenSet(items) => items.to_vec(),
+            _ => Vec::new(),
+        });
+        let read = read
+            .chain(hashed)
+            .filter(|item| graph.global(*item).is_none());
         // What a call got may have been replaced since.
         let replaced = graph.replaced().iter().copied();
         roots.extend(read.chain(replaced).map(|value| Root { value, user: None }));
