@@ -16,6 +16,7 @@
 )]
 
 mod callee;
+mod calls;
 mod changes;
 mod dtypes;
 mod finding;
