@@ -6,8 +6,8 @@
 Makes an environment below target/compare with the PACKAGES from PyPI, once; any Python from 3.10 to 3.13
 that can make environments does. The attack files (compare_scanners_attacks.py) lie in a temporary folder. With --prove
 each is really opened by PYTHON, which needs torch 2.15 and numpy 2, as its victim would do it; the payload only makes
-an empty file in that folder. The table counts only what is proven then, and files whose payload did not run are named on
-standard error. `--files` lists every scanner's verdict on every file there, too. All of it takes about 20 minutes.
+an empty file in that folder. The table counts only what is proven then, and files whose payload did not run are named
+on standard error. `--files` lists every scanner's verdict on every file there, too.
 
 A file counts as found when the scanner calls it dangerous in its own terms:
 
@@ -112,7 +112,7 @@ output = os.dup(1)
 nothing = os.open(os.devnull, os.O_RDWR)
 for stream in range(3):
     os.dup2(nothing, stream)
-# Scanners import what they need late, so scan one file of each kind before the children start. The last ones are genuine.
+# Scanners import late, so scan a file of each kind before the children start; the last ones are genuine.
 for path in {os.path.splitext(path)[1]: path for path in files}.values():
     try:
         scan(path)

@@ -50,6 +50,11 @@ def call(function, *arguments):
     return Opcodes(function + encode(arguments) + b"R")
 
 
+def new(path):
+    """NEWOBJ of `module name` without arguments."""
+    return Opcodes(named(path) + b")\x81")
+
+
 def build(value, state):
     """BUILD."""
     return Opcodes(value + encode(state) + b"b")
@@ -64,6 +69,11 @@ def dumped(*values, protocol=4):
     """A pickle that makes values, drops them, and returns a dictionary with a number."""
     body = b"".join(encode(value) + b"0" for value in values) + encode({"step": 1})
     return b"\x80" + bytes([protocol]) + body + b"."
+
+
+def returned(value):
+    """A pickle that returns a value."""
+    return b"\x80\x04" + encode(value) + b"."
 
 
 def archive(data, name="a/data.pkl", before=b"", more=(), compression=zipfile.ZIP_STORED):
@@ -265,7 +275,27 @@ torch_attacks(KIND, [
     ("extend, then APPENDS", extended(build(SPACE, {"extend": named("subprocess call")}), b"e", "touch", "ran")),
     ("append, then APPENDS", extended(build(SPACE, {"append": LOG}), b"e", LOG_FILE)),
     ("add, then ADDITEMS", extended(build(SPACE, {"add": SYSTEM}), b"\x90", COMMAND)),
+    ("keys, called by |", call("functools reduce", named("_operator or_"), [{}, build(ORDERED, {"keys": RUN})])),
+    ("keys, called by defaultdict", call("collections defaultdict", None, build(ORDERED, {"keys": RUN}))),
+    ("close, called by __del__", build(new("torch.hub tqdm"), {"close": RUN})),
+    ("_key, called by a key's __hash__", {build(new("importlib.metadata EntryPoint"), {"_key": RUN}): 1}),
+    ("what a key's __hash__ asks",
+     {build(new("torch.types SymInt"), {"node": build(ORDERED, {"is_nested_int": RUN})}): 1}),
 ])
+# torch compares, iterates and looks into what the small pickles of its older formats hold.
+VERSION = build(new("numpy.lib NumpyVersion"), {"_compare": SPAWN})
+VALUES = build(new("torch.nn.modules.container ModuleList"), {"_modules": build(ORDERED, {"values": RUN})})
+START = call("functools partial", named("subprocess Popen"), ["touch", "ran"])
+for name, data in {
+    "_compare, called by !=": returned(build(new("numpy.lib NumpyVersion"), {"_compare": START})),
+    "values, called for storage keys": b"".join(MAGIC) + pickle.dumps({}, 2) + returned(VALUES),
+    "values, called for a tar's storages": tar(
+        ("storages", pickle.dumps(1, 2) + returned(VALUES)), ("tensors", b""), ("pickle", b"")),
+    "_compare, called for a tar's location": tar(
+        ("storages", pickle.dumps(1, 2) + returned(("0", VERSION, build(SPACE, {"_dtype": named("torch uint8")})))
+         + bytes(8)), ("tensors", b""), ("pickle", b"")),
+}.items():
+    attack(KIND, name, data, "pt", "torch")
 
 # --- Functions that call what they get ----------------------------------------------------------------------
 KIND = "functions that call what they are given"
