@@ -84,6 +84,7 @@ impl<'g> Judge<'g> {
             (Some(Special::Getitem), Some([owner, _])) if is_type(graph, *owner) => special = None,
             (Some(Special::Iter | Special::Ndarray), Some([_]))
             | (Some(Special::Record | Special::Ndarray), Some([])) => special = None,
+            (Some(Special::ScriptObject), Some([])) if is_packed(graph, object) => special = None,
             (Some(Special::Dtype), Some(_)) => {
                 return self.dtype(object, named);
             }
@@ -218,6 +219,17 @@ fn rebuilds(graph: &Graph, function: ValueId) -> bool {
     function.is_some_and(|function| {
         function.module == "torch._utils" && function.name.starts_with("_rebuild_")
     })
+}
+
+/// Whether the state of a `torch.ScriptObject` names a class that is on the list.
+fn is_packed(graph: &Graph, object: &Object) -> bool {
+    let state = object.state().and_then(|state| graph.tuple(state));
+    let class = match state {
+        Some([_, class]) => graph.str(*class),
+        _ => None,
+    };
+    let class = class.and_then(|class| class.rsplit_once('.'));
+    class.is_some_and(|(module, name)| rights(module, name).is_some())
 }
 
 /// Whether a value is what `torch.compile` makes of its arguments.
