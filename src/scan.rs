@@ -58,7 +58,8 @@ impl Scan {
 pub fn scan(path: &Path, options: &OpenOptions, progress: &dyn Progress) -> Result<Scan> {
     progress.phase(Phase::Reading);
     // Where the parts of a distributed checkpoint lie.
-    let folder = (path.file_name() == Some(".metadata".as_ref()))
+    let name = path.file_name().unwrap_or_default();
+    let folder = (name.as_encoded_bytes().ends_with(b".metadata"))
         .then(|| path.parent().unwrap_or(Path::new("")));
     let scanned = FileSource::open(path)
         .and_then(|source| scan_in(Arc::new(source), folder, options, progress));

@@ -108,15 +108,20 @@ pub fn is_zlib(head: &[u8]) -> bool {
     is_header && read.map_or_else(|e| e.kind() == ErrorKind::UnexpectedEof, |_| true)
 }
 
-/// Hands out what a zlib stream holds, in small pieces.
+/// Hands out what zlib streams one behind the other hold, in small pieces: joblib reads on as Python does in a gzip file.
 pub fn unpack_zlib(source: &Arc<dyn ReadAt>, sink: Sink) -> Result<()> {
-    let mut decoder = ZlibDecoder::new(BufReader::new(Sequential::new(source.clone())));
+    let mut reader = BufReader::new(Sequential::new(source.clone()));
     let broken = |e| {
         Error::corrupt(format!(
             "the zlib stream cannot be unpacked ({e}); get the file again"
         ))
     };
-    hand_out(|buffer| decoder.read(buffer).map_err(broken), sink)
+    while !reader.fill_buf().map_err(broken)?.is_empty() {
+        let mut decoder = ZlibDecoder::new(reader);
+        hand_out(|buffer| decoder.read(buffer).map_err(broken), sink)?;
+        reader = decoder.into_inner();
+    }
+    Ok(())
 }
 
 /// Hands out what `read` gives until it gives nothing.

@@ -39,12 +39,13 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// Reads and judges the pickle that starts at `offset` (in bytes) of `source`.
+    /// Reads and judges the pickle that starts at `offset` (in bytes) of `source`, or at most `count` of them as one:
+    /// an Unpickler of Python that reads several keeps its memo.
     ///
     /// # Errors
     /// I/O errors. What is wrong with the pickle is in the result.
-    pub fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Judged> {
-        let mut read = pickle::read(source, offset, limits)?;
+    pub fn read(source: &dyn ReadAt, offset: u64, count: usize, limits: &Limits) -> Result<Judged> {
+        let mut read = pickle::read(source, offset, count, limits)?;
         read.root = match read.root {
             Err(error) if error.kind() == ErrorKind::Io => return Err(error),
             root => root,

@@ -5,6 +5,7 @@
 //! each key the number of elements as eight bytes and the elements, without any padding.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Archive, Guard, Record, scan};
@@ -17,6 +18,14 @@ const PROTOCOL: i64 = 1001;
 
 /// Takes a legacy stream apart. The caller has seen the magic number.
 pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
+    open_with_storages(source, guard).map(|(archive, _)| archive)
+}
+
+/// As [`open`], with where the storages start and end, in bytes.
+pub fn open_with_storages(
+    source: Arc<dyn ReadAt>,
+    guard: &mut Guard,
+) -> Result<(Archive, Range<u64>)> {
     let magic = scan::load(&source, 0, guard)?;
     let protocol = scan::load(&source, magic.end, guard)?;
     if protocol.graph.get(protocol.root) != Value::Int(PROTOCOL) {
@@ -61,12 +70,8 @@ pub fn open(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
             )));
         }
     }
-    Ok(Archive::new(
-        "legacy stream of torch.save",
-        object,
-        source,
-        storages,
-    ))
+    let archive = Archive::new("legacy stream of torch.save", object, source, storages);
+    Ok((archive, keys.end..position))
 }
 
 /// Bytes of the element count before each storage.

@@ -44,7 +44,7 @@ pub fn head(source: &dyn ReadAt) -> Result<Vec<u8>> {
 }
 
 /// The pickled magic number of the legacy stream, without PROTO and the opcode (torch/serialization.py).
-const LEGACY_MAGIC: &[u8] = &[
+pub const LEGACY_MAGIC: &[u8] = &[
     0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, b'.',
 ];
 const LEGACY_MAGIC_TEXT: &[u8] = b"L119547037146038801333356L";

@@ -56,10 +56,8 @@ pub fn is_part(name: &str) -> bool {
 
 /// The parts of a checkpoint by name.
 fn parts(source: &Arc<dyn ReadAt>) -> Result<HashMap<String, Arc<dyn ReadAt>>> {
-    let (members, error) = list(source);
-    if let Some(error) = error {
-        return Err(error);
-    }
+    let (members, end) = list(source);
+    end?;
     let mut parts = HashMap::new();
     for member in members.into_iter().filter(|member| is_part(&member.name)) {
         let name = member.name;

@@ -37,7 +37,7 @@ pub struct Loaded {
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for opcodes that no checkpoint contains, and I/O errors.
 /// What the readers of CPython (`_pickle.c` and `pickle.py`) read differently is an error too.
 pub fn load(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Loaded> {
-    read(source, offset, limits)?.whole()
+    read(source, offset, 1, limits)?.whole()
 }
 
 /// What was read of a pickle, whole or not.
@@ -50,6 +50,8 @@ pub(crate) struct Read {
     pub root: Result<ValueId>,
     /// Whether a reader of CPython may read more or something else, so that the values prove nothing.
     pub differs: bool,
+    /// Whether it reads memo entries by numbers that depend on the entries that there are before.
+    pub is_relative: bool,
     /// Bytes that were read for it; long text and bytes stay where they are.
     pub bytes_read: u64,
 }
@@ -65,8 +67,14 @@ impl Read {
     }
 }
 
-/// As [`load`], but gives what was read before an error too.
-pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<Read> {
+/// As [`load`], but returns what was read before an error too, of at most `count` pickles one behind the other: as one
+/// Unpickler of Python reads them, which keeps its memo.
+pub(crate) fn read(
+    source: &dyn ReadAt,
+    offset: u64,
+    count: usize,
+    limits: &Limits,
+) -> Result<Read> {
     let bytes = limits.budget(Limit::PickleBytes);
     let mut graph = Graph::default();
     let constants = [graph.none()?, graph.bool(false)?, graph.bool(true)?];
@@ -80,6 +88,8 @@ pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<
         at: offset,
         frame_end: None,
         differs: Cell::new(false),
+        has_memoized: false,
+        is_relative: false,
         doubt: None,
         nodes: limits.budget(Limit::Nodes),
         memo_budget: limits.budget(Limit::Memo),
@@ -87,7 +97,15 @@ pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<
         memory: limits.budget(Limit::GraphBytes),
         integers: limits.budget(Limit::IntegerBytes),
     };
-    let root = machine.run();
+    let mut root = machine.run();
+    for _ in 1..count {
+        if root.is_err() {
+            break;
+        }
+        machine.stack.clear();
+        machine.marks.clear();
+        root = machine.run();
+    }
     machine.graph.unify_keys();
     Ok(Read {
         end: match root {
@@ -96,6 +114,7 @@ pub(crate) fn read(source: &dyn ReadAt, offset: u64, limits: &Limits) -> Result<
         },
         differs: machine.differs.get()
             || matches!(&root, Err(error) if error.kind() == ErrorKind::Limit),
+        is_relative: machine.is_relative,
         bytes_read: limits.pickle_bytes.saturating_sub(machine.cursor.left()),
         graph: machine.graph,
         root: machine.doubt.map_or(root, Err),
@@ -117,6 +136,9 @@ struct Machine<'a> {
     frame_end: Option<u64>,
     /// Whether a reader of Python may take what was refused.
     differs: Cell<bool>,
+    /// Whether there was a MEMOIZE: its number is that of the entries before it.
+    has_memoized: bool,
+    is_relative: bool,
     /// Why the values are not worth anything, though the machine goes on so that all globals are seen.
     doubt: Option<Error>,
     nodes: Budget,
@@ -326,7 +348,10 @@ impl Machine<'_> {
                 let index = u32::from_le_bytes(self.cursor.array()?).into();
                 self.put(index)
             }
-            op::MEMOIZE => self.put(u64::try_from(self.memo.len()).unwrap_or(u64::MAX)),
+            op::MEMOIZE => {
+                self.has_memoized = true;
+                self.put(u64::try_from(self.memo.len()).unwrap_or(u64::MAX))
+            }
 
             // Globals, calls and objects: recorded, never carried out
             op::GLOBAL => self.global(),

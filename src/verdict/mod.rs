@@ -31,7 +31,7 @@ use serde::Serialize;
 
 pub use finding::{Finding, GlobalUse};
 pub use judge::judge;
-pub use names::is_importable;
+pub use names::{is_importable, is_known_for_more};
 pub use python2::{python3, qualified};
 
 /// What a global, a pickle or a file would do. Of several the largest counts.

@@ -143,6 +143,12 @@ fn leaves(name: &str) -> bool {
             .any(|part| is_module(part) || is_magic(part))
 }
 
+/// Whether a qualified name is known for something else than building data.
+pub fn is_known_for_more(path: &str) -> bool {
+    let parts = path.rsplit_once('.');
+    parts.is_some_and(|(module, name)| known_for(module, name).is_some())
+}
+
 /// What a name, or a package, module or class that holds it, is known for.
 fn known_for(module: &str, name: &str) -> Option<&'static str> {
     let path = format!("{module}.{name}");

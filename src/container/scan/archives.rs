@@ -46,18 +46,20 @@ impl Scanner<'_, '_> {
         self.broken_zip(place, source, Some(&error))
     }
 
-    /// Looks at an archive at the end of a file that starts as something else.
-    pub(super) fn appended_zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
-        match entries::has_end(source).map_err(failed)? {
-            Some(true) => self.zip(place, source),
+    /// Looks at an archive at the end of a file that starts as something else, and tells whether there is one.
+    pub(super) fn appended_zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<bool> {
+        let has_end = entries::has_end(source).map_err(failed)?;
+        match has_end {
+            Some(true) => self.zip(place, source)?,
             // The four bytes of an end record: of 65 000 files of any numbers about one has them.
-            Some(false) => self.broken_zip(place, source, None),
-            None => Ok(()),
+            Some(false) => self.broken_zip(place, source, None)?,
+            None => {}
         }
+        Ok(has_end == Some(true))
     }
 
     /// The records of an archive, or why a conversion refuses it.
-    fn directory(&self, source: &Arc<dyn ReadAt>) -> Result<Result<Records>> {
+    pub(super) fn directory(&self, source: &Arc<dyn ReadAt>) -> Result<Result<Records>> {
         match zip::directory(source, self.guard.limits) {
             Ok(Some(records)) => Ok(Ok(records)),
             Ok(None) => Ok(Err(Error::corrupt(
@@ -76,6 +78,13 @@ impl Scanner<'_, '_> {
             .any(|name| name.ends_with(".data/extern_modules"))
         {
             let what = "it is a torch.package archive, which runs Python code of its own when it is loaded";
+            self.problem(place, what);
+        }
+        if records.keys().any(|name| name.ends_with("/archive_format"))
+            && records.keys().any(|name| name.ends_with("/data.pkl"))
+        {
+            // Loaders differ on which of its members are pickles.
+            let what = "it is a file of torch.save and an exported program at once";
             self.problem(place, what);
         }
         let mut members: Vec<(&String, &Record)> = records

@@ -59,38 +59,122 @@ fn is_joblib(head: &[u8]) -> bool {
     })
 }
 
-/// Where the data of a `.npy` file starts (numpy/lib/format.py).
-pub fn numpy_data(head: &[u8]) -> Option<u64> {
-    let rest = head.strip_prefix(b"\x93NUMPY")?;
+/// A `.npy` file (numpy/lib/format.py).
+pub struct Npy {
+    /// Where its data starts.
+    pub start: u64,
+    pub data: NpyData,
+}
+
+pub enum NpyData {
+    /// A pickle.
+    Objects,
+    /// So many bytes; `None` for more than any file has.
+    Numbers(Option<u64>),
+    /// The header is a literal of Python, which can say the same in many ways. Only the form that numpy writes is read.
+    Unknown,
+}
+
+const NPY: &[u8] = b"\x93NUMPY";
+
+/// What kind of a `.npy` file starts like that, if any.
+pub fn npy(head: &[u8]) -> Option<Npy> {
+    let rest = head.strip_prefix(NPY)?;
     let (start, len) = match *rest {
         [1, _, a, b, ..] => (10u64, u32::from_le_bytes([a, b, 0, 0])),
         [2 | 3, _, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d])),
         _ => return None,
     };
-    Some(start.saturating_add(len.into()))
+    let end = start.saturating_add(len.into());
+    let header = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+    let header = header.and_then(|(start, end)| str::from_utf8(head.get(start..end)?).ok());
+    Some(Npy {
+        start: end,
+        data: header.and_then(npy_data).unwrap_or(NpyData::Unknown),
+    })
 }
 
-/// Whether the header of a `.npy` file with data from `start` on says that they are numbers, in the very form in which
-/// numpy writes it: it is a literal of Python, which can say the same in many ways, and so can one of objects.
-pub fn is_numeric(head: &[u8], start: u64) -> bool {
-    let header = usize::try_from(start)
-        .ok()
-        .and_then(|start| head.get(10..start));
-    let header = header.and_then(|header| str::from_utf8(header).ok());
-    let shape = || {
-        let rest = header?.strip_prefix("{'descr': '")?;
-        let (kind, rest) = rest.split_once("', 'fortran_order': ")?;
-        let rest = rest.strip_prefix("False").or(rest.strip_prefix("True"))?;
-        let rest = rest.strip_prefix(", 'shape': (")?;
-        let size = kind
-            .strip_prefix(['<', '>', '|'])?
-            .strip_prefix(['b', 'i', 'u', 'f', 'c'])?;
-        let is_size = size.bytes().all(|byte| byte.is_ascii_digit());
-        let (shape, rest) = rest.split_once("), }")?;
-        (is_size && rest.trim_matches(' ') == "\n").then_some(shape)
+fn npy_data(header: &str) -> Option<NpyData> {
+    let rest = header.strip_prefix("{'descr': ")?;
+    let (size, rest) = match rest.strip_prefix("'|O'") {
+        Some(rest) => (None, rest),
+        None => element(rest).map(|(size, rest)| (Some(size), rest))?,
     };
-    let is_number = |byte: u8| byte.is_ascii_digit() || b", ".contains(&byte);
-    shape().is_some_and(|shape| shape.bytes().all(is_number))
+    let rest = rest.strip_prefix(", 'fortran_order': ")?;
+    let rest = rest.strip_prefix("False").or(rest.strip_prefix("True"))?;
+    let (count, rest) = shape(rest.strip_prefix(", 'shape': ")?)?;
+    let rest = rest.strip_prefix(", }").or(rest.strip_prefix('}'))?;
+    if rest.trim_matches(' ') != "\n" {
+        return None;
+    }
+    Some(match size {
+        Some(size) => NpyData::Numbers(count.zip(size).and_then(|(a, b)| a.checked_mul(b))),
+        None => NpyData::Objects,
+    })
+}
+
+/// The bytes of an element without objects, and what follows its description: a string, or a list of fields.
+fn element(text: &str) -> Option<(Option<u64>, &str)> {
+    let Some(mut rest) = text.strip_prefix('[') else {
+        let (kind, rest) = text.strip_prefix('\'')?.split_once('\'')?;
+        let kind = kind.strip_prefix(['<', '>', '|'])?;
+        let (kind, size) = kind.split_at_checked(1)?;
+        let size = match kind {
+            "M" | "m" => size.split_once('[').map_or(size, |(size, _)| size),
+            _ => size,
+        };
+        let unit = match kind {
+            "b" | "i" | "u" | "f" | "c" | "M" | "m" | "S" | "V" => 1,
+            "U" => 4,
+            _ => return None,
+        };
+        return Some((number(size)?.checked_mul(unit), rest));
+    };
+    let mut sum = Some(0u64);
+    loop {
+        let (name, field) = rest.strip_prefix("('")?.split_once("', ")?;
+        if name.contains(['\'', '\\', '"', '(']) {
+            return None;
+        }
+        let (size, field) = element(field)?;
+        let (count, field) = match field.strip_prefix(", ") {
+            Some(field) => shape(field)?,
+            None => (Some(1), field),
+        };
+        let size = count.zip(size).and_then(|(a, b)| a.checked_mul(b));
+        sum = sum.zip(size).and_then(|(a, b)| a.checked_add(b));
+        rest = field.strip_prefix(')')?;
+        match rest.strip_prefix(']') {
+            Some(rest) => return Some((sum, rest)),
+            None => rest = rest.strip_prefix(", ")?,
+        }
+    }
+}
+
+/// The number of elements of a shape, and what follows it.
+fn shape(text: &str) -> Option<(Option<u64>, &str)> {
+    let (sizes, rest) = text.strip_prefix('(')?.split_once(')')?;
+    let mut count = Some(1u64);
+    if let Some(size) = sizes.strip_suffix(',') {
+        return Some((Some(number(size)?), rest));
+    }
+    if !sizes.is_empty() {
+        // One number in brackets is no tuple.
+        sizes.contains(',').then_some(())?;
+        for size in sizes.split(", ") {
+            let size = number(size)?;
+            count = count.and_then(|count| count.checked_mul(size));
+        }
+    }
+    Some((count, rest))
+}
+
+/// A number in decimal digits, without zeros before it.
+fn number(text: &str) -> Option<u64> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    (is_plain && (text == "0" || !text.starts_with('0')))
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 /// Whether bytes start as every pickle since protocol 2.
@@ -100,12 +184,14 @@ pub fn is_protocol(head: &[u8]) -> bool {
 
 /// Whether bytes look like a file that holds pickles.
 pub fn is_file(head: &[u8]) -> bool {
-    match sniff::sniff(head) {
-        sniff::Kind::Zip | sniff::Kind::Legacy | sniff::Kind::Tar | sniff::Kind::Gzip => true,
-        sniff::Kind::Foreign(_) | sniff::Kind::Safetensors => {
-            is_protocol(head) || head.starts_with(b"\x93NUMPY")
-        }
-    }
+    is_protocol(head) || is_container(head)
+}
+
+/// The same, for one that is no bare pickle.
+pub fn is_container(head: &[u8]) -> bool {
+    use sniff::Kind;
+    let kind = sniff::sniff(head);
+    matches!(kind, Kind::Zip | Kind::Legacy | Kind::Tar | Kind::Gzip) || head.starts_with(NPY)
 }
 
 /// Whether bytes may be a pickle that names a global: STACK_GLOBAL is one byte, GLOBAL and INST need two lines.

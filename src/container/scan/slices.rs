@@ -43,8 +43,13 @@ impl Scanner<'_, '_> {
                     continue;
                 }
             };
-            let archives =
-                entries::chain(&whole).map_err(|e| Error::io("cannot read the file", e))?;
+            // As a scan of that file sees it.
+            let archives = match self.directory(&whole)? {
+                Ok(_) => None,
+                Err(_) => {
+                    entries::chain(&whole).map_err(|e| Error::io("cannot read the file", e))?
+                }
+            };
             let archives = archives.unwrap_or_else(|| vec![(0, whole.len())]);
             if !slices
                 .iter()

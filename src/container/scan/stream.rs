@@ -7,9 +7,10 @@ use super::super::judged::{Judged, ScannedPickle};
 use super::super::record::Record;
 use super::super::sniff;
 use super::archives::inside;
-use super::formats::{is_file, is_protocol, may_name};
+use super::formats::{is_container, is_file, is_protocol, may_name};
+use super::roles::Roles;
 use super::{Certainty, Scanner};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::pickle::{BlobKind, Graph, Loaded, Read, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
 use crate::verdict::{self, Verdict};
@@ -19,28 +20,60 @@ const MAX_DOUBTFUL: usize = 1000;
 
 impl Scanner<'_, '_> {
     /// Reads pickles from `offset` (in bytes) on for as long as there are any. The first one is as certain as
-    /// `certainty` says; what follows a STOP may be anything. Tells how many of them are whole.
+    /// `certainty` says; what follows a STOP may be anything.
     pub(super) fn stream(
         &mut self,
         place: &str,
         source: &Arc<dyn ReadAt>,
         offset: u64,
         certainty: Certainty,
-    ) -> Result<usize> {
+    ) -> Result<Streamed> {
+        let streamed = self.stream_of(place, source, offset, certainty, 1)?;
+        if certainty != Certainty::Data && streamed.roles.is_legacy() {
+            self.problem(
+                place,
+                "torch may take it for a legacy stream, which does not start as this one does",
+            );
+        }
+        Ok(streamed)
+    }
+
+    /// As [`stream`](Self::stream), where so many pickles are as certain as the first one.
+    pub(super) fn stream_of(
+        &mut self,
+        place: &str,
+        source: &Arc<dyn ReadAt>,
+        start: u64,
+        certainty: Certainty,
+        certain: usize,
+    ) -> Result<Streamed> {
         let mut certainty = certainty;
-        let mut offset = offset;
-        let mut whole = 0usize;
+        let mut offset = start;
+        let mut streamed = Streamed::default();
+        let mut alone = Alone {
+            read: 0,
+            verdict: Verdict::Known,
+            names_unknown: false,
+            is_relative: false,
+            broken_at: None,
+        };
         // Pickles of a number or two, which anything can begin with: they count when a real one follows.
         let mut doubtful = Vec::new();
         while (certainty == Certainty::Sure || offset < source.len())
             && let Some(judged) = self.judge(source, offset)?
         {
+            // torch reads each of those that are certain by itself.
+            alone.is_relative |=
+                alone.read > 0 && judged.read.is_relative && certainty != Certainty::Sure;
+            alone.add(&judged);
             let is_whole = judged.is_whole();
             offset = judged.read.end;
+            streamed.roles.add(&judged.read);
             match self.is_pickle(source, &judged, certainty) {
                 true => {
                     for judged in doubtful.drain(..).chain([judged]) {
-                        whole = whole.saturating_add(usize::from(judged.is_whole()));
+                        let whole = usize::from(judged.is_whole());
+                        streamed.whole = streamed.whole.saturating_add(whole);
                         self.tell(place, source, judged)?;
                     }
                 }
@@ -52,9 +85,6 @@ impl Scanner<'_, '_> {
                 false => doubtful.push(judged),
             }
             if doubtful.len() > MAX_DOUBTFUL {
-                if certainty == Certainty::Data {
-                    break;
-                }
                 self.problem(
                     place,
                     "it holds too many small pickles to look at all of them",
@@ -64,15 +94,52 @@ impl Scanner<'_, '_> {
             if !is_whole {
                 break;
             }
-            if certainty == Certainty::Sure {
+            if certainty == Certainty::Sure && alone.read >= certain {
                 certainty = Certainty::Maybe;
+            }
+            if certainty == Certainty::Maybe && is_container(&head_at(source, offset)?) {
+                streamed.next = Some(offset);
+                break;
             }
         }
         // What is no pickle by itself may hold one.
         for judged in doubtful {
             self.values(place, source, &judged.read.graph)?;
         }
-        Ok(whole)
+        if alone.is_relative {
+            self.together(place, source, start, &alone)?;
+        }
+        Ok(streamed)
+    }
+
+    /// Judges the pickles of a stream as an Unpickler of Python reads them that keeps its memo, and tells what that makes
+    /// worse. Where pickles are whole without it, they were most likely written each by itself, and to read them like
+    /// this mixes up their names: then only what is named anyway and not known counts, or known to do harm.
+    fn together(
+        &mut self,
+        place: &str,
+        source: &Arc<dyn ReadAt>,
+        offset: u64,
+        alone: &Alone,
+    ) -> Result<()> {
+        let Some(judged) = self.judge_several(source, offset, alone.read)? else {
+            return Ok(());
+        };
+        let scanned = &judged.scanned;
+        let is_worse = scanned.verdict > alone.verdict;
+        let goes_on = alone.broken_at.is_some_and(|at| judged.read.end > at);
+        let globals = scanned.globals.iter();
+        let mut unknown = globals.filter(|global| global.verdict != Verdict::Known);
+        let is_cut = matches!(&judged.read.root, Err(error) if error.kind() == ErrorKind::Limit);
+        if is_cut
+            || goes_on && (is_worse || judged.read.differs)
+            || is_worse
+                && (alone.names_unknown
+                    || unknown.any(|global| verdict::is_known_for_more(&global.name)))
+        {
+            self.tell(place, source, judged)?;
+        }
+        Ok(())
     }
 
     /// Reads the pickle at `offset`, and tells it when it is whole or certain.
@@ -99,13 +166,22 @@ impl Scanner<'_, '_> {
         source: &Arc<dyn ReadAt>,
         offset: u64,
     ) -> Result<Option<Judged>> {
+        self.judge_several(source, offset, 1)
+    }
+
+    fn judge_several(
+        &mut self,
+        source: &Arc<dyn ReadAt>,
+        offset: u64,
+        count: usize,
+    ) -> Result<Option<Judged>> {
         if self.is_full() {
             return Ok(None);
         }
         self.reads = self.reads.saturating_add(1);
         let mut limits = self.guard.limits.clone();
         limits.pickle_bytes = self.pickle_bytes;
-        let judged = Judged::read(&**source, offset, &limits)?;
+        let judged = Judged::read(&**source, offset, count, &limits)?;
         let spent = match self.overlaps {
             true => judged.read.bytes_read,
             // What was read ahead is read again, but by few.
@@ -200,6 +276,48 @@ impl Scanner<'_, '_> {
             }
         }
         Ok(looked_at)
+    }
+}
+
+/// What pickles one behind the other are.
+#[derive(Default)]
+pub(super) struct Streamed {
+    /// How many of them are whole.
+    pub whole: usize,
+    /// Where something else follows that a reader could go on with.
+    pub next: Option<u64>,
+    pub roles: Roles,
+}
+
+/// The pickles of a stream, each read by itself.
+struct Alone {
+    read: usize,
+    /// The worst of their verdicts.
+    verdict: Verdict,
+    /// Whether they name anything that is not known.
+    names_unknown: bool,
+    /// Whether one behind the first reads the memo by numbers that depend on those before.
+    is_relative: bool,
+    /// Where the last one breaks off.
+    broken_at: Option<u64>,
+}
+
+impl Alone {
+    fn add(&mut self, judged: &Judged) {
+        self.read = self.read.saturating_add(1);
+        self.verdict = self.verdict.max(judged.scanned.verdict);
+        let mut globals = judged.scanned.globals.iter();
+        self.names_unknown |= globals.any(|global| global.verdict != Verdict::Known);
+        self.broken_at = (!judged.is_whole()).then_some(judged.read.end);
+    }
+}
+
+/// The first bytes from `offset` on, as many as it takes to see what they are.
+fn head_at(source: &Arc<dyn ReadAt>, offset: u64) -> Result<Vec<u8>> {
+    let len = source.len().saturating_sub(offset);
+    match SubRange::new(source.clone(), offset, len) {
+        Some(rest) => sniff::head(&rest),
+        None => Ok(Vec::new()),
     }
 }
 

@@ -17,9 +17,10 @@ const MAX_PADDING: u64 = 64 * 1024;
 impl Scanner<'_, '_> {
     /// Looks at the members of a tar, also at those of which a reader would take only the last.
     pub(super) fn tar(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<()> {
-        let (members, error) = tar::list(source);
-        if let Some(error) = error {
-            self.problem(place, error.message());
+        let (members, end) = tar::list(source);
+        match end {
+            Ok(end) => self.ends_at(place, source, end.min(source.len()))?,
+            Err(error) => self.problem(place, error.message()),
         }
         for member in members {
             if self.guard.progress.cancelled() {
@@ -27,6 +28,9 @@ impl Scanner<'_, '_> {
             }
             let name = member.name.as_str();
             let is_wanted = tar::is_part(name) || is_pickle_name(name);
+            // There a reader can go on that has read the member: with padding, or with a header.
+            let end = member.content.start().saturating_add(member.content.len());
+            self.stream(place, source, end, Certainty::Maybe)?;
             let content: Arc<dyn ReadAt> = Arc::new(member.content);
             match member.kind {
                 Kind::Link if is_wanted => self.problem(
@@ -114,7 +118,7 @@ impl Scanner<'_, '_> {
         Ok(end)
     }
 
-    /// Tells when something follows the last pickle of a member that could be read.
+    /// Tells when something follows the last pickle of a member that could be read, or the last member.
     fn ends_at(&mut self, place: &str, source: &Arc<dyn ReadAt>, end: u64) -> Result<()> {
         if !is_padding(&**source, end)? {
             self.problem(

@@ -36,14 +36,14 @@ pub struct Member {
     pub content: SubRange,
 }
 
-/// The members of a tar up to its end, or to where it is broken.
-pub fn list(source: &Arc<dyn ReadAt>) -> (Vec<Member>, Option<Error>) {
+/// The members of a tar up to its end, and where that is in bytes, or where it is broken.
+pub fn list(source: &Arc<dyn ReadAt>) -> (Vec<Member>, Result<u64>) {
     let mut members = Vec::new();
-    let read = read_list(source, &mut members);
-    (members, read.err())
+    let end = read_list(source, &mut members);
+    (members, end)
 }
 
-fn read_list(source: &Arc<dyn ReadAt>, members: &mut Vec<Member>) -> Result<()> {
+fn read_list(source: &Arc<dyn ReadAt>, members: &mut Vec<Member>) -> Result<u64> {
     let mut at = 0u64;
     let mut described = Description::default();
     while let Some(header) = Header::read(&**source, at)? {
@@ -99,7 +99,7 @@ fn read_list(source: &Arc<dyn ReadAt>, members: &mut Vec<Member>) -> Result<()> 
         }
         at = content.saturating_add(blocks(len));
     }
-    Ok(())
+    Ok(at)
 }
 
 /// What extension headers say about the member after them.

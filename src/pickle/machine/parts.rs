@@ -133,7 +133,9 @@ impl Machine<'_> {
     }
 
     pub(super) fn get(&mut self, index: u64) -> Result<()> {
-        match self.memo.get(index) {
+        let value = self.memo.get(index);
+        self.is_relative |= self.has_memoized || value.is_none();
+        match value {
             Some(value) => self.push(value),
             None => Err(self.corrupt(format!("reads memo entry {index}, which was never set"))),
         }
