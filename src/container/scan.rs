@@ -9,6 +9,7 @@ mod entries;
 mod formats;
 mod forward;
 mod roles;
+mod script;
 mod slices;
 mod stream;
 mod tars;
