@@ -3,6 +3,7 @@
 use super::callee::{Callee, Named, Special};
 use super::changes::{is_hook, is_plain};
 use super::dtypes::{self, Dtype};
+use super::given::{self, are_of_tensors};
 use super::judge::{Judge, NEW, Owned, is_named};
 use super::rights::{Rights, rights};
 use super::{Verdict, names};
@@ -37,7 +38,7 @@ impl<'g> Judge<'g> {
                 return self.made(object, *class, rest);
             }
             (Some(Special::FromType), Some([function, class, inner, state]))
-                if rebuilds(graph, *function) && self.are_of_tensors(*inner) =>
+                if rebuilds(graph, *function) && are_of_tensors(graph, *inner) =>
             {
                 self.called(object, *function, &[*inner]);
                 self.indirect(object, *class, &[], Rights::TENSOR);
@@ -45,7 +46,7 @@ impl<'g> Judge<'g> {
                 return Some(Rights::default());
             }
             (Some(Special::Parameter), Some([tensor, grad, hooks, state]))
-                if self.is_of_tensors(*tensor) =>
+                if are_of_tensors(graph, object.args) =>
             {
                 self.used(&[*tensor, *grad, *hooks], Some(named.global));
                 self.attributes(object, named, *state);
@@ -71,7 +72,9 @@ impl<'g> Judge<'g> {
                 }
                 return Some(Rights::default());
             }
-            (Some(Special::Compiler), Some(_)) if self.is_literal(object) => {
+            (Some(Special::Compiler), Some([callback, _, _]))
+                if keeps(graph, object, *callback) =>
+            {
                 return Some(Rights::STATE);
             }
             // It calls the compiler, which only keeps the method that it gets.
@@ -99,7 +102,9 @@ impl<'g> Judge<'g> {
         };
         match listed {
             // What is special was not called in the way that is understood.
-            Some(rights) if special.is_none() && rights.any(needed) => {
+            Some(rights)
+                if special.is_none() && rights.any(needed) && self.is_usual(object, named) =>
+            {
                 let is_kept = match object.made {
                     Made::New => rights.any(Rights::NEW),
                     // `defaultdict` reads what follows its factory.
@@ -154,6 +159,24 @@ impl<'g> Judge<'g> {
             }
             _ => self.used(&[owner], Some(named.global)),
         }
+    }
+
+    /// Whether a function on the list gets what it gets in genuine pickles, where that matters. The factory of a
+    /// `defaultdict` is a name.
+    fn is_usual(&self, object: &Object, named: &Named<'g>) -> bool {
+        let (module, name) = named.path();
+        let factory = self.graph.tuple(object.args).and_then(|args| args.first());
+        let is_name = |id: &ValueId| {
+            matches!(self.graph.get(*id), Value::Global(_) | Value::None)
+                || matches!(
+                    Callee::of(self.graph, *id),
+                    Callee::Partial(_) | Callee::Named(_)
+                )
+        };
+        let is_factory = (module, name.as_str()) != ("collections", "defaultdict")
+            || factory.is_none_or(is_name);
+        is_factory
+            && (object.made == Made::New || given::is_usual(self.graph, module, &name, object))
     }
 
     /// What may be done with what `functools.partial` returns: its state is only kept where each part of it has the
@@ -230,6 +253,29 @@ fn is_packed(graph: &Graph, object: &Object) -> bool {
     };
     let class = class.and_then(|class| class.rsplit_once('.'));
     class.is_some_and(|(module, name)| rights(module, name).is_some())
+}
+
+/// Whether `torch.compile` was given what it makes of a backend, and options only beside it.
+fn keeps(graph: &Graph, compiler: &Object, callback: ValueId) -> bool {
+    let callback = match graph.get(callback) {
+        Value::Object(object) => object.callable,
+        _ => return false,
+    };
+    let options = match compiler.state().map(|state| graph.get(state)) {
+        None => &[][..],
+        Some(Value::Dict(pairs)) => pairs,
+        Some(_) => return false,
+    };
+    let is_option = |key| {
+        let options = ["export", "dynamic", "compiler_config"];
+        graph.str(key).is_some_and(|key| options.contains(&key))
+    };
+    is_named(
+        graph,
+        callback,
+        "torch._dynamo.convert_frame",
+        "CatchErrorsWrapper",
+    ) && options.iter().all(|(key, _)| is_option(*key))
 }
 
 /// Whether a value is what `torch.compile` makes of its arguments.

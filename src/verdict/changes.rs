@@ -6,10 +6,10 @@ use super::finding::arguments;
 use super::judge::{Judge, Owned, is_named, path};
 use super::names;
 use super::python2::python3;
-use super::rights::{Rights, rights};
+use super::rights::Rights;
 use crate::pickle::{Global, Graph, Object, Value, ValueId};
 
-const CHANGES: &str =
+pub(super) const CHANGES: &str =
     "changes an object in a way that no pickler writes and that can call what the file names";
 
 /// Attributes with such names that genuine objects have and that nothing acts on.
@@ -73,9 +73,9 @@ impl<'g> Judge<'g> {
         };
         // Whatever `__setstate__` does, it does not make up for such attributes.
         let sets_hooks = is_plain(graph, state) && !self.sets_attributes(state);
-        let is_used = !sets_hooks
-            && (rights.any(Rights::OWN_STATE)
-                || !is_kept && rights.any(Rights::STATE) && graph.tuple(state).is_none());
+        // No pickler writes a state that another call returns, and what it sets is not known.
+        let is_called = matches!(graph.get(state), Value::Object(_));
+        let is_used = !sets_hooks && !is_called && rights.any(Rights::OWN_STATE);
         if is_used {
             self.used(&[state], owner);
         }
@@ -94,32 +94,6 @@ impl<'g> Judge<'g> {
             Some(parts) => parts.len() == 2 && parts.iter().all(sets),
             None => sets(&state),
         }
-    }
-
-    /// Whether all that is in the arguments of torch's functions for tensors is what they get from torch: of another
-    /// object they call methods, and return what these return.
-    pub(super) fn are_of_tensors(&self, args: ValueId) -> bool {
-        let args = self.graph.tuple(args);
-        args.is_some_and(|args| args.iter().all(|value| self.is_of_tensors(*value)))
-    }
-
-    pub(super) fn is_of_tensors(&self, value: ValueId) -> bool {
-        let Value::Object(object) = self.graph.get(value) else {
-            return true;
-        };
-        let global = self.graph.global(object.callable);
-        global.is_some_and(|global| {
-            let (module, name) = python3(&global.module, &global.name);
-            [
-                "torch",
-                "torch._tensor",
-                "torch._utils",
-                "torch.serialization",
-            ]
-            .contains(&module)
-                || is_ordered_dict(self.graph, value)
-                || rights(module, name).is_some_and(|rights| rights.any(Rights::TENSOR))
-        })
     }
 
     /// Whether the state of a `torch.nn.Module` has dicts in the places in which its `__setstate__` looks for names.

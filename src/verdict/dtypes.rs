@@ -17,11 +17,27 @@ pub enum Dtype {
 const OBJECT: i64 = 63;
 const NEEDS_INIT: i64 = 8;
 
+/// The largest element that is believed: sums of sizes are C ints.
+const MAX_SIZE: i64 = 1 << 24;
+
 /// Looks at the dtype that a call makes.
 pub fn of(graph: &Graph, object: &Object) -> Dtype {
-    let state = match object.state().map(|state| graph.tuple(state)) {
-        None => return Dtype::Plain,
-        Some(state) => state.unwrap_or_default(),
+    let kind = graph.tuple(object.args).and_then(|args| args.first());
+    let Some(kind) = kind.map(|kind| graph.get(*kind)) else {
+        return Dtype::Odd;
+    };
+    let kind = match kind {
+        Value::Str(text) => kind_of(text),
+        // A class, as `numpy.float32`.
+        Value::Global(_) if object.state().is_none() => return Dtype::Plain,
+        _ => return Dtype::Structured,
+    };
+    let state = object.state().map(|state| graph.tuple(state));
+    let (kind, state) = match (kind, state) {
+        (Some(_), None) => return Dtype::Plain,
+        (None, None) => return Dtype::Structured,
+        (Some(kind), Some(Some(state))) => (kind, state),
+        _ => return Dtype::Odd,
     };
     let [
         _,
@@ -37,10 +53,6 @@ pub fn of(graph: &Graph, object: &Object) -> Dtype {
     else {
         return Dtype::Odd;
     };
-    let kind = graph.tuple(object.args).and_then(|args| args.first());
-    let Some(kind) = kind.and_then(|kind| graph.str(*kind)).and_then(kind_of) else {
-        return Dtype::Odd;
-    };
     let is_none = |id: &ValueId| graph.get(*id) == Value::None;
     if ![base, names, fields].into_iter().all(is_none) {
         return Dtype::Structured;
@@ -54,14 +66,22 @@ pub fn of(graph: &Graph, object: &Object) -> Dtype {
         return Dtype::Odd;
     };
     let is_sized = matches!(kind, 'S' | 'U' | 'V' | 'a');
-    let fits = if is_sized { size >= 0 } else { size == -1 };
+    let fits = if is_sized {
+        (0..MAX_SIZE).contains(&size)
+    } else {
+        size == -1
+    };
+    // Of one byte, and of addresses, nothing is swapped.
+    let is_whole = graph
+        .str(*order)
+        .is_some_and(|order| order == "|" || !matches!(kind, 'O' | 'S' | 'V' | 'a'));
     let is_flagged = match kind {
         'O' => flags == OBJECT,
         _ => [0, NEEDS_INIT].contains(&flags),
     };
     // Of dates the unit.
     let is_plain = matches!(kind, 'M' | 'm') || rest.iter().all(is_none);
-    match graph.str(*order).is_some() && fits && is_flagged && is_plain {
+    match is_whole && fits && is_flagged && is_plain {
         true => Dtype::Plain,
         false => Dtype::Odd,
     }

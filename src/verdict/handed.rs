@@ -2,6 +2,7 @@
 
 use super::Verdict;
 use super::callee::{Callee, Special};
+use super::changes::{CHANGES, is_hook};
 use super::judge::{COMPUTES, Judge, path};
 use super::reach::{Root, reach};
 use super::rights::{Rights, rights};
@@ -53,6 +54,21 @@ impl<'g> Judge<'g> {
             Value::Object(object) => Some(object),
             _ => None,
         };
+        // Whatever attributes they become, code looks for them.
+        let pairs = match graph.get(value) {
+            Value::Dict(pairs) => pairs,
+            Value::Object(object) => object.pairs(),
+            _ => &[],
+        };
+        let is_named_hook = |key| graph.str(key).is_some() && is_hook(graph, key);
+        if let Some(user) = user
+            && pairs.iter().any(|(key, _)| is_named_hook(*key))
+        {
+            self.blame(user, (Verdict::Dangerous, CHANGES), || path(user));
+        }
+        if matches!(graph.get(value), Value::Dict(_)) {
+            return;
+        }
         let special = object.and_then(|object| Special::of_value(graph, object.callable));
         // What an object is an instance of decides; what `getattr` returns is what it names.
         let class = match (special, object) {
@@ -72,7 +88,6 @@ impl<'g> Judge<'g> {
                     | Special::Ndarray
                     | Special::Record
                     | Special::Parameter
-                    | Special::Partial
                     | Special::Reduce,
                 ),
                 _,
@@ -99,7 +114,18 @@ impl<'g> Judge<'g> {
                     });
                 }
             }
-            Callee::Partial(_) => {}
+            Callee::Partial(partial) => {
+                // A partial of what another call returns may be one of anything.
+                let function = graph.tuple(partial.args).and_then(|args| args.first());
+                let function = function.map(|function| Callee::of(graph, *function));
+                if matches!(function, None | Some(Callee::Computed(_)))
+                    && let Some(global) = graph.global(partial.callable)
+                {
+                    self.blame(global, (Verdict::Dangerous, COMPUTES), || {
+                        text(path(global))
+                    });
+                }
+            }
             Callee::Computed(Some(global)) => {
                 self.blame(global, (Verdict::Dangerous, COMPUTES), || {
                     text(path(global))

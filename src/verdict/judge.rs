@@ -48,7 +48,6 @@ pub fn judge(graph: &Graph) -> Judgement {
     judge.judgement()
 }
 
-const READS: &str = "is an attribute of what is not known only to build data";
 const CHANGES_GLOBAL: &str = "changes a module or class for the whole program";
 pub(super) const COMPUTES: &str = "calls what another call returns";
 const COMPUTED_NAME: &str = "is named by what a call returns, so it can be anything";
@@ -98,7 +97,7 @@ impl<'g> Judge<'g> {
             _ if module == COMPUTED || name == COMPUTED => (Verdict::Dangerous, COMPUTED_NAME),
             Some(_) => (Verdict::Known, ""),
             None if special.is_some() => (Verdict::Known, ""),
-            None if reads_unlisted(module, name) => (Verdict::Dangerous, READS),
+            None if reads_unlisted(module, name) => names::of_attribute(module, name),
             None => names::of_mention(module),
         };
         usage.verdict = verdict;
@@ -287,11 +286,11 @@ impl<'g> Judge<'g> {
     }
 }
 
-/// Whether a dotted name reads attributes of what is not on the list, in a package that the list answers for.
-/// `ctypes.cdll` loads a library for any attribute.
-fn reads_unlisted(module: &str, name: &str) -> bool {
+/// Whether a dotted name reads attributes of what is not on the list, which runs code of the owner: `ctypes.cdll` loads a
+/// library for any attribute.
+pub(super) fn reads_unlisted(module: &str, name: &str) -> bool {
     let mut owners = name.match_indices('.').filter_map(|(at, _)| name.get(..at));
-    names::is_judged(module) && owners.any(|owner| rights(module, owner).is_none())
+    owners.any(|owner| rights(module, owner).is_none())
 }
 
 pub(super) const NEW: Rights = Rights::NEW.or(Rights::OWN_NEW).or(Rights::CALL);

@@ -20,6 +20,7 @@ mod calls;
 mod changes;
 mod dtypes;
 mod finding;
+mod given;
 mod handed;
 mod judge;
 mod names;

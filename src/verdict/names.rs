@@ -38,6 +38,7 @@ const MAX_PARTS: usize = 16;
 
 /// Why a name that nothing else is known of is dangerous.
 const UNLISTED: &str = "is not known only to build data";
+const READS: &str = "is an attribute of what is not known only to build data";
 const ACTS: &str = "runs code when it is imported";
 const LEAVES: &str = "leads from a package into a module that it imports";
 
@@ -92,6 +93,14 @@ pub fn of_call(module: &str, name: &str) -> (Verdict, &'static str) {
         Some(reason) if !is_taken(module) => (Verdict::Dangerous, reason),
         _ if leaves(name) => (Verdict::Dangerous, LEAVES),
         _ => (Verdict::Unknown, UNLISTED),
+    }
+}
+
+/// The verdict on reading an attribute of what is not on the list, by its dotted path.
+pub fn of_attribute(module: &str, path: &str) -> (Verdict, &'static str) {
+    match is_importable(module) && (is_judged(module) || leaves(path)) {
+        true => (Verdict::Dangerous, READS),
+        false => (Verdict::Unknown, READS),
     }
 }
 

@@ -405,7 +405,11 @@ fn reading_an_attribute_of_what_is_not_on_the_list_is_dangerous() {
         &[global("ctypes", "cdll"), text("/evil.so")],
     );
     assert_verdict(read, Verdict::Dangerous);
-    assert_verdict(global("mymodel", "Net.Config"), Verdict::Known);
+    assert_verdict(global("mymodel", "Net.Config"), Verdict::Unknown);
+    assert_verdict(
+        global("mymodel.utils", "ctypes.cdll.evil"),
+        Verdict::Dangerous,
+    );
     let named = call(
         global("builtins", "getattr"),
         &[global("torch", "Tensor"), text("relu")],
@@ -489,7 +493,8 @@ fn dtypes_and_arrays_make_no_objects_of_bytes() {
         )
     };
     let (none, minus, zero) = (&b"N"[..], &b"I-1\n"[..], &b"K\x00"[..]);
-    let (little, three) = (&b"X\x01\0\0\0<"[..], &b"K\x03"[..]);
+    let (little, whole) = (&b"X\x01\0\0\0<"[..], &b"X\x01\0\0\0|"[..]);
+    let three = &b"K\x03"[..];
     let plain = |flags| {
         dtype(
             "f4",
@@ -498,17 +503,12 @@ fn dtypes_and_arrays_make_no_objects_of_bytes() {
     };
     assert_verdict(plain(zero), Verdict::Known);
     assert_verdict(plain(b"K\x04"), Verdict::Dangerous); // elements are pointers
-    let objects = |flags| {
-        dtype(
-            "O8",
-            &[three, little, none, none, none, minus, minus, flags],
-        )
-    };
+    let objects = |flags| dtype("O8", &[three, whole, none, none, none, minus, minus, flags]);
     assert_verdict(objects(b"K\x3f"), Verdict::Known);
     assert_verdict(objects(zero), Verdict::Dangerous); // objects are stored as bytes
     let fields = dtype(
         "V8",
-        &[three, little, none, b")", b"}", b"K\x08", b"K\x01", zero],
+        &[three, whole, none, b")", b"}", b"K\x08", b"K\x01", zero],
     );
     assert_verdict(fields, Verdict::Unknown);
     let buffer = &[tuple(&[b"K\x01".to_vec()]), text("O"), text("bytes")];
@@ -527,4 +527,34 @@ fn functions_that_call_their_argument_in_one_of_their_forms_are_allowed_in_the_o
     assert_verdict(getitem(global("typing", "List")), Verdict::Known);
     assert_verdict(getitem(b"]".to_vec()), Verdict::Dangerous);
     assert_verdict(partial(global("_operator", "getitem")), Verdict::Dangerous);
+}
+
+#[test]
+fn functions_of_torch_and_numpy_get_what_genuine_pickles_give_them() {
+    let record = || call(global("types", "SimpleNamespace"), &[]);
+    // They call methods of it, and return what these return.
+    let parameter = global("torch._utils", "_rebuild_parameter");
+    let hooks = call(global("collections", "OrderedDict"), &[]);
+    assert_verdict(
+        call(parameter, &[record(), b"N".to_vec(), hooks]),
+        Verdict::Dangerous,
+    );
+    assert_verdict(
+        call(global("numpy", "object_"), &[record()]),
+        Verdict::Dangerous,
+    );
+    assert_verdict(
+        call(global("numpy", "uint64"), &[record()]),
+        Verdict::Dangerous,
+    );
+    assert_verdict(
+        call(global("numpy", "uint64"), &[b"K\x01".to_vec()]),
+        Verdict::Known,
+    );
+    // A state that another call returns has attributes that are not known.
+    let state = call(global("builtins", "dict"), &[b"]".to_vec()]);
+    assert_verdict(build(record(), state), Verdict::Dangerous);
+    let factory = call(global("builtins", "str"), &[b"N".to_vec()]);
+    let factory = call(global("collections", "defaultdict"), &[factory]);
+    assert_verdict(factory, Verdict::Dangerous);
 }
