@@ -8,27 +8,25 @@ mod archives;
 mod entries;
 mod formats;
 mod forward;
+mod parts;
 mod roles;
 mod script;
 mod slices;
 mod stream;
 mod tars;
+mod together;
 
 use std::sync::Arc;
 
-use self::formats::{NpyData, closed, is_protocol, npy};
+use super::Guard;
 use super::judged::{Judged, ScannedPickle};
 use super::record::Record;
-use super::safetensors::SafetensorsFile;
 use super::zip::Records;
-use super::{Guard, gzip, legacy, sniff, tar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Budget;
 use crate::pickle::{self, Loaded};
-use crate::read_at::{ReadAt, SubRange};
+use crate::read_at::ReadAt;
 
-/// Archives inside archives.
-const MAX_DEPTH: usize = 8;
 /// Pickles of one file; a distributed checkpoint has one for each slice.
 const MAX_PICKLES: usize = 100_000;
 /// Globals of all pickles of a file, each counted once for each pickle.
@@ -120,175 +118,6 @@ impl<'g, 'o> Scanner<'g, 'o> {
             "" => "no pickle",
             format => format,
         })
-    }
-
-    /// Looks at a file, or at a part of one that could be a file, and tells what container it is, if any.
-    fn source(
-        &mut self,
-        place: &str,
-        source: &Arc<dyn ReadAt>,
-        certainty: Certainty,
-    ) -> Result<&'static str> {
-        if self.depth >= MAX_DEPTH {
-            self.problem(
-                place,
-                "archives are nested too deeply in it to be looked at",
-            );
-            return Ok("");
-        }
-        self.depth = self.depth.saturating_add(1);
-        let format = self.source_at_depth(place, source, certainty);
-        self.depth = self.depth.saturating_sub(1);
-        format
-    }
-
-    fn source_at_depth(
-        &mut self,
-        place: &str,
-        source: &Arc<dyn ReadAt>,
-        certainty: Certainty,
-    ) -> Result<&'static str> {
-        let (format, mut next) = self.part_of(place, source, certainty)?;
-        let mut has_archive = false;
-        // A reader can go on with the same file behind what it has read.
-        while let Some(start) = next
-            && !self.is_full()
-        {
-            self.check_cancelled()?;
-            self.reads = self.reads.saturating_add(1);
-            let len = source.len().saturating_sub(start);
-            let Some(rest) = SubRange::new(source.clone(), start, len).filter(|_| len > 0) else {
-                break;
-            };
-            has_archive = sniff::kind(&rest)? == sniff::Kind::Zip;
-            if has_archive {
-                break;
-            }
-            let place = archives::inside(place, &format!("from byte {start} on"));
-            let (_, end) = self.part_of(&place, &(Arc::new(rest) as _), certainty)?;
-            next = end.map(|end| start.saturating_add(end));
-        }
-        if format != ZIP && certainty != Certainty::Data {
-            // Readers of zip archives look at the end of a file, not at its start.
-            let is_at_end = self.appended_zip(place, source)?;
-            if has_archive && !is_at_end {
-                self.problem(
-                    place,
-                    "it holds a zip archive that does not end where the file ends",
-                );
-            }
-        }
-        Ok(format)
-    }
-
-    /// Looks at what a file starts with, and returns what container that is, if any, and where something follows it.
-    fn part_of(
-        &mut self,
-        place: &str,
-        source: &Arc<dyn ReadAt>,
-        certainty: Certainty,
-    ) -> Result<(&'static str, Option<u64>)> {
-        let head = sniff::head(&**source)?;
-        let kind = sniff::sniff(&head);
-        let is_safetensors = kind == sniff::Kind::Safetensors
-            && SafetensorsFile::read(&**source, self.guard.limits).is_ok();
-        // In an archive anything can start like that.
-        let certainty = match place.is_empty() && is_protocol(&head) && !is_safetensors {
-            true => Certainty::Sure,
-            false => certainty,
-        };
-        match kind {
-            sniff::Kind::Zip => {
-                if certainty == Certainty::Sure {
-                    self.stream(place, source, 0, certainty)?;
-                }
-                self.zip(place, source)?;
-                Ok((ZIP, None))
-            }
-            sniff::Kind::Gzip if certainty != Certainty::Data => {
-                self.packed(place, "gzip file", source, gzip::unpack_members)?;
-                Ok(("gzip file", None))
-            }
-            sniff::Kind::Tar if certainty != Certainty::Data => {
-                let before = self.mark();
-                // The name of the first member can be a pickle.
-                let next = self.stream(place, source, 0, certainty)?.next;
-                self.tar(place, source)?;
-                self.open(place, before, |guard| {
-                    tar::open(source.clone(), guard).map(drop)
-                })?;
-                Ok(("tar archive", next))
-            }
-            sniff::Kind::Legacy => Ok(("legacy stream of torch.save", self.legacy(place, source)?)),
-            _ => match self.other(place, source, certainty, &head)? {
-                ("", next) if is_safetensors => Ok(("safetensors", next)),
-                other => Ok(other),
-            },
-        }
-    }
-
-    /// Looks at what is no container.
-    fn other(
-        &mut self,
-        place: &str,
-        source: &Arc<dyn ReadAt>,
-        certainty: Certainty,
-        head: &[u8],
-    ) -> Result<(&'static str, Option<u64>)> {
-        if let Some(npy) = npy(head) {
-            if let NpyData::Numbers(len) = npy.data {
-                let end = len.and_then(|len| npy.start.checked_add(len));
-                return Ok(("numpy array", end));
-            }
-            let read = self.stream(place, source, npy.start, Certainty::Maybe)?;
-            if let NpyData::Unknown = npy.data {
-                let what = "where its numpy array ends cannot be told from the header";
-                self.problem(place, what);
-            }
-            if read.whole == 0 {
-                return Ok(("numpy array", read.next));
-            }
-            // numpy gives it a shape, whatever it is.
-            if !read.roles.is_array() {
-                self.problem(place, "what its numpy array holds is no array of numpy");
-            }
-            return Ok(("numpy array of objects", read.next));
-        }
-        // joblib reads whole files; of anything else two bytes are no sign.
-        if gzip::is_zlib(head) && (place.is_empty() || certainty == Certainty::Sure) {
-            self.packed(place, "zlib stream", source, gzip::unpack_zlib)?;
-            return Ok(("zlib stream", None));
-        }
-        let next = self.stream(place, source, 0, certainty)?.next;
-        match closed(head).filter(|_| certainty != Certainty::Data) {
-            Some(what) => {
-                self.problem(place, &format!("it is {what}; unpack it first"));
-                Ok((what, next))
-            }
-            None => Ok(("", next)),
-        }
-    }
-
-    /// Looks at the pickles of a legacy stream, and returns where something follows its storages.
-    fn legacy(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<Option<u64>> {
-        let before = self.mark();
-        let read = self.stream_of(place, source, 0, Certainty::Sure, LEGACY_PICKLES)?;
-        if read.whole < LEGACY_PICKLES {
-            self.problem(
-                place,
-                "one of the five pickles of the legacy stream is missing or broken; get the file again",
-            );
-            return Ok(None);
-        }
-        let mut next = read.next;
-        self.open(place, before, |guard| {
-            let (_, storages) = legacy::open_with_storages(source.clone(), guard)?;
-            if !storages.is_empty() {
-                next = Some(storages.end);
-            }
-            Ok(())
-        })?;
-        Ok(next)
     }
 
     /// What was found so far: pickles and troubles.
@@ -443,11 +272,6 @@ pub fn load(source: &Arc<dyn ReadAt>, offset: u64, guard: &mut Guard) -> Result<
     }
     read.whole()
 }
-
-const ZIP: &str = "zip archive";
-
-/// Magic number, protocol, system info, object, storage keys (torch/serialization.py, `_legacy_save`).
-const LEGACY_PICKLES: usize = 5;
 
 /// At most `max` characters of a text.
 fn shorten(text: &str, max: usize) -> String {

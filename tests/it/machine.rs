@@ -84,6 +84,8 @@ fn what_readers_do_not_agree_on_is_read_on_but_gives_no_values() {
         b"]NaK\0K\x01s", // a list takes items by index
         b"cos\nO\n]R",   // `pickle.py` calls with whatever it can iterate over
         b"cos\nO\nX\0\0\0\0R",
+        b"cos\nO\ncos\nO\n)R\x81",
+        b"cos\nO\n)cos\nO\n)R\x92",
         b"]cos\nO\n)Rb", // a call may give None
         b"cos\nO\n)R\x98",
         b"NQNa", // what a persistent id stands for may take anything
@@ -233,4 +235,19 @@ fn bytes_are_known_whatever_the_codec_is_called() {
         let value = read.graph.get(read.root);
         assert_eq!(value, Value::Bytes(expected), "{codec:?}");
     }
+}
+
+#[test]
+fn what_a_reader_has_changed_before_it_fails_counts() {
+    for change in [
+        &b"cos\nenviron\n(S'A'\nS'B'\nS'C'\nu."[..], // `pickle.py` sets the first pair
+        b"cos\nenviron\n(e.",                        // `pickle.py` calls `extend`
+    ] {
+        for start in [&b""[..], b"\x80\x02", b"\x80\x02}."] {
+            let found = scanned(&[start, change].concat());
+            assert!(found.is_dangerous(), "{change:?}: {found:?}");
+        }
+    }
+    // A dict of its own is lost with the pickle.
+    assert!(scanned(b"\x80\x02}.}(S'A'\nS'B'\nS'C'\nu.").is_complete());
 }

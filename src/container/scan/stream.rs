@@ -9,8 +9,9 @@ use super::super::sniff;
 use super::archives::inside;
 use super::formats::{is_container, is_file, is_protocol, may_name};
 use super::roles::Roles;
+use super::together::Alone;
 use super::{Certainty, Scanner};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::pickle::{BlobKind, Graph, Loaded, Read, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
 use crate::verdict::{self, Verdict};
@@ -50,13 +51,7 @@ impl Scanner<'_, '_> {
         let mut certainty = certainty;
         let mut offset = start;
         let mut streamed = Streamed::default();
-        let mut alone = Alone {
-            read: 0,
-            verdict: Verdict::Known,
-            names_unknown: false,
-            is_relative: false,
-            broken_at: None,
-        };
+        let mut alone = Alone::new();
         // Pickles of a number or two, which anything can begin with: they count when a real one follows.
         let mut doubtful = Vec::new();
         while (certainty == Certainty::Sure || offset < source.len())
@@ -112,36 +107,6 @@ impl Scanner<'_, '_> {
         Ok(streamed)
     }
 
-    /// Judges the pickles of a stream as an Unpickler of Python reads them that keeps its memo, and tells what that makes
-    /// worse. Where pickles are whole without it, they were most likely written each by itself, and to read them like
-    /// this mixes up their names: then only what is named anyway and not known counts, or known to do harm.
-    fn together(
-        &mut self,
-        place: &str,
-        source: &Arc<dyn ReadAt>,
-        offset: u64,
-        alone: &Alone,
-    ) -> Result<()> {
-        let Some(judged) = self.judge_several(source, offset, alone.read)? else {
-            return Ok(());
-        };
-        let scanned = &judged.scanned;
-        let is_worse = scanned.verdict > alone.verdict;
-        let goes_on = alone.broken_at.is_some_and(|at| judged.read.end > at);
-        let globals = scanned.globals.iter();
-        let mut unknown = globals.filter(|global| global.verdict != Verdict::Known);
-        let is_cut = matches!(&judged.read.root, Err(error) if error.kind() == ErrorKind::Limit);
-        if is_cut
-            || goes_on && (is_worse || judged.read.differs)
-            || is_worse
-                && (alone.names_unknown
-                    || unknown.any(|global| verdict::is_known_for_more(&global.name)))
-        {
-            self.tell(place, source, judged)?;
-        }
-        Ok(())
-    }
-
     /// Reads the pickle at `offset`, and tells it when it is whole or certain.
     pub(super) fn pickle(
         &mut self,
@@ -169,7 +134,7 @@ impl Scanner<'_, '_> {
         self.judge_several(source, offset, 1)
     }
 
-    fn judge_several(
+    pub(super) fn judge_several(
         &mut self,
         source: &Arc<dyn ReadAt>,
         offset: u64,
@@ -287,29 +252,6 @@ pub(super) struct Streamed {
     /// Where something else follows that a reader could go on with.
     pub next: Option<u64>,
     pub roles: Roles,
-}
-
-/// The pickles of a stream, each read by itself.
-struct Alone {
-    read: usize,
-    /// The worst of their verdicts.
-    verdict: Verdict,
-    /// Whether they name anything that is not known.
-    names_unknown: bool,
-    /// Whether one behind the first reads the memo by numbers that depend on those before.
-    is_relative: bool,
-    /// Where the last one breaks off.
-    broken_at: Option<u64>,
-}
-
-impl Alone {
-    fn add(&mut self, judged: &Judged) {
-        self.read = self.read.saturating_add(1);
-        self.verdict = self.verdict.max(judged.scanned.verdict);
-        let mut globals = judged.scanned.globals.iter();
-        self.names_unknown |= globals.any(|global| global.verdict != Verdict::Known);
-        self.broken_at = (!judged.is_whole()).then_some(judged.read.end);
-    }
 }
 
 /// The first bytes from `offset` on, as many as it takes to see what they are.

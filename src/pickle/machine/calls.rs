@@ -49,6 +49,11 @@ impl Machine<'_> {
         let args = self.pop()?;
         let class = self.pop()?;
         self.check_call(class, args)?;
+        let is_dict = |kwargs| matches!(self.graph.get(kwargs), Value::Dict(_));
+        if matches!(self.graph.get(args), Value::Object(_)) || !kwargs.is_none_or(is_dict) {
+            // `pickle.py` asks any object for its items.
+            self.doubt("makes an object of arguments that are no tuple and no dict");
+        }
         self.object(class, args, kwargs, Made::New)
     }
 
