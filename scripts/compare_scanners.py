@@ -7,13 +7,16 @@ Makes an environment below target/compare with the PACKAGES from PyPI, once; any
 that can make environments does. The attack files (compare_scanners_attacks.py) lie in a temporary folder. With --prove
 each is really opened by PYTHON, which needs torch 2.15 and numpy 2, as its victim would do it; the payload only makes
 an empty file in that folder. The table counts only what is proven then, and files whose payload did not run are named
-on standard error. `--files` lists every scanner's verdict on every file there, too.
+on standard error. `--files` lists every scanner's verdict on every file there, too. On two idle cores all of it takes
+about a quarter of an hour, most of it modelaudit's.
 
 A file counts as found when the scanner calls it dangerous in its own terms:
 
-    picklescan, modelscan, modelaudit    exit code 1; any other but 0 is an error
-    fickling                             worse than LIKELY_SAFE; else, if it could not parse all of it, an error
-    ckpt2st                              exit code 3; 1 (unreadable) and 4 (unknown) are counted apart
+    picklescan, modelscan    exit code 1; any other but 0 is an error
+    modelaudit               a critical finding; other files with exit code 1 are counted apart as warned, since it
+                             warns of every checkpoint that has a tensor
+    fickling                 worse than LIKELY_SAFE; else, if it could not parse all of it, an error
+    ckpt2st                  exit code 3; 1 (unreadable) and 4 (unknown) are counted apart
 """
 
 import argparse
@@ -37,7 +40,7 @@ SCANNERS = {
     "picklescan --strict": ["--strict", "-p"],
     "fickling": [],
     "modelscan": ["-p"],
-    "modelaudit": ["scan", "--no-cache"],
+    "modelaudit": ["scan", "--no-cache", "--format", "json", "--output", "modelaudit.json"],
 }
 # No fixture of these is a pickle.
 OTHER = {".safetensors", ".json", ".md", ".py"}
@@ -100,9 +103,19 @@ def fickling(path):
     found = any(part.severity > Severity.LIKELY_SAFE for result in results for part in result.results)
     return 1 if found else 2 if any(result.errors for result in results) or not results else 0
 
+def modelaudit(path):
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    with open("modelaudit.json") as file:
+        severities = {issue["severity"] for issue in json.load(file)["issues"]}
+    os.remove("modelaudit.json")
+    return 1 if "critical" in severities else 10 if code == 1 else code
+
 def scan(path):
     sys.argv = [name, *arguments, path]
-    sys.exit(fickling(path) if name == "fickling" else main())
+    sys.exit(fickling(path) if name == "fickling" else modelaudit(path) if name == "modelaudit" else main())
 
 name, *arguments = sys.argv[1:]
 files = json.load(sys.stdin)
@@ -129,7 +142,7 @@ os.write(output, json.dumps(codes).encode())
 """
 
 File = collections.namedtuple("File", "kind name path loader")
-FOUND, CLEAN, ERROR, REFUSED, UNKNOWN = "found", "clean", "error", "refused", "unknown"
+FOUND, CLEAN, ERROR, REFUSED, UNKNOWN, WARNED = "found", "clean", "error", "refused", "unknown", "warned"
 
 
 def environment():
@@ -198,7 +211,7 @@ def verdicts(python, name, files, folder):
     """Scans with another scanner."""
     paths = [file.path for file in files]
     codes = in_python(python, SCAN, [name.split()[0], *SCANNERS[name]], paths, folder)
-    return [{0: CLEAN, 1: FOUND}.get(code, ERROR) for code in codes]
+    return [{0: CLEAN, 1: FOUND, 10: WARNED}.get(code, ERROR) for code in codes]
 
 
 def title(binary, name):
@@ -212,7 +225,7 @@ def title(binary, name):
 def cell(words):
     """Says how many of a row were found, and what became of the others."""
     counts = collections.Counter(words)
-    others = [f"{counts[word]} {word}" for word in (REFUSED, UNKNOWN, ERROR) if counts[word]]
+    others = [f"{counts[word]} {word}" for word in (REFUSED, UNKNOWN, WARNED, ERROR) if counts[word]]
     return ", ".join([f"{counts[FOUND]} of {len(words)}", *others])
 
 
