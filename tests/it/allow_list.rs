@@ -366,9 +366,9 @@ fn what_runs_code_when_it_is_passed_on_is_followed_though_the_call_only_keeps_it
     // So does Python for those of a call, and `|` of two mappings.
     let class = || global("torch.nn.modules.linear", "Linear");
     let kwargs = [class(), b")".to_vec(), mapping(), b"\x92".to_vec()].concat();
-    assert_verdict(kwargs, Verdict::Dangerous);
+    assert!(judged(kwargs).is_dangerous());
     let args = [class(), mapping(), b"\x81".to_vec()].concat();
-    assert_verdict(args, Verdict::Dangerous);
+    assert!(judged(args).is_dangerous());
     let both = [
         b"]".to_vec(),
         mapping(),
