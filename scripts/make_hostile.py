@@ -229,7 +229,7 @@ raw("arguments that are no literal tuple", P4 + stacked("os system") + call(name
 raw("in the state of an object", P4 + call(named("any Thing")) + b"}" + text("f") + stacked("os system") + b"sb.", *SYSTEM)
 raw("as an item of an object", P4 + call(named("collections OrderedDict")) + text("f") + stacked("os system") + b"s.", *SYSTEM)
 raw("as the factory of a defaultdict", P4 + call(named("collections defaultdict"), stacked("os getcwd")) + b".", "os.getcwd")
-raw("as the function of a tensor subclass", P4 + call(named("torch._tensor _rebuild_from_type_v2"), stacked("os system"), named("torch Tensor"), ID, b"}") + b".", *SYSTEM)
+raw("as the function of a tensor subclass", P4 + call(named("torch._tensor _rebuild_from_type_v2"), stacked("os system"), named("torch Tensor"), ID, b"}") + b".", "torch._tensor._rebuild_from_type_v2")
 raw("as a backward hook", P2 + call(named("torch._utils _rebuild_parameter"), b"N", b"\x88", call(named("collections OrderedDict")) + b"K\x00" + named("os system") + b"s") + b".", *SYSTEM)
 raw("in a persistent id", P2 + b"(" + X + named("os system") + X + b"tQ.", *SYSTEM)
 raw("as the class of a persistent module", P2 + b"(" + text("module") + named("os system") + X + b"tQ" + ID + b"R.", *SYSTEM)
@@ -275,11 +275,11 @@ raw("getattr, called with a lower-case name", P4 + call(call(GETATTR, THING, tex
 raw("getattr of a dangerous attribute by name", P4 + call(GETATTR, named("torch Tensor"), text("__class__")) + b".", "builtins.getattr")
 raw("getattr down to a module", P4 + call(GETATTR, THING, text("os")) + b".", "builtins.getattr")
 raw("getattr of a getattr, down to a function", P4 + call(GETATTR, call(GETATTR, named("any module"), text("zipfile")), text("ZipFile")) + b".", "builtins.getattr")
-raw("getattr of a module's function", P4 + call(GETATTR, named("torch hub"), text("load")) + b".", "torch.hub", "builtins.getattr")
+raw("getattr of a module's function", P4 + call(GETATTR, named("torch hub"), text("load")) + b".", "builtins.getattr")
 raw("getattr by a name that is computed", P4 + call(GETATTR, THING, call(named("builtins str"), text("run"))) + b".", "builtins.getattr")
 raw("getattr itself, handed to a call after a harmless use", P4 + call(GETATTR, THING, text("Nested")) + b"0" + call(named("any apply"), GETATTR, THING, text("run")) + b".", "builtins.getattr")
 raw("getattr itself, in a list of arguments", P4 + call(GETATTR, THING, text("Nested")) + b"0" + call(named("any apply"), b"]" + GETATTR + b"a") + b".", "builtins.getattr")
-raw("getattr itself, in the state of a partial", P4 + call(GETATTR, THING, text("Nested")) + b"0" + call(PARTIAL, THING) + b"(" + GETATTR + b")NNtb.", "builtins.getattr")
+raw("getattr itself, in the state of a partial", P4 + call(GETATTR, THING, text("Nested")) + b"0" + call(PARTIAL, THING) + b"(" + GETATTR + b")NNtb.", "functools.partial")
 raw("partial of a dangerous function", P4 + call(PARTIAL, named("torch load"), X) + b".", "functools.partial", "torch.load", source="picklescan, malicious19")
 raw("partial, called", P4 + call(call(PARTIAL, THING), X) + b".", "functools.partial")
 raw("partial with another function in its state", P4 + call(PARTIAL, THING) + b"(" + stacked("os system") + ID + b"}Ntb.", *SYSTEM)
@@ -324,8 +324,8 @@ MILDER = {
         "in a persistent id", "a global that is only named", "a global that is named and popped", "as an item of an object", "a key of a dict",
         "a member of a frozenset", "as the factory of a defaultdict", "attrgetter of a way out, never called",
         "call functools.partial", "getattr of a dangerous attribute by name", "getattr down to a module",
-        "getattr of a getattr, down to a function", "getattr of a module's function", "partial of a dangerous function",
-        "getattr itself, in the state of a partial", "partial with another function in its state",
+        "getattr of a getattr, down to a function", "partial of a dangerous function",
+        "partial with another function in its state",
     },
     "unknown": {
         "in the state of an object", "in kwargs", "the name any.module.subprocess", "attrgetter, handed to a call", "partial, called",

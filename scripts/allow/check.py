@@ -157,8 +157,11 @@ def check_lookups(cls):
 
 def new_flag(cls):
     base, value = found(cls, "__new__")
-    if base in KEEPERS or issubclass(base, BaseException) and is_native(base):
+    if base in KEEPERS or base is BaseException:
         return "n"
+    # ExceptionGroup walks over its second argument, OSError hashes its first one.
+    if issubclass(base, BaseException) and is_native(base):
+        return "N"
     if base in READERS or full_name(base) in reviewed.NATIVE:
         return "N"
     function = plain_function(value)

@@ -11,7 +11,7 @@ KINDS = [
         n builtins object dict list set
         N builtins bytearray bytes complex float frozenset int str tuple
     """),
-    ("iterators", "walk over their arguments; whoever walks over one runs the methods of what is below it", """
+    ("iterators", "walk over their arguments; code that walks over one runs the methods of what is below it", """
         ct builtins enumerate iter reversed zip
         c itertools count repeat
     """),
@@ -118,10 +118,12 @@ KINDS = [
     ("compiled modules", "torch.compile's wrappers: they prepare the call that compiles, and do not call", """
         c torch._dynamo.eval_frame OptimizedModule
         cs torch._dynamo.eval_frame OptimizeContext
-        ns torch._dynamo.convert_frame CatchErrorsWrapper ConvertFrame ConvertFrameAssert ConvertFrameBox
-        ns torch._dynamo.repro.after_dynamo WrapBackendDebug
-        ns torch _TorchCompileInductorWrapper _TorchCompileWrapper
-        v torch._inductor.compile_fx compile_fx
+        xns torch._dynamo.convert_frame CatchErrorsWrapper ConvertFrame ConvertFrameAssert ConvertFrameBox
+        xns torch._dynamo.repro.after_dynamo WrapBackendDebug
+        xns torch _TorchCompileInductorWrapper _TorchCompileWrapper
+    """),
+    ("classes of torch's functions", "pickles name torch.relu as an attribute of one of them", """
+        v torch._C TensorBase _TensorBase _VariableFunctionsClass
     """),
     ("storages", "persistent ids name them", """
         v torch BFloat16Storage BoolStorage ByteStorage CharStorage ComplexDoubleStorage ComplexFloatStorage
@@ -180,9 +182,17 @@ INVENTED = [f"{dtype}Storage" for dtype in (
     "ComplexHalf", "UInt16", "UInt32", "UInt64", "Float8_e5m2", "Float8_e4m3fn", "Float8_e5m2fnuz", "Float8_e4m3fnuz",
     "Float8_e8m0fnu", "Float4_e2m1fn_x2")]
 
+# Classes of C++ that TorchScript and torch.ScriptObject make by name, whose __setstate__ packs tensors. aten.OpaqueObject
+# is none of them: it unpickles its state.
+PACKED = {
+    "mkldnn": "ConvOpContext", "rnn": "CellParamsBase", "sparse": "LinearPackedParamsBase",
+    "quantized": "Conv2dPackedParamsBase Conv3dPackedParamsBase EmbeddingPackedParamsBase LinearPackedParamsBase",
+}
+SCRIPT = {(f"__torch__.torch.classes.{space}", name) for space, names in PACKED.items() for name in names.split()}
+
 # Names of torch 1.5 to 1.12, of which no environment is made, read in PyTorch's repository; and those of nowhere.
 OLDER = {("torch.storage", "_TypedStorage"), ("torch.storage", "_UntypedStorage"),
-         ("torch.tensor", "_rebuild_from_type")} | {("torch", name) for name in INVENTED}
+         ("torch.tensor", "_rebuild_from_type")} | {("torch", name) for name in INVENTED} | SCRIPT
 
 # Where classes were defined before they moved, by where they are now; the old modules still have them.
 MOVED = {
@@ -228,4 +238,5 @@ def entries():
     return found
 
 
-NAMES = {**entries(), **{("torch", name): ("v", "storages") for name in INVENTED}}
+NAMES = {**entries(), **{("torch", name): ("v", "storages") for name in INVENTED},
+         **{key: ("Nt", "packed weights") for key in SCRIPT}}

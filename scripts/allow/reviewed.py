@@ -103,7 +103,8 @@ SETSTATE = {
     "scipy.sparse._coo.coo_matrix.__setstate__": "s",
     "omegaconf.base.Node.__setstate__": "s",
     # Reads and sets three attributes of `_metadata`, and makes a Dict[...] or List[...] of them.
-    "omegaconf.basecontainer.BaseContainer.__setstate__": "s",
+    # Compares what is in the metadata.
+    "omegaconf.basecontainer.BaseContainer.__setstate__": "t",
     # Read what is in the state, in lists and dicts.
     "torch.nn.modules.module._WrappedHook.__setstate__": "t",
     "torch.nn.modules.rnn.RNNBase.__setstate__": "t",

@@ -1,8 +1,10 @@
 """What CPython's own unpicklers ask for when they read a stream. Nothing of it is imported or called."""
 
+import _codecs
 import _pickle
 import io
 import multiprocessing
+import os
 import pickle
 import resource
 import signal
@@ -83,6 +85,20 @@ def stand_in(module, name, used, called):
     return Meta("StandIn", (Plain if kind == "plain" else Any,), members)
 
 
+def plain(function):
+    """A function by which picklers write plain data, where that is what it is given."""
+    def call(*args):
+        if all(isinstance(argument, (str, bytes, bytearray, list)) for argument in args):
+            return function(*args)
+        return Any.made()
+    return call
+
+
+# Their results are values of Python's own, which take no calls, states and items.
+PLAIN = {("builtins", function.__name__): plain(function) for function in (bytearray, bytes, frozenset, set)}
+PLAIN["_codecs", "encode"] = plain(_codecs.encode)
+
+
 def is_module(name):
     """Whether an import may find a module of that name, unless somebody has a file that is called oddly."""
     return all(part.isidentifier() for part in name.split("."))
@@ -94,7 +110,7 @@ def recording(reader, asked, used, called):
             if not is_module(module):
                 raise ModuleNotFoundError(module)
             asked.add((module, name))
-            return stand_in(module, name, used, called)
+            return PLAIN.get((module, name)) or stand_in(module, name, used, called)
 
         def persistent_load(self, pid):
             return stand_in("", pid if isinstance(pid, str) else "", set(), set())
@@ -131,6 +147,8 @@ def read(data):
 
 def serve(connection):
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    # CPython complains there of odd bytearrays.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
     def stop(*_):
         raise TimeoutError

@@ -10,6 +10,7 @@ mod formats;
 mod forward;
 mod parts;
 mod roles;
+mod script;
 mod slices;
 mod stream;
 mod tars;

@@ -267,6 +267,22 @@ impl Graph {
         &self.objects
     }
 
+    /// Every key of a dict or of an object, and every member of a set.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = ValueId> + '_ {
+        let of_dicts = self.dicts.iter().flatten().map(|(key, _)| *key);
+        let of_objects = self.objects.iter().flat_map(Object::pairs);
+        let of_objects = of_objects.map(|(key, _)| *key);
+        let sets = self.nodes.iter().flat_map(|node| match *node {
+            Node::Set(index) => entry(&self.lists, index).map_or(&[][..], Vec::as_slice),
+            Node::FrozenSet(span) => span
+                .range()
+                .and_then(|range| self.ids.get(range))
+                .unwrap_or_default(),
+            _ => &[],
+        });
+        of_dicts.chain(of_objects).chain(sets.copied())
+    }
+
     /// Every persistent id, in the order in which the pickle loads them.
     pub fn persistent_ids(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.nodes.iter().filter_map(|node| match *node {

@@ -39,6 +39,22 @@ pub enum Special {
     Type,
     /// `functools.reduce(operator.or_, classes)`, by which Python names a union of classes.
     Reduce,
+    /// `operator.getitem(typing.List, …)`, by which Python names a type with parameters.
+    Getitem,
+    /// `numpy.dtype(kind, …)`, whose state numpy takes as it is, with offsets and flags.
+    Dtype,
+    /// `numpy.ndarray(shape)`; with a buffer it takes bytes for the addresses of objects.
+    Ndarray,
+    /// `types.SimpleNamespace()`; Python 3.13 takes attributes as an argument, too.
+    Record,
+    /// `torch._dynamo.eval_frame.OptimizeContext(…)`, which keeps what `torch.compile` was given.
+    Compiler,
+    /// `torch._dynamo.eval_frame.OptimizedModule(module, compiler)`, which wraps a method of the module.
+    Compiled,
+    /// `torch.ScriptObject`, whose state names a class of C++ that gets the rest of it.
+    ScriptObject,
+    /// `iter(iterable)`; with a second argument it calls the first.
+    Iter,
 }
 
 impl Special {
@@ -53,6 +69,14 @@ impl Special {
             ("builtins", "getattr") => Special::Getattr,
             ("builtins", "type") => Special::Type,
             ("functools" | "_functools", "reduce") => Special::Reduce,
+            ("operator" | "_operator", "getitem") => Special::Getitem,
+            ("builtins", "iter") => Special::Iter,
+            ("torch", "ScriptObject") => Special::ScriptObject,
+            ("numpy", "dtype") => Special::Dtype,
+            ("numpy", "ndarray") => Special::Ndarray,
+            ("torch._dynamo.eval_frame", "OptimizeContext") => Special::Compiler,
+            ("torch._dynamo.eval_frame", "OptimizedModule") => Special::Compiled,
+            ("types", "SimpleNamespace") => Special::Record,
             _ => return None,
         })
     }

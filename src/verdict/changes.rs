@@ -9,8 +9,18 @@ use super::python2::python3;
 use super::rights::Rights;
 use crate::pickle::{Global, Graph, Object, Value, ValueId};
 
-const CHANGES: &str =
+pub(super) const CHANGES: &str =
     "changes an object in a way that no pickler writes and that can call what the file names";
+
+/// Attributes with such names that genuine objects have and that nothing acts on.
+const HARMLESS: &[&str] = &[
+    "__doc__",
+    "__module__",
+    "__name__",
+    "__orig_class__",
+    "__qualname__",
+    "__wrapped__",
+];
 
 impl<'g> Judge<'g> {
     /// Judges what the pickle does to what a call returned.
@@ -58,26 +68,26 @@ impl<'g> Judge<'g> {
             Some(_) => rights.any(Rights::INERT),
             None => {
                 let is_read = rights.any(Rights::MODULE) && !self.is_plain_module(state);
-                rights.any(Rights::STATE) && is_plain(graph, state) && !is_read
+                rights.any(Rights::STATE) && self.sets_attributes(state) && !is_read
             }
         };
-        let is_used = rights.any(Rights::OWN_STATE)
-            || !is_kept && rights.any(Rights::STATE) && graph.tuple(state).is_none();
+        // Whatever `__setstate__` does, it does not make up for such attributes.
+        let sets_hooks = is_plain(graph, state) && !self.sets_attributes(state);
+        // No pickler writes a state that another call returns, and what it sets is not known.
+        let is_called = matches!(graph.get(state), Value::Object(_));
+        let is_used = !sets_hooks && !is_called && rights.any(Rights::OWN_STATE);
         if is_used {
             self.used(&[state], owner);
         }
         is_kept || is_used
     }
 
-    /// Whether a state is a dict or two whose entries become attributes by `setattr`, and nothing but attributes:
-    /// `__class__` would make the object one of another class.
+    /// Whether a state is a dict or two whose entries become attributes, and none of them one that code looks for:
+    /// `__class__` makes the object one of another class, and numpy reads memory where `__array_interface__` says.
     pub(super) fn sets_attributes(&self, state: ValueId) -> bool {
         let graph = self.graph;
         let sets = |id: &ValueId| match graph.get(*id) {
-            Value::Dict(pairs) => pairs.iter().all(|(key, _)| {
-                let name = graph.str(*key);
-                name.is_some_and(|name| !name.starts_with("__"))
-            }),
+            Value::Dict(pairs) => !pairs.iter().any(|(key, _)| is_hook(graph, *key)),
             value => value == Value::None,
         };
         match graph.tuple(state) {
@@ -103,6 +113,7 @@ impl<'g> Judge<'g> {
 
     /// Judges the attributes that a function of torch gives a tensor.
     pub(super) fn attributes(&mut self, call: &'g Object, named: &Named<'g>, state: ValueId) {
+        self.used(&[state], Some(named.global));
         if !self.sets_attributes(state) {
             let arguments = arguments(self.graph, call);
             self.blame(named.global, (Verdict::Dangerous, CHANGES), || {
@@ -112,7 +123,13 @@ impl<'g> Judge<'g> {
     }
 }
 
-fn is_plain(graph: &Graph, id: ValueId) -> bool {
+/// Whether a key may be the name of an attribute that code looks for.
+pub(super) fn is_hook(graph: &Graph, key: ValueId) -> bool {
+    let name = graph.str(key);
+    name.is_none_or(|name| name.starts_with("__") && !HARMLESS.contains(&name))
+}
+
+pub(super) fn is_plain(graph: &Graph, id: ValueId) -> bool {
     matches!(graph.get(id), Value::None | Value::Dict(_))
 }
 

@@ -2,6 +2,7 @@
 
 use super::Verdict;
 use super::callee::{Callee, Special};
+use super::changes::{CHANGES, is_hook};
 use super::judge::{COMPUTES, Judge, path};
 use super::reach::{Root, reach};
 use super::rights::{Rights, rights};
@@ -28,7 +29,15 @@ impl<'g> Judge<'g> {
             Value::Tuple(items) => items.to_vec(),
             _ => vec![pid],
         });
-        let read = read.filter(|item| graph.global(*item).is_none());
+        // A class is a key by itself, an object by its `__hash__` and `__eq__`.
+        let hashed = graph.keys().flat_map(|key| match graph.get(key) {
+            Value::Object(_) => vec![key],
+            Value::Tuple(items) | Value::FrozenSet(items) => items.to_vec(),
+            _ => Vec::new(),
+        });
+        let read = read
+            .chain(hashed)
+            .filter(|item| graph.global(*item).is_none());
         // What a call got may have been replaced since.
         let replaced = graph.replaced().iter().copied();
         roots.extend(read.chain(replaced).map(|value| Root { value, user: None }));
@@ -45,6 +54,21 @@ impl<'g> Judge<'g> {
             Value::Object(object) => Some(object),
             _ => None,
         };
+        // Whatever attributes they become, code looks for them.
+        let pairs = match graph.get(value) {
+            Value::Dict(pairs) => pairs,
+            Value::Object(object) => object.pairs(),
+            _ => &[],
+        };
+        let is_named_hook = |key| graph.str(key).is_some() && is_hook(graph, key);
+        if let Some(user) = user
+            && pairs.iter().any(|(key, _)| is_named_hook(*key))
+        {
+            self.blame(user, (Verdict::Dangerous, CHANGES), || path(user));
+        }
+        if matches!(graph.get(value), Value::Dict(_)) {
+            return;
+        }
         let special = object.and_then(|object| Special::of_value(graph, object.callable));
         // What an object is an instance of decides; what `getattr` returns is what it names.
         let class = match (special, object) {
@@ -56,7 +80,16 @@ impl<'g> Judge<'g> {
                 }
             }
             (
-                Some(Special::FromType | Special::Parameter | Special::Partial | Special::Reduce),
+                Some(
+                    Special::Dtype
+                    | Special::FromType
+                    | Special::Getitem
+                    | Special::Iter
+                    | Special::Ndarray
+                    | Special::Record
+                    | Special::Parameter
+                    | Special::Reduce,
+                ),
                 _,
             ) => return,
             (Some(Special::Type), Some(object)) if is_of_none(graph, object) => return,
@@ -81,7 +114,18 @@ impl<'g> Judge<'g> {
                     });
                 }
             }
-            Callee::Partial(_) => {}
+            Callee::Partial(partial) => {
+                // A partial of what another call returns may be one of anything.
+                let function = graph.tuple(partial.args).and_then(|args| args.first());
+                let function = function.map(|function| Callee::of(graph, *function));
+                if matches!(function, None | Some(Callee::Computed(_)))
+                    && let Some(global) = graph.global(partial.callable)
+                {
+                    self.blame(global, (Verdict::Dangerous, COMPUTES), || {
+                        text(path(global))
+                    });
+                }
+            }
             Callee::Computed(Some(global)) => {
                 self.blame(global, (Verdict::Dangerous, COMPUTES), || {
                     text(path(global))
@@ -94,7 +138,13 @@ impl<'g> Judge<'g> {
 
 /// Whether a function is judged by the list alone, or only keeps what it is given.
 fn is_plain_function(module: &str, name: &str) -> bool {
-    Special::of(module, name).is_none_or(|special| special == Special::Partial)
+    let special = Special::of(module, name);
+    special.is_none_or(|special| {
+        matches!(
+            special,
+            Special::Dtype | Special::Ndarray | Special::Partial
+        )
+    })
 }
 
 /// Whether code on the list may get hold of a name and call it.

@@ -10,7 +10,7 @@ use super::python2::python3;
 use super::reach::Root;
 use super::rights::{Rights, rights};
 use super::{Verdict, qualified};
-use crate::pickle::{COMPUTED, Global, Graph, Made, Object, ValueId};
+use crate::pickle::{COMPUTED, Global, Graph, Object, ValueId};
 
 /// What a pickle names, and what it would do with it.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ const COMPUTED_NAME: &str = "is named by what a call returns, so it can be anyth
 pub(super) struct Judge<'g> {
     pub(super) graph: &'g Graph,
     /// By the offset at which a global is named first.
-    uses: HashMap<u64, Use>,
+    pub(super) uses: HashMap<u64, Use>,
     /// Findings that no global stands for.
     computed: Vec<Finding>,
     /// What code on the list gets hold of.
@@ -66,13 +66,13 @@ pub(super) struct Judge<'g> {
     pub(super) any_kept_away: bool,
 }
 
-struct Use {
-    rights: Option<Rights>,
-    special: Option<Special>,
+pub(super) struct Use {
+    pub(super) rights: Option<Rights>,
+    pub(super) special: Option<Special>,
     /// The verdict on calling it although it is not on the list, once it was asked for.
     unlisted: Option<(Verdict, &'static str)>,
     verdict: Verdict,
-    calls: u64,
+    pub(super) calls: u64,
     finding: Option<(String, &'static str)>,
 }
 
@@ -97,6 +97,7 @@ impl<'g> Judge<'g> {
             _ if module == COMPUTED || name == COMPUTED => (Verdict::Dangerous, COMPUTED_NAME),
             Some(_) => (Verdict::Known, ""),
             None if special.is_some() => (Verdict::Known, ""),
+            None if reads_unlisted(module, name) => names::of_attribute(module, name),
             None => names::of_mention(module),
         };
         usage.verdict = verdict;
@@ -153,95 +154,8 @@ impl<'g> Judge<'g> {
         }
     }
 
-    /// Judges a call of what has a name, and returns what may be done with the result.
-    fn named(&mut self, object: &'g Object, named: &Named<'g>) -> Owned {
-        let graph = self.graph;
-        let args = graph.tuple(object.args);
-        let Some(usage) = self.uses.get_mut(&named.global.offset) else {
-            return None;
-        };
-        usage.calls = usage.calls.saturating_add(1);
-        let (listed, special) = match named.below.is_empty() {
-            true => (usage.rights, usage.special),
-            false => {
-                let (module, name) = named.path();
-                (rights(module, &name), None)
-            }
-        };
-        match (special, args) {
-            (Some(Special::Reconstructor), Some([class, base, state])) => {
-                let rights = self.made(object, *class, &[]);
-                let is_object = is_named(graph, *base, "builtins", "object");
-                if !is_object {
-                    self.called(object, *base, &[*state]);
-                }
-                return rights;
-            }
-            (Some(Special::NewObject), Some([class, rest @ ..])) => {
-                return self.made(object, *class, rest);
-            }
-            (Some(Special::FromType), Some([function, class, inner, state])) => {
-                self.called(object, *function, &[*inner]);
-                self.indirect(object, *class, &[], Rights::TENSOR);
-                // The classes of tensors that are listed have torch's `__setstate__`, so attributes are only kept.
-                self.attributes(object, named, *state);
-                return Some(Rights::default());
-            }
-            (Some(Special::Parameter), Some([tensor, grad, hooks, state])) => {
-                self.used(&[*tensor, *grad, *hooks], Some(named.global));
-                self.attributes(object, named, *state);
-                return Some(Rights::default());
-            }
-            (Some(Special::Partial), Some([_, ..])) => {
-                return Some(Rights::INERT.or(Rights::STATE));
-            }
-            (Some(Special::Getattr), Some([owner, name, ..])) if graph.str(*name).is_some() => {
-                // Properties of an instance are code that reads the instance.
-                if !matches!(Callee::of(graph, *owner), Callee::Named(_)) {
-                    self.used(&[*owner], Some(named.global));
-                }
-                return Some(Rights::default());
-            }
-            (Some(Special::Type), Some([_])) => return Some(Rights::default()),
-            (Some(Special::Reduce), Some([function, _]))
-                if is_named(graph, *function, "_operator", "or_")
-                    || is_named(graph, *function, "operator", "or_") =>
-            {
-                return Some(Rights::default());
-            }
-            _ => {}
-        }
-        let has_args = args.is_none_or(|args| !args.is_empty());
-        let needed = match object.made {
-            Made::New => NEW,
-            Made::Instance if !has_args => NEW,
-            _ if args.is_some_and(|args| args.len() == 1) => Rights::CALL.or(Rights::MEMBER),
-            _ => Rights::CALL,
-        };
-        match listed {
-            // What is special was not called in the way that is understood.
-            Some(rights) if special.is_none() && rights.any(needed) => {
-                let is_kept = match object.made {
-                    Made::New => rights.any(Rights::NEW),
-                    // `defaultdict` reads what follows its factory.
-                    _ => rights.any(Rights::INERT) && args.is_some_and(|args| args.len() <= 1),
-                };
-                if !is_kept {
-                    self.used(&[object.args], Some(named.global));
-                    self.used(object.kwargs().as_slice(), Some(named.global));
-                }
-                self.is_used_as_listed(named.global);
-                Some(rights)
-            }
-            _ => {
-                self.refuse(object, named);
-                None
-            }
-        }
-    }
-
     /// Notes that what lies below a name, which need not be listed itself, is called as the list allows.
-    fn is_used_as_listed(&mut self, global: &Global) {
+    pub(super) fn is_used_as_listed(&mut self, global: &Global) {
         if let Some(usage) = self.uses.get_mut(&global.offset)
             && usage.verdict == Verdict::Named
         {
@@ -271,16 +185,16 @@ impl<'g> Judge<'g> {
     }
 
     /// Judges a call that a function on the list makes, of one of its arguments.
-    fn called(&mut self, call: &'g Object, callee: ValueId, given: &[ValueId]) -> Owned {
+    pub(super) fn called(&mut self, call: &'g Object, callee: ValueId, given: &[ValueId]) -> Owned {
         self.indirect(call, callee, given, Rights::CALL)
     }
 
     /// As [`called`](Self::called), for `__new__` of a class.
-    fn made(&mut self, call: &'g Object, class: ValueId, given: &[ValueId]) -> Owned {
+    pub(super) fn made(&mut self, call: &'g Object, class: ValueId, given: &[ValueId]) -> Owned {
         self.indirect(call, class, given, NEW)
     }
 
-    fn indirect(
+    pub(super) fn indirect(
         &mut self,
         call: &'g Object,
         callee: ValueId,
@@ -372,7 +286,14 @@ impl<'g> Judge<'g> {
     }
 }
 
-const NEW: Rights = Rights::NEW.or(Rights::OWN_NEW).or(Rights::CALL);
+/// Whether a dotted name reads attributes of what is not on the list, which runs code of the owner: `ctypes.cdll` loads a
+/// library for any attribute.
+pub(super) fn reads_unlisted(module: &str, name: &str) -> bool {
+    let mut owners = name.match_indices('.').filter_map(|(at, _)| name.get(..at));
+    owners.any(|owner| rights(module, owner).is_none())
+}
+
+pub(super) const NEW: Rights = Rights::NEW.or(Rights::OWN_NEW).or(Rights::CALL);
 
 pub(super) fn is_named(graph: &Graph, id: ValueId, module: &str, name: &str) -> bool {
     let global = graph.global(id);

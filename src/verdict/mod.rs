@@ -16,8 +16,11 @@
 )]
 
 mod callee;
+mod calls;
 mod changes;
+mod dtypes;
 mod finding;
+mod given;
 mod handed;
 mod judge;
 mod names;

@@ -38,6 +38,7 @@ const MAX_PARTS: usize = 16;
 
 /// Why a name that nothing else is known of is dangerous.
 const UNLISTED: &str = "is not known only to build data";
+const READS: &str = "is an attribute of what is not known only to build data";
 const ACTS: &str = "runs code when it is imported";
 const LEAVES: &str = "leads from a package into a module that it imports";
 
@@ -95,6 +96,14 @@ pub fn of_call(module: &str, name: &str) -> (Verdict, &'static str) {
     }
 }
 
+/// The verdict on reading an attribute of what is not on the list, by its dotted path.
+pub fn of_attribute(module: &str, path: &str) -> (Verdict, &'static str) {
+    match is_importable(module) && (is_judged(module) || leaves(path)) {
+        true => (Verdict::Dangerous, READS),
+        false => (Verdict::Unknown, READS),
+    }
+}
+
 /// The verdict on a name that is only mentioned: unpickling imports its module.
 pub fn of_mention(module: &str) -> (Verdict, &'static str) {
     let is_main = module != "__main__" && module.ends_with(".__main__");
@@ -113,7 +122,7 @@ pub fn of_mention(module: &str) -> (Verdict, &'static str) {
 }
 
 /// Whether the module is one of a package that the list answers for.
-fn is_judged(module: &str) -> bool {
+pub fn is_judged(module: &str) -> bool {
     let (top, below) = module.split_once('.').unwrap_or((module, ""));
     // A single file of the standard library has no modules below it: `code.models` is a user's own.
     let is_package = TABLES.packages.get(top);

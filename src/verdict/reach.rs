@@ -12,7 +12,7 @@ pub struct Root<'g> {
     pub user: Option<&'g Global>,
 }
 
-/// Hands `found` every global and object that is reached from `roots`, each once with the first user. Whatever has a
+/// Hands `found` every global, object and dict that is reached from `roots`, each once with the first user. Whatever has a
 /// container or an object has all that lies in it, but not what is called to make it, which is judged by itself.
 pub fn reach<'g>(
     graph: &'g Graph,
@@ -35,9 +35,12 @@ pub fn reach<'g>(
             | Value::List(items)
             | Value::Set(items)
             | Value::FrozenSet(items) => extend(items),
-            Value::Dict(pairs) => pairs
-                .iter()
-                .for_each(|(key, value)| extend(&[*key, *value])),
+            Value::Dict(pairs) => {
+                pairs
+                    .iter()
+                    .for_each(|(key, value)| extend(&[*key, *value]));
+                found(root.value, root);
+            }
             Value::Persistent(pid) => extend(&[pid]),
             Value::Object(object) => {
                 found(root.value, root);

@@ -98,9 +98,13 @@ pub fn rights(module: &str, name: &str) -> Option<Rights> {
 }
 
 /// Whether TorchScript writes types of such a module into `data.pkl`. They are no globals of Python: only
-/// `torch.jit.load` reads them, which runs no pickled code, and Python has no module of that name to import
-/// (torch/csrc/jit/backends/backend_detail.cpp, `LoweredModule`).
+/// `torch.jit.load` reads them, and Python has no module of that name to import
+/// (torch/csrc/jit/backends/backend_detail.cpp, `LoweredModule`). Classes of C++ are on the list by name, since their
+/// `__setstate__` does anything: that of `aten.OpaqueObject` unpickles.
 fn is_script_type(module: &str) -> bool {
+    if module.starts_with("__torch__.torch.classes") {
+        return false;
+    }
     ["__torch__", "torch.jit.LoweredModule"]
         .iter()
         .any(|script| {

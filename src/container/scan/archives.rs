@@ -9,7 +9,7 @@ use super::super::{Contents, archive, open_nested, sniff, truncated};
 use super::entries::{self, Directory, Entry, Hidden, Listed};
 use super::formats::is_file;
 use super::forward::Forward;
-use super::{Certainty, MAX_LOOKS, Scanner, shorten, stream};
+use super::{Certainty, MAX_LOOKS, Scanner, script, shorten, stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::read_at::{ReadAt, SubRange};
 use crate::verdict::Verdict;
@@ -334,20 +334,19 @@ pub(super) fn is_pickle_name(name: &str) -> bool {
     name.ends_with(".pkl") || name.ends_with(".pickle")
 }
 
-/// Whether a class of a TorchScript archive has a `__setstate__`. `torch.jit.load`, to which `torch.load` hands such
-/// archives, runs it, and TorchScript can write files (`torch.save`).
+/// Whether a TorchScript archive has code that may run when it is loaded. Code that cannot be read may be such.
 fn runs_script(records: &Records) -> bool {
-    const METHOD: &[u8] = b"__setstate__";
-    let mut code = records.iter().filter(|(name, _)| name.contains("/code/"));
+    let mut code = records
+        .iter()
+        .filter(|(name, _)| name.contains("/code/") && name.ends_with(".py"));
     code.any(|(_, record)| {
         let mut source = Vec::new();
         let read = |piece: &[u8]| {
             source.extend_from_slice(piece);
             Ok(())
         };
-        // What cannot be read may have one.
         let is_read = record.len <= MAX_IN_MEMORY && record.read_pieces(read).is_ok();
-        !is_read || source.windows(METHOD.len()).any(|bytes| bytes == METHOD)
+        !is_read || !std::str::from_utf8(&source).is_ok_and(script::only_compiles)
     })
 }
 

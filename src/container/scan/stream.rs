@@ -279,8 +279,8 @@ pub(super) fn is_telling(judged: &Judged) -> bool {
 
 /// Whether a reader of Python may import a module before it stops.
 fn names_module(judged: &Judged) -> bool {
-    let mut globals = judged.scanned.globals.iter();
-    globals.any(|global| verdict::is_importable(&global.name))
+    let mut globals = judged.read.graph.globals().iter();
+    globals.any(|global| verdict::is_importable(&global.module))
 }
 
 /// Whether a pickle could be read to its end, and runs no code.

@@ -1,0 +1,106 @@
+//! What functions of torch and numpy are given. They take the addresses, sizes and methods that an object has for what
+//! they say, so that they get only what genuine pickles give them.
+
+use super::callee::{Callee, Special};
+use super::judge::is_named;
+use super::names;
+use super::rights::{Rights, rights};
+use crate::pickle::{Graph, Object, Value, ValueId};
+
+/// Tuples in tuples, as the arguments of sparse tensors are.
+const MAX_DEPTH: usize = 8;
+
+/// Modules of functions that return tensors when they get tensors, and of torch's own small values.
+const TORCH: &[&str] = &[
+    "torch",
+    "torch._tensor",
+    "torch._utils",
+    "torch.nn.parameter",
+    "torch.serialization",
+];
+
+/// Whether a call of a function of torch or numpy that is on the list gets what such functions get.
+pub fn is_usual(graph: &Graph, module: &str, name: &str, call: &Object) -> bool {
+    let top = module.split('.').next().unwrap_or(module);
+    match (top, name) {
+        // numpy reads the buffer of anything.
+        ("numpy", "_frombuffer") => graph.tuple(call.args).is_some_and(|args| {
+            let data = args.first().map(|data| graph.get(*data));
+            matches!(data, Some(Value::Bytes(_) | Value::Blob(_)))
+                && args
+                    .iter()
+                    .all(|value| is_of(graph, *value, is_of_numpy, 0))
+        }),
+        ("numpy", "object_") => false,
+        ("numpy", _) => are_all(graph, call.args, is_of_numpy),
+        ("torch", _) if TORCH.contains(&module) => are_of_tensors(graph, call.args),
+        _ => true,
+    }
+}
+
+/// Whether all arguments are tensors, storages, and what else torch writes beside them.
+pub fn are_of_tensors(graph: &Graph, args: ValueId) -> bool {
+    are_all(graph, args, is_of_torch)
+}
+
+fn are_all(
+    graph: &Graph,
+    args: ValueId,
+    is_usual: fn(&Graph, &Object, &str, &str) -> bool,
+) -> bool {
+    graph.tuple(args).is_some() && is_of(graph, args, is_usual, 0)
+}
+
+/// Whether a value is plain, or an object of a usual kind. Of unknown packages nothing more is said.
+fn is_of(
+    graph: &Graph,
+    value: ValueId,
+    is_usual: fn(&Graph, &Object, &str, &str) -> bool,
+    depth: usize,
+) -> bool {
+    match graph.get(value) {
+        Value::Tuple(items) | Value::List(items) => {
+            let below = depth.saturating_add(1);
+            depth < MAX_DEPTH
+                && items
+                    .iter()
+                    .all(|item| is_of(graph, *item, is_usual, below))
+        }
+        Value::Object(object) => match Callee::of(graph, object.callable) {
+            Callee::Named(named) => {
+                let (module, name) = named.path();
+                if module == "torch.jit._pickle" {
+                    // These return their first argument.
+                    let below = depth.saturating_add(1);
+                    return depth < MAX_DEPTH && is_of(graph, object.args, is_usual, below);
+                }
+                let is_unknown = rights(module, &name).is_none() && !names::is_judged(module);
+                is_unknown || is_usual(graph, object, module, &name)
+            }
+            _ => false,
+        },
+        _ => true,
+    }
+}
+
+fn is_of_torch(graph: &Graph, object: &Object, module: &str, name: &str) -> bool {
+    let is_tensor = rights(module, name).is_some_and(|rights| rights.any(Rights::TENSOR));
+    // Hooks, and arguments by keyword.
+    let is_mapping = (module, name) == ("collections", "OrderedDict");
+    is_tensor
+        || TORCH.contains(&module)
+        || is_mapping && are_all(graph, object.args, |_, _, _, _| false)
+        || is_of_numpy(graph, object, module, name)
+}
+
+fn is_of_numpy(graph: &Graph, object: &Object, module: &str, _: &str) -> bool {
+    let special = Special::of_value(graph, object.callable);
+    let is_plain = ["bytes", "bytearray", "complex"];
+    let is_plain = || {
+        is_plain
+            .iter()
+            .any(|name| is_named(graph, object.callable, "builtins", name))
+    };
+    special.is_none_or(|special| special == Special::Dtype)
+        && (module == "numpy" || module.starts_with("numpy.") || module == "_codecs" || is_plain())
+}
