@@ -209,13 +209,16 @@ fn slices(graph: &Graph, pairs: &[(ValueId, ValueId)]) -> Result<BTreeMap<Index,
         };
         let info = Object::of(graph, *value, "_StorageInfo")?;
         let transforms = info.get("transform_descriptors").map(|id| graph.get(id));
-        if let Some(Value::List(transforms)) = transforms
-            && let Some(first) = transforms.first()
-        {
+        // Any other value may be a sequence too.
+        if !matches!(transforms, None | Some(Value::None | Value::List([]))) {
+            let first = match transforms {
+                Some(Value::List([first, ..])) => graph.str(*first),
+                _ => None,
+            };
             return Err(Error::unsupported(format!(
                 "the chunks of {name:?} are compressed ({}), which is not read; save the checkpoint again \
                  without that extension",
-                graph.str(*first).unwrap_or("in an unknown way")
+                first.unwrap_or("in an unknown way")
             )));
         }
         let file = graph.str(info.need("relative_path")?);

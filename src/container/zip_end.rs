@@ -8,7 +8,8 @@ use crate::read_at::ReadAt;
 
 /// How an end record starts.
 pub const END: &[u8] = b"PK\x05\x06";
-const LOCATOR: &[u8] = b"PK\x06\x07";
+/// How the locator of zip64 starts, which stands before it.
+pub const LOCATOR: &[u8] = b"PK\x06\x07";
 /// How the one of zip64 starts.
 pub const END_64: &[u8] = b"PK\x06\x06";
 

@@ -136,7 +136,7 @@ fn every_type_that_is_no_other_thing_is_read_as_a_file() {
         assert_eq!(places(&found), ["pickle"], "{kind}");
         assert_eq!(is_told(&found, "sparse"), kind == b'S');
     }
-    let found = judged(&tar_of(&[member("pickle", b'6', b"")]));
+    let found = judged(&tar_of(&[member("pickle", FOLDER, b"")]));
     assert!(found.is_complete() && found.pickles.is_empty(), "{found:?}");
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 use super::super::record::{Encoding, Record};
-use super::super::zip_end::{END, END_64, END_LEN, TAIL};
+use super::super::zip_end::{END, END_64, END_LEN, LOCATOR, TAIL};
 use super::super::zip_entry::{
     self, CENTRAL, CENTRAL_LEN, FLAGS, LOCAL, LOCAL_LEN, MAX_NAME, ZIP64,
 };
@@ -87,7 +87,11 @@ impl Directory {
         let mut end = base.saturating_add(u64::try_from(at).unwrap_or(u64::MAX));
         // A zip64 end record and its locator stand right before it.
         let zip64 = at.checked_sub(76).and_then(|start| tail.get(start..at));
-        if let Some(zip64) = zip64.filter(|bytes| bytes.starts_with(END_64)) {
+        let is_zip64 = |bytes: &&[u8]| {
+            let locator = bytes.get(56..).unwrap_or_default();
+            bytes.starts_with(END_64) && locator.starts_with(LOCATOR)
+        };
+        if let Some(zip64) = zip64.filter(is_zip64) {
             (size, offset) = (u64_at(zip64, 40), u64_at(zip64, 48));
             end = end.saturating_sub(76);
         }

@@ -60,7 +60,8 @@ impl Scanner<'_, '_> {
                 break;
             }
             let place = archives::inside(place, &format!("from byte {start} on"));
-            let (_, end) = self.part_of(&place, &(Arc::new(rest) as _), certainty)?;
+            let rest: Arc<dyn ReadAt> = Arc::new(rest);
+            let (_, end) = self.part_of(&place, &rest, certainty)?;
             next = end.map(|end| start.saturating_add(end));
         }
         if format != ZIP && certainty != Certainty::Data {

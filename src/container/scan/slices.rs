@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::dcp::{self, Slice};
 use super::{Scanner, entries};
 use crate::error::{Error, Result};
-use crate::read_at::{FileSource, ReadAt};
+use crate::read_at::{FileSource, ReadAt, SubRange};
 
 impl Scanner<'_, '_> {
     /// Reports parts that are no archives of those files, which a scan of the files looks at. `source` is the `.metadata` of
@@ -50,7 +50,9 @@ impl Scanner<'_, '_> {
                     entries::chain(&whole).map_err(|e| Error::io("cannot read the file", e))?
                 }
             };
-            let archives = archives.unwrap_or_else(|| vec![(0, whole.len())]);
+            let archives = self
+                .sound(&whole, archives)?
+                .unwrap_or_else(|| vec![(0, whole.len())]);
             if !slices
                 .iter()
                 .all(|slice| archives.binary_search(slice).is_ok())
@@ -60,5 +62,24 @@ impl Scanner<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Archives one behind the other, if all of them are sound: else a scan may not look at each of them.
+    fn sound(
+        &self,
+        whole: &Arc<dyn ReadAt>,
+        archives: Option<Vec<(u64, u64)>>,
+    ) -> Result<Option<Vec<(u64, u64)>>> {
+        for (start, end) in archives.iter().flatten() {
+            let archive = SubRange::new(whole.clone(), *start, end.saturating_sub(*start));
+            let Some(archive) = archive else {
+                return Ok(None);
+            };
+            let archive: Arc<dyn ReadAt> = Arc::new(archive);
+            if self.directory(&archive)?.is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(archives)
     }
 }

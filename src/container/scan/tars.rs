@@ -35,7 +35,7 @@ impl Scanner<'_, '_> {
             match member.kind {
                 Kind::Link if is_wanted => self.problem(
                     place,
-                    &format!("the member {name} is a link, and cannot be looked at"),
+                    &format!("the member {name} is a link or a device, and cannot be looked at"),
                 ),
                 Kind::Sparse => self.problem(
                     place,

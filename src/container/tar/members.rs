@@ -23,7 +23,7 @@ pub enum Kind {
     Odd,
     /// Put together from pieces and holes.
     Sparse,
-    /// The content is that of another member.
+    /// The content is that of another member, of a device or of a pipe.
     Link,
 }
 
@@ -62,7 +62,8 @@ fn read_list(source: &Arc<dyn ReadAt>, members: &mut Vec<Member>) -> Result<u64>
         let name = described.name.unwrap_or_else(|| header.name());
         let kind = match header.kind() {
             b'1' | b'2' => Some(Kind::Link),
-            b'3'..=b'6' => None,
+            b'3' | b'4' | b'6' => Some(Kind::Link),
+            b'5' => None,
             // As the earliest tars marked folders.
             0 if header.is_folder_by_name() && size == 0 => None,
             0 if header.is_folder_by_name() => return Err(unknown(at)),

@@ -1,0 +1,208 @@
+//! What a reader unpickles that goes on with the same file, or the same Unpickler: none of it may pass for clean.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use zip::CompressionMethod;
+
+use crate::common;
+use crate::common::checkpoint::zip_of;
+use crate::disguises::{PAYLOAD, is_clean};
+
+/// A `.npy` file with a header as numpy writes it, in version 1.0.
+fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }} \n");
+    let mut file = b"\x93NUMPY\x01\0".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    [&file[..], header.as_bytes(), data].concat()
+}
+
+fn legacy(name: &str) -> Vec<u8> {
+    std::fs::read(common::fixtures().join("legacy").join(name)).unwrap()
+}
+
+/// Files that numpy.load or torch.load reads, with nothing behind them.
+fn read_from_a_handle() -> Vec<Vec<u8>> {
+    vec![
+        legacy("bare.pt"),
+        legacy("kinds_p4.pt"),
+        npy("'<f4'", "(2, 3)", &[b'.'; 24]),
+        npy("'>i8'", "()", &[b'N'; 8]),
+        npy("'<U3'", "(1,)", &[0; 12]),
+        npy("'<M8[ns]'", "(2,)", &[0; 16]),
+        npy(
+            "[('a', '<i4'), ('b', [('c', '|u1')], (2, 3))]",
+            "(2,)",
+            &[0; 20],
+        ),
+        b"\x80\x02}.".to_vec(),
+    ]
+}
+
+#[test]
+fn what_follows_in_the_same_file_is_looked_at() {
+    let archive = zip_of(&[("m/data.pkl", PAYLOAD)], CompressionMethod::Deflated);
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(PAYLOAD).unwrap();
+    let behind = [
+        PAYLOAD.to_vec(),
+        npy("'|O'", "(1,)", PAYLOAD),
+        archive,
+        gzip.finish().unwrap(),
+        [b"\x80\x02", PAYLOAD].concat(),
+    ];
+    for first in read_from_a_handle() {
+        assert!(is_clean(&first), "{:?}", &first[..20.min(first.len())]);
+        for second in read_from_a_handle() {
+            assert!(is_clean(&[&first[..], &second].concat()));
+            for last in &behind {
+                let file = [&first[..], &second, last].concat();
+                assert!(!is_clean(&file), "{:?}", &last[..10]);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_array_whose_end_is_unknown_is_not_clean() {
+    for (descr, shape) in [
+        ("'<f4', 'de' 'scr': '<f8'", "(3,)"),
+        ("'<f4'", "(3 ,)"),
+        ("'<f4'", "(3)"),
+        ("[('a', '<i4', (2,)), ('b', '|O')]", "(1,)"),
+    ] {
+        assert!(!is_clean(&npy(descr, shape, &[0; 64])), "{descr} {shape}");
+    }
+    // numpy sets the shape of whatever the pickle of an array of objects gives.
+    let object = b"\x80\x02ccollections\nCounter\n)R.";
+    assert!(!is_clean(&npy("'|O'", "(1,)", object)));
+}
+
+#[test]
+fn zlib_streams_one_behind_the_other_are_one_file() {
+    let packed = |bytes: &[u8]| {
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        zlib.write_all(bytes).unwrap();
+        zlib.finish().unwrap()
+    };
+    let (start, end) = PAYLOAD.split_at(8);
+    assert!(!is_clean(&[packed(start), packed(end)].concat()));
+}
+
+#[test]
+fn what_lies_behind_the_members_of_a_tar_is_looked_at() {
+    let mut tar = tar::Builder::new(Vec::new());
+    for name in ["first", "last"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4);
+        tar.append_data(&mut header, name, &b"text"[..]).unwrap();
+    }
+    let tar = tar.into_inner().unwrap();
+    assert!(is_clean(&tar));
+    assert!(!is_clean(&[&tar[..], PAYLOAD].concat()));
+    let mut padded = tar.clone();
+    padded[516..516 + PAYLOAD.len()].copy_from_slice(PAYLOAD);
+    assert!(!is_clean(&padded));
+}
+
+#[test]
+fn no_number_of_small_pickles_hides_what_follows() {
+    for start in [legacy("bare.pt"), b"\x80\x02}.".to_vec()] {
+        assert!(!is_clean(
+            &[&start[..], &b"N.".repeat(1001), PAYLOAD].concat()
+        ));
+    }
+    let value = [&b"N.".repeat(1001), PAYLOAD].concat();
+    let bytes = [
+        &b"\x80\x03B"[..],
+        &(value.len() as u32).to_le_bytes(),
+        &value,
+        b".",
+    ]
+    .concat();
+    assert!(!is_clean(&bytes));
+}
+
+#[test]
+fn one_unpickler_for_several_pickles_keeps_its_memo() {
+    let named = b"\x80\x02cos\nsystem\nq\0S'x'\n\x85q\x01}.";
+    // Alone, the second one calls `collections.OrderedDict()`.
+    let memoized = b"\x80\x04ccollections\nOrderedDict\n\x94)\x94h\0h\x01R.";
+    let texts = b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94S'x'\n\x85\x94.";
+    let combined =
+        b"\x80\x04\x8c\x0bcollections\x94\x8c\x0bOrderedDict\x94)\x94h\0h\x01\x93h\x02R.";
+    for (first, second) in [
+        (&named[..], &b"\x80\x02h\0h\x01R."[..]),
+        (named, b"h\0h\x01R."),
+        (named, b"h\0h\x01R"),
+        (named, memoized),
+        (texts, combined),
+        (texts, b"h\0h\x01\x93h\x02R."),
+        (
+            b"\x80\x02}q\0.",
+            b"h\0\x95\x0c\0\0\0\0\0\0\0\x95\x04\0\0\0\0\0\0\0NN0.",
+        ),
+    ] {
+        assert!(is_clean(first), "{first:?}");
+        assert!(!is_clean(&[first, second].concat()), "{first:?} {second:?}");
+        let between = [first, b"K\x01.", second].concat();
+        assert!(!is_clean(&between), "{first:?} {second:?}");
+    }
+    // Written by one Pickler, or each by its own.
+    for (first, second) in [
+        (&b"\x80\x04\x8c\x01a\x94."[..], &b"\x80\x04h\0."[..]),
+        (memoized, b"\x80\x04\x8c\x01a\x94]\x94h\0a."),
+        (
+            memoized,
+            b"\x80\x04]\x94\x8c\x0bcollections\x94\x8c\x07Counter\x94\x93h\x01\x8c\x05deque\x93.",
+        ),
+    ] {
+        assert!(is_clean(&[first, second].concat()), "{first:?} {second:?}");
+    }
+}
+
+#[test]
+fn a_legacy_stream_that_does_not_start_as_torch_writes_it_is_not_clean() {
+    let stream = legacy("bare.pt");
+    let magic = stream.iter().position(|byte| *byte == b'.').unwrap();
+    for (start, end) in [
+        (&b"\x80\x02N0"[..], &b"."[..]),
+        (b"\x80\x02", b"q\0."),
+        (b"\x80\x02cm\nf\n", b"\x85R."),
+    ] {
+        let first = [start, &stream[2..magic], end].concat();
+        assert!(
+            !is_clean(&[&first[..], &stream[magic + 1..]].concat()),
+            "{start:?}"
+        );
+    }
+}
+
+#[test]
+fn an_archive_at_the_end_counts_in_spite_of_what_looks_like_an_end_of_zip64() {
+    let archive = zip_of(&[("m/x.pkl", PAYLOAD)], CompressionMethod::Deflated);
+    let at = archive.len() - 22;
+    let start = u32::from_le_bytes(archive[at + 16..at + 20].try_into().unwrap()) as usize;
+    // The comment of the last entry looks like one, without the locator that belongs to it.
+    let mut comment = b"PK\x06\x06".to_vec();
+    comment.resize(76, 0);
+    let mut file = archive.clone();
+    file[start + 32..start + 34].copy_from_slice(&76u16.to_le_bytes());
+    file.splice(at..at, comment);
+    let size = (at - start + 76) as u32;
+    file[at + 76 + 12..at + 76 + 16].copy_from_slice(&size.to_le_bytes());
+    assert!(!is_clean(&[b"text", &file[..]].concat()));
+}
+
+#[test]
+fn a_part_of_a_tar_that_is_a_device_or_a_pipe_is_not_clean() {
+    for kind in [b'3', b'4', b'6'] {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_entry_type(tar::EntryType::new(kind));
+        tar.append_data(&mut header, "storages", &b""[..]).unwrap();
+        assert!(!is_clean(&tar.into_inner().unwrap()));
+    }
+}
