@@ -26,6 +26,7 @@ NATIVE = {
 
 # Bases whose objects are left out altogether.
 HARMFUL = {
+    "torch.utils.hooks.RemovableHandle": "sets the next number of all handles",
     "torch.fx.graph_module.GraphModule": "compiles the source in its state",
     "torch.fx._lazy_graph_module._LazyGraphModule": "compiles the source in its state",
     "torch._dynamo.eval_frame.OptimizedModule": "calls its backend when it is given state",
@@ -108,7 +109,6 @@ SETSTATE = {
     # Read what is in the state, in lists and dicts.
     "torch.nn.modules.module._WrappedHook.__setstate__": "t",
     "torch.nn.modules.rnn.RNNBase.__setstate__": "t",
-    "torch.utils.hooks.RemovableHandle.__setstate__": "t",
     "torch.distributed._shard.checkpoint.metadata.TensorProperties.__setstate__": "t",
     "torch.distributed._sharded_tensor.metadata.TensorProperties.__setstate__": "t",
     # Pack weights into the operators' own form.

@@ -23,6 +23,12 @@ ACTING = {
     "__hello__": "prints",
     "__phello__.*": "prints",
     "antigravity": "opens a web browser",
+    # Not of the standard library, but always there with torch.
+    "numpy.distutils.*": "starts compilers",
+    "numpy.f2py.*": "starts compilers",
+    "pip.*": "opens sockets",
+    **dict.fromkeys(("numpy._core.tests.*", "numpy.core.tests.*", "numpy.typing.tests.*", "torch.testing._internal.*"),
+                    "tests"),
     "idlelib.*": "an editor that starts processes",
     "test.*": "tests: they start processes, write files and open sockets",
     "this": "prints",

@@ -67,8 +67,9 @@ impl<'g> Judge<'g> {
                     || is_named(graph, *function, "operator", "or_") =>
             {
                 // `|` of anything but classes is code of theirs.
-                if !are_classes(graph, *classes) {
-                    self.used(&[*classes], Some(named.global));
+                match are_classes(graph, *classes) {
+                    true => self.used(&[*classes], Some(named.global)),
+                    false => self.refuse(object, named),
                 }
                 return Some(Rights::default());
             }
@@ -153,8 +154,12 @@ impl<'g> Judge<'g> {
                 let is_listed = [&class, &path]
                     .iter()
                     .any(|name| rights(module, name).is_some());
-                if !is_listed && names::is_judged(module) {
-                    self.refuse(call, named);
+                match names::of_attribute(module, &path) {
+                    _ if is_listed => {}
+                    (Verdict::Unknown, why) => {
+                        self.blame(owner.global, (Verdict::Unknown, why), String::new);
+                    }
+                    _ => self.refuse(call, named),
                 }
             }
             _ => self.used(&[owner], Some(named.global)),
@@ -175,8 +180,7 @@ impl<'g> Judge<'g> {
         };
         let is_factory = (module, name.as_str()) != ("collections", "defaultdict")
             || factory.is_none_or(is_name);
-        is_factory
-            && (object.made == Made::New || given::is_usual(self.graph, module, &name, object))
+        is_factory && given::is_usual(self.graph, module, &name, object)
     }
 
     /// What may be done with what `functools.partial` returns: its state is only kept where each part of it has the

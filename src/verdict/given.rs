@@ -12,6 +12,9 @@ const MAX_DEPTH: usize = 8;
 
 /// Modules of functions that return tensors when they get tensors, and of torch's own small values.
 const TORCH: &[&str] = &[
+    "torch.cuda",
+    "torch.cuda.sparse",
+    "torch.sparse",
     "torch",
     "torch._tensor",
     "torch._utils",
@@ -21,6 +24,9 @@ const TORCH: &[&str] = &[
 
 /// Whether a call of a function of torch or numpy that is on the list gets what such functions get.
 pub fn is_usual(graph: &Graph, module: &str, name: &str, call: &Object) -> bool {
+    if object_has_keywords(graph, call) {
+        return false;
+    }
     let top = module.split('.').next().unwrap_or(module);
     match (top, name) {
         // numpy reads the buffer of anything.
@@ -36,6 +42,17 @@ pub fn is_usual(graph: &Graph, module: &str, name: &str, call: &Object) -> bool 
         ("torch", _) if TORCH.contains(&module) => are_of_tensors(graph, call.args),
         _ => true,
     }
+}
+
+/// Whether code outside of torch and numpy could pass them anything.
+pub fn is_restricted(module: &str) -> bool {
+    TORCH.contains(&module) || module.split('.').next() == Some("numpy")
+}
+
+/// Whether there are keyword arguments, which no pickler writes for what is on the list.
+fn object_has_keywords(graph: &Graph, call: &Object) -> bool {
+    let keywords = call.kwargs().map(|kwargs| graph.get(kwargs));
+    !matches!(keywords, None | Some(Value::Dict([])))
 }
 
 /// Whether all arguments are tensors, storages, and what else torch writes beside them.
@@ -79,8 +96,18 @@ fn is_of(
             }
             _ => false,
         },
+        // Of other kinds it stands for any object.
+        Value::Persistent(pid) => graph.tuple(pid).is_some_and(|items| {
+            let tag = items.first();
+            tag.is_some_and(|tag| graph.str(*tag) == Some("storage"))
+        }),
         _ => true,
     }
+}
+
+/// Whether a call returns a tensor, an array, or a value that torch writes beside them.
+pub fn is_of_torch_or_numpy(graph: &Graph, object: &Object, module: &str, name: &str) -> bool {
+    is_of_torch(graph, object, module, name)
 }
 
 fn is_of_torch(graph: &Graph, object: &Object, module: &str, name: &str) -> bool {

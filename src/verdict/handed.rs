@@ -3,10 +3,11 @@
 use super::Verdict;
 use super::callee::{Callee, Special};
 use super::changes::{CHANGES, is_hook};
+use super::given;
 use super::judge::{COMPUTES, Judge, path};
 use super::reach::{Root, reach};
 use super::rights::{Rights, rights};
-use crate::pickle::{Global, Graph, Object, Value, ValueId};
+use crate::pickle::{Global, Graph, Made, Object, Value, ValueId};
 
 impl<'g> Judge<'g> {
     /// Notes what code on the list gets hold of.
@@ -61,10 +62,11 @@ impl<'g> Judge<'g> {
             _ => &[],
         };
         let is_named_hook = |key| graph.str(key).is_some() && is_hook(graph, key);
-        if let Some(user) = user
-            && pairs.iter().any(|(key, _)| is_named_hook(*key))
-        {
-            self.blame(user, (Verdict::Dangerous, CHANGES), || path(user));
+        if pairs.iter().any(|(key, _)| is_named_hook(*key)) {
+            match user {
+                Some(user) => self.blame(user, (Verdict::Dangerous, CHANGES), || path(user)),
+                None => self.is_unknown = true,
+            }
         }
         if matches!(graph.get(value), Value::Dict(_)) {
             return;
@@ -84,14 +86,19 @@ impl<'g> Judge<'g> {
                     Special::Dtype
                     | Special::FromType
                     | Special::Getitem
-                    | Special::Iter
                     | Special::Ndarray
-                    | Special::Record
                     | Special::Parameter
-                    | Special::Reduce,
+                    | Special::Reduce
+                    | Special::ScriptObject,
                 ),
                 _,
             ) => return,
+            (Some(Special::Iter | Special::Record), Some(object)) => {
+                if let Some(global) = graph.global(object.callable) {
+                    self.blame(global, (Verdict::Unknown, ""), String::new);
+                }
+                return;
+            }
             (Some(Special::Type), Some(object)) if is_of_none(graph, object) => return,
             _ => value,
         };
@@ -103,27 +110,30 @@ impl<'g> Judge<'g> {
             Callee::Named(named) => {
                 let (module, name) = named.path();
                 let rights = rights(module, &name);
-                let is_harmless = match class == value {
+                let is_listed = match class == value {
                     true => may_be_handed_on(rights) && is_plain_function(module, &name),
                     false => rights.is_some_and(|rights| !rights.any(Rights::KEPT_AWAY)),
                 };
-                if !is_harmless {
-                    let verdict = self.of_call(&named);
-                    self.blame(named.global, verdict, || {
-                        text(format!("{}{}", path(named.global), named.below))
-                    });
-                }
+                let is_data = match object {
+                    Some(object) => is_data(graph, object, module, &name),
+                    None => {
+                        !rights.is_some_and(|rights| rights.any(Rights::CALL))
+                            || is_kind(module, &name)
+                    }
+                };
+                let verdict = match is_listed {
+                    true if is_data => return,
+                    // Together such functions can do more than each of them.
+                    true => (Verdict::Unknown, ""),
+                    false => self.of_call(&named),
+                };
+                self.blame(named.global, verdict, || {
+                    text(format!("{}{}", path(named.global), named.below))
+                });
             }
             Callee::Partial(partial) => {
-                // A partial of what another call returns may be one of anything.
-                let function = graph.tuple(partial.args).and_then(|args| args.first());
-                let function = function.map(|function| Callee::of(graph, *function));
-                if matches!(function, None | Some(Callee::Computed(_)))
-                    && let Some(global) = graph.global(partial.callable)
-                {
-                    self.blame(global, (Verdict::Dangerous, COMPUTES), || {
-                        text(path(global))
-                    });
+                if let Some(global) = graph.global(partial.callable) {
+                    self.blame(global, (Verdict::Unknown, ""), String::new);
                 }
             }
             Callee::Computed(Some(global)) => {
@@ -134,6 +144,43 @@ impl<'g> Judge<'g> {
             Callee::Computed(None) => {}
         }
     }
+}
+
+/// Modules whose classes and functions make values without methods that call anything.
+const DATA: &[&str] = &[
+    "_codecs",
+    "datetime",
+    "decimal",
+    "fractions",
+    "ipaddress",
+    "pathlib",
+    "uuid",
+    "zoneinfo",
+];
+
+/// Whether an object has no method that calls what is in it.
+fn is_data(graph: &Graph, object: &Object, module: &str, name: &str) -> bool {
+    let rights = rights(module, name).unwrap_or_default();
+    let is_made = object.made == Made::New || Special::of_value(graph, object.callable).is_some();
+    let is_plain = matches!(
+        (module, name),
+        (
+            "builtins",
+            "bytearray" | "bytes" | "complex" | "float" | "int" | "object" | "range" | "slice"
+        )
+    );
+    rights.any(Rights::MEMBER)
+        || is_made && rights.any(Rights::NEW)
+        || is_plain
+        || DATA.contains(&module)
+        || given::is_of_torch_or_numpy(graph, object, module, name)
+}
+
+/// Whether a name that can be called is there for what it is: the class of an array, of a number or a tensor.
+fn is_kind(module: &str, name: &str) -> bool {
+    let special = Special::of(module, name);
+    let is_class = rights(module, name).is_some_and(|rights| rights.any(Rights::TENSOR));
+    matches!(special, Some(Special::Dtype | Special::Ndarray)) || is_class || module == "numpy"
 }
 
 /// Whether a function is judged by the list alone, or only keeps what it is given.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::callee::{Callee, Named, Special};
 use super::finding::{Finding, GlobalUse, arguments};
+use super::given;
 use super::handed::may_be_handed_on;
 use super::names;
 use super::python2::python3;
@@ -31,6 +32,7 @@ pub fn judge(graph: &Graph) -> Judgement {
         computed: Vec::new(),
         roots: Vec::new(),
         called_partials: HashSet::new(),
+        is_unknown: false,
         any_kept_away: false,
     };
     for global in graph.globals() {
@@ -62,6 +64,8 @@ pub(super) struct Judge<'g> {
     pub(super) roots: Vec<Root<'g>>,
     /// Calls of `functools.partial` whose functions were judged as called, by their offsets.
     called_partials: HashSet<u64>,
+    /// Whether something of no name makes it unknown.
+    pub(super) is_unknown: bool,
     /// Whether there is anything that such code must not get hold of.
     pub(super) any_kept_away: bool,
 }
@@ -84,7 +88,9 @@ impl<'g> Judge<'g> {
         let (module, name) = python3(&global.module, &global.name);
         let rights = rights(module, name);
         let special = Special::of(module, name);
-        self.any_kept_away |= !may_be_handed_on(rights) || special.is_some();
+        self.any_kept_away |= !may_be_handed_on(rights)
+            || special.is_some()
+            || rights.is_some_and(|rights| rights.any(Rights::CALL));
         let mut usage = Use {
             rights,
             special,
@@ -207,7 +213,12 @@ impl<'g> Judge<'g> {
                 let (module, name) = named.path();
                 let listed = rights(module, &name).filter(|rights| rights.any(needed));
                 // What is special is special only where the file itself calls it.
-                if let Some(rights) = listed.filter(|_| Special::of(module, &name).is_none()) {
+                let is_free = needed == Rights::TENSOR
+                    || matches!(given, [args] if given::are_of_tensors(graph, *args))
+                    || !given::is_restricted(module);
+                if let Some(rights) =
+                    listed.filter(|_| is_free && Special::of(module, &name).is_none())
+                {
                     self.used(given, Some(named.global));
                     return Some(rights);
                 }
@@ -257,6 +268,8 @@ impl<'g> Judge<'g> {
         };
         if !judgement.dangerous.is_empty() {
             judgement.verdict = Verdict::Dangerous;
+        } else if self.is_unknown {
+            judgement.verdict = Verdict::Unknown;
         }
         for global in self.graph.globals() {
             let Some(usage) = self.uses.remove(&global.offset) else {

@@ -120,14 +120,10 @@ impl Scanner<'_, '_> {
         Ok(())
     }
 
-    /// Notes that the classes of TorchScript in the pickles from `first` on bring code that runs when they are loaded.
+    /// Notes that the archive whose pickles start at `first` brings code that runs when it is loaded.
     fn unknown_scripts(&mut self, first: usize) {
         for pickle in self.pickles.iter_mut().skip(first) {
-            let scripts = pickle.globals.iter_mut();
-            for global in scripts.filter(|global| global.name.starts_with("__torch__")) {
-                global.verdict = Verdict::Unknown;
-                pickle.verdict = pickle.verdict.max(Verdict::Unknown);
-            }
+            pickle.verdict = pickle.verdict.max(Verdict::Unknown);
         }
     }
 

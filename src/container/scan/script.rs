@@ -29,11 +29,15 @@ pub fn only_compiles(source: &str) -> bool {
                 };
                 head.push_str(more);
             }
-            if !head.ends_with(':') || calls_in_defaults(&head) {
+            // Brackets in comments and texts are none.
+            let is_plain = !head.contains(['#', '"', '\'', '\\']);
+            if !is_plain || !head.ends_with(':') || calls_in_defaults(&head) {
                 return false;
             }
             function = Some(indent);
-        } else if !text.starts_with("class ") && (text.contains('(') || opened(text) != 0) {
+        } else if !text.starts_with("class ")
+            && (text.contains(['(', '#', '\\']) || opened(text) != 0)
+        {
             return false;
         }
     }
