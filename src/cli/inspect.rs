@@ -40,7 +40,7 @@ pub fn run(args: &InspectArgs) -> Result<u8> {
                     code = code.max(exit::DANGEROUS);
                 }
                 match args.json {
-                    true => json::print(&json::Inspected::new(input, &found)),
+                    true => json::print(&json::Found::new(input, "inspected", &found)),
                     false => print(input, &found, args, width, number > 0),
                 }
             }

@@ -38,7 +38,7 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
                     tally.count(status);
                     let is_fine = status.exit_code(args.allow_unknown) == exit::DONE;
                     match args.json {
-                        true => json::print(&json::Scanned::new(&file, status.name(), &found)),
+                        true => json::print(&json::Found::new(&file, status.name(), &found)),
                         false if args.quiet && is_fine => {}
                         false => stdout::lines(lines(&file, &found, status, args.verbose)),
                     }
