@@ -24,7 +24,7 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
     signals::end_in_order();
     let board = Board::new(args.inputs.len(), 0, true);
     for input in &args.inputs {
-        for file in Files::below(input) {
+        for file in files(input) {
             if signals::is_interrupted() {
                 return Ok(exit::INTERRUPTED);
             }
@@ -66,45 +66,15 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
 
 /// The file that an input is, or all files in and below a folder, whatever their names: a name says nothing about what
 /// is in a file.
-enum Files {
-    One(Option<PathBuf>),
-    Below(Walk, Option<ckpt2st::Error>),
-}
-
-impl Files {
-    fn below(input: &Path) -> Files {
-        if !input.is_dir() {
-            return Files::One(Some(input.to_path_buf()));
-        }
-        let mut walk = Walk::default();
-        let failed = walk.enter(input, Path::new(""), None).err();
-        Files::Below(walk, failed)
+fn files(input: &Path) -> Box<dyn Iterator<Item = Result<PathBuf>>> {
+    if !input.is_dir() {
+        return Box::new(std::iter::once(Ok(input.to_path_buf())));
     }
-}
-
-impl Iterator for Files {
-    type Item = Result<PathBuf>;
-
-    fn next(&mut self) -> Option<Result<PathBuf>> {
-        let (walk, failed) = match self {
-            Files::One(path) => return path.take().map(Ok),
-            Files::Below(walk, failed) => (walk, failed),
-        };
-        if let Some(error) = failed.take() {
-            return Some(Err(error));
-        }
-        while let Some(item) = walk.next() {
-            if item.is_file() {
-                return Some(Ok(item.path));
-            }
-            if item.is_folder()
-                && let Err(error) = walk.enter(&item.path, &item.below, None)
-            {
-                return Some(Err(error));
-            }
-        }
-        None
-    }
+    let found = Walk::new(input, Path::new(""), usize::MAX);
+    Box::new(found.filter_map(|item| match item {
+        Ok(item) => item.is_file().then_some(Ok(item.path)),
+        Err(error) => Some(Err(error)),
+    }))
 }
 
 /// What a scan says of a file; docs/scan.md says what each word promises.
