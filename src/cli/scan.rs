@@ -7,13 +7,14 @@ use ckpt2st::{OpenOptions, Result, Scan, ScannedPickle, Verdict, scan};
 
 use super::args::ScanArgs;
 use super::board::Board;
-use super::report::{self, count, sanitise, shorten};
+use super::report::{self, count, sanitise};
 use super::walk::Walk;
+use super::width::fit;
 use super::{exit, json, options, signals, stdout};
 
 /// Entries of a list that are shown when nobody asked for all.
 const FEW: usize = 8;
-/// Characters of a name or a call that are shown; a file may hold any number.
+/// Columns of a name or a call that are shown; a file may hold any number.
 const MAX_TEXT: usize = 300;
 
 /// Judges every input and returns the exit code.
@@ -199,7 +200,7 @@ fn lines(file: &Path, found: &Scan, status: Status, verbose: bool) -> Vec<String
                     Verdict::Unknown => "unknown",
                     Verdict::Dangerous => "DANGEROUS",
                 };
-                let name = shorten(&global.name, MAX_TEXT);
+                let name = fit(&global.name, MAX_TEXT);
                 let calls = count(global.calls as usize, "call", "calls");
                 line(&format!(
                     "  {verdict:<9}  {name}, {calls}, byte {}, {}",
@@ -215,7 +216,7 @@ fn dangers(found: &Scan) -> Vec<String> {
     let calls = found.pickles.iter().flat_map(|pickle| {
         let calls = pickle.dangerous_calls.iter();
         calls.map(|call| {
-            let text = shorten(&call.call, MAX_TEXT);
+            let text = fit(&call.call, MAX_TEXT);
             let site = site(pickle, call.offset, call.opcode);
             format!("{text} {}; {site}", call.why)
         })
@@ -232,9 +233,7 @@ fn problems(found: &Scan) -> Vec<String> {
         })
     });
     let problems = found.problems.iter().cloned().chain(broken);
-    problems
-        .map(|problem| shorten(&problem, MAX_TEXT))
-        .collect()
+    problems.map(|problem| fit(&problem, MAX_TEXT)).collect()
 }
 
 /// What is called, or given a state or items, and is of a package that nothing is known of.
@@ -244,7 +243,7 @@ fn unknowns(found: &Scan) -> Vec<String> {
         let globals = pickle.globals.iter();
         let unknown = globals.filter(|global| global.verdict == Verdict::Unknown);
         unknown.map(|global| {
-            let name = shorten(&global.name, MAX_TEXT);
+            let name = fit(&global.name, MAX_TEXT);
             format!("{name}; {}", site(pickle, global.offset, global.opcode))
         })
     });
@@ -255,7 +254,7 @@ fn unknowns(found: &Scan) -> Vec<String> {
 fn site(pickle: &ScannedPickle, offset: u64, opcode: &str) -> String {
     match pickle.place.as_str() {
         "" => format!("byte {offset} ({opcode})"),
-        place => format!("byte {offset} ({opcode}) of {}", shorten(place, MAX_TEXT)),
+        place => format!("byte {offset} ({opcode}) of {}", fit(place, MAX_TEXT)),
     }
 }
 
@@ -268,7 +267,7 @@ fn head_of(pickle: &ScannedPickle) -> String {
         "pickle of {} at byte {} of {}",
         count(pickle.bytes as usize, "byte", "bytes"),
         pickle.offset,
-        shorten(place, MAX_TEXT)
+        fit(place, MAX_TEXT)
     )
 }
 
@@ -303,7 +302,7 @@ fn summary(found: &Scan) -> String {
         (true, _) => format!("{head} without globals"),
         (false, 0) => format!("{head} with {count}, all known only to build data"),
         (false, n) => {
-            let list: Vec<String> = named.iter().take(3).map(|name| shorten(name, 80)).collect();
+            let list: Vec<String> = named.iter().take(3).map(|name| fit(name, 80)).collect();
             let more = if n > 3 { ", …" } else { "" };
             let list = list.join(", ");
             format!("{head} with {count}, of which {n} are not used ({list}{more})")
