@@ -79,7 +79,9 @@ fn files(input: &Path) -> Box<dyn Iterator<Item = Result<PathBuf>>> {
 }
 
 /// What a scan says of a file; docs/scan.md says what each word promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// From the least to the most that a caller has to know, in the order in which exit codes win.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Status {
     Clean,
     Unknown,
@@ -88,13 +90,7 @@ enum Status {
 }
 
 impl Status {
-    /// From the least to the most that a caller has to know, in the order in which exit codes win.
-    const ALL: [Status; 4] = [
-        Status::Clean,
-        Status::Unknown,
-        Status::Unreadable,
-        Status::Dangerous,
-    ];
+    const NAMES: [&str; 4] = ["clean", "unknown", "unreadable", "dangerous"];
 
     fn of(found: &Scan) -> Status {
         match found.verdict {
@@ -106,12 +102,7 @@ impl Status {
     }
 
     fn name(self) -> &'static str {
-        match self {
-            Status::Clean => "clean",
-            Status::Unknown => "unknown",
-            Status::Unreadable => "unreadable",
-            Status::Dangerous => "dangerous",
-        }
+        Status::NAMES[self as usize]
     }
 
     fn exit_code(self, allow_unknown: bool) -> u8 {
@@ -124,35 +115,30 @@ impl Status {
     }
 }
 
-/// How many files there are of each status, in the order of [`Status::ALL`].
+/// How many files there are of each status, and the worst one.
 #[derive(Default)]
 struct Tally {
-    counts: [usize; Status::ALL.len()],
+    counts: [usize; Status::NAMES.len()],
+    worst: Option<Status>,
 }
 
 impl Tally {
     fn count(&mut self, status: Status) {
-        let counts = self.counts.iter_mut().zip(Status::ALL);
-        counts
-            .filter(|(_, of)| *of == status)
-            .for_each(|(count, _)| *count += 1);
+        self.counts[status as usize] += 1;
+        self.worst = self.worst.max(Some(status));
     }
 
-    /// The code of the worst status.
     fn exit_code(&self, allow_unknown: bool) -> u8 {
-        let counts = self.counts.iter().zip(Status::ALL).rev();
-        let mut worst = counts.filter(|(count, _)| **count > 0);
-        worst
-            .next()
-            .map_or(exit::DONE, |(_, status)| status.exit_code(allow_unknown))
+        self.worst
+            .map_or(exit::DONE, |worst| worst.exit_code(allow_unknown))
     }
 
     /// The counts, of more than one file.
     fn line(&self) -> Option<String> {
         let all = self.counts.iter().sum();
-        let counts = self.counts.iter().zip(Status::ALL);
+        let counts = self.counts.iter().zip(Status::NAMES);
         let counts: Vec<String> = counts
-            .map(|(count, status)| format!("{count} {}", status.name()))
+            .map(|(count, status)| format!("{count} {status}"))
             .collect();
         let line = format!(
             "{} scanned: {}",
