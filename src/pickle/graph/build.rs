@@ -116,7 +116,12 @@ impl Graph {
 
     fn new_list(&mut self, items: Vec<ValueId>, node: fn(u32) -> Node) -> Result<ValueId> {
         self.lists_at.push(self.at);
-        self.grew_by(items.len().saturating_mul(ITEM).saturating_add(size_of::<u64>()));
+        self.grew_by(
+            items
+                .len()
+                .saturating_mul(ITEM)
+                .saturating_add(size_of::<u64>()),
+        );
         self.push_in(|graph| &mut graph.lists, items, node)
     }
 
