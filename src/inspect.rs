@@ -58,7 +58,7 @@ pub struct Inspection {
 }
 
 /// A tensor, or what holds tensors and cannot be written.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct InspectedTensor {
     /// Its name below the root: keys joined with dots.
@@ -169,13 +169,8 @@ impl InspectedTensor {
             Leaf::Refused(refusal) => {
                 return InspectedTensor {
                     name: entry.name.clone(),
-                    dtype: None,
-                    shape: None,
-                    strides: None,
-                    bytes: 0,
-                    storage: None,
-                    file: None,
                     refused: Some(refusal.reason.clone()),
+                    ..InspectedTensor::default()
                 };
             }
         };

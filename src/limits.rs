@@ -30,16 +30,10 @@ macro_rules! limits {
         }
 
         impl Limit {
-            fn name(self) -> &'static str {
+            /// The name, and what completes "more than N …".
+            fn words(self) -> (&'static str, &'static str) {
                 match self {
-                    $(Limit::$limit => $name,)*
-                }
-            }
-
-            /// Completes "more than N …".
-            fn what(self) -> &'static str {
-                match self {
-                    $(Limit::$limit => $what,)*
+                    $(Limit::$limit => ($name, $what),)*
                 }
             }
         }
@@ -139,11 +133,9 @@ impl Limits {
 
     /// What may be made of `input` bytes of a file, by a limit that is a ratio to them.
     pub(crate) fn of_input(&self, limit: Limit, input: u64) -> Budget {
-        let allowed = self.of(limit).saturating_mul(input).max(ALWAYS_ALLOWED);
         Budget {
-            limit,
-            allowed: self.of(limit),
-            left: allowed,
+            left: self.of(limit).saturating_mul(input).max(ALWAYS_ALLOWED),
+            ..self.budget(limit)
         }
     }
 
@@ -180,13 +172,9 @@ impl Budget {
     /// # Errors
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) when less than that is left.
     pub fn charge(&mut self, amount: u64) -> Result<()> {
-        match self.left.checked_sub(amount) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => Err(exceeded(self.limit, self.allowed)),
-        }
+        let left = self.left.checked_sub(amount);
+        self.left = left.ok_or_else(|| exceeded(self.limit, self.allowed))?;
+        Ok(())
     }
 
     /// What is left.
@@ -210,7 +198,7 @@ impl Budget {
 
 #[cold]
 fn exceeded(limit: Limit, allowed: u64) -> Error {
-    let (name, what) = (limit.name(), limit.what());
+    let (name, what) = limit.words();
     Error::limit(format!(
         "the file asks for more than {allowed} {what}, the limit {name} for files that are not known to be sound; if \
          this one is, raise it with --limit {name}=…"

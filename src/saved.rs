@@ -12,6 +12,8 @@ use crate::container::shards::Index;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::read_at::{FileSource, ReadAt};
+use crate::verify::DifferenceKind;
+use crate::writer::folder_of;
 
 /// Everything that one safetensors file holds, or several with an index.
 #[derive(Debug, Default)]
@@ -24,8 +26,8 @@ pub struct Saved {
     /// Names that stand for the tensor of another name, which the metadata records.
     aliases: HashMap<String, String>,
     pub index: Option<SavedIndex>,
-    /// Where the files and the index disagree, by the tensor's name.
-    pub oddities: BTreeMap<String, Oddity>,
+    /// Where the files and the index disagree, so that it depends on the program what is loaded, by the tensor's name.
+    pub oddities: BTreeMap<String, DifferenceKind>,
 }
 
 /// A file, open.
@@ -57,18 +59,6 @@ pub struct SavedIndex {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Other safetensors files of the folder, by name.
     pub others: Vec<String>,
-}
-
-/// What is wrong with a name, so that it depends on the program what is loaded under it. Texts are files' names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Oddity {
-    /// Several files hold it.
-    Duplicate { files: Vec<String> },
-    /// The index gives it to one file, and another one holds it; `None` for no file.
-    Misplaced {
-        indexed_in: Option<String>,
-        found_in: Option<String>,
-    },
 }
 
 impl Saved {
@@ -136,7 +126,7 @@ impl Saved {
             let source = FileSource::open(&path).map_err(|error| error.in_file(&path))?;
             saved.add(&path, source, limits)?;
         }
-        let others = safetensors_in(folder).into_iter();
+        let others = safetensors_in(folder_of(path)).into_iter();
         let others = others.filter(|name| files.binary_search(&name.as_str()).is_err());
         let others = others.collect();
         saved.compare_with(&index.weight_map);
@@ -168,10 +158,10 @@ impl Saved {
             if let Some(first) = self.tensors.get(first) {
                 let name = &stored.name;
                 let oddity = self.oddities.entry(name.clone());
-                let oddity = oddity.or_insert_with(|| Oddity::Duplicate {
+                let oddity = oddity.or_insert_with(|| DifferenceKind::Duplicate {
                     files: vec![self.files[first.file].name.clone()],
                 });
-                if let Oddity::Duplicate { files } = oddity {
+                if let DifferenceKind::Duplicate { files } = oddity {
                     files.push(self.files[file].name.clone());
                 }
             }
@@ -192,7 +182,7 @@ impl Saved {
         }
         let mut misplaced = |name: &str, indexed_in: Option<&String>, found_in: Option<&String>| {
             let entry = self.oddities.entry(name.to_owned());
-            entry.or_insert_with(|| Oddity::Misplaced {
+            entry.or_insert_with(|| DifferenceKind::Misplaced {
                 indexed_in: indexed_in.cloned(),
                 found_in: found_in.cloned(),
             });
@@ -277,10 +267,6 @@ fn name_of(path: &Path) -> String {
 
 /// The names of the safetensors files in a folder, as far as it can be listed.
 fn safetensors_in(folder: &Path) -> Vec<String> {
-    let folder = match folder.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => folder,
-    };
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<String> = names.filter(|name| name.ends_with(SUFFIX)).collect();

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::pickle::{BlobKind, Graph, Value, ValueId};
 use crate::torch::{self, Meaning};
-use crate::verdict;
+use crate::verdict::{self, class_of};
 use number::{decimal, float};
 
 /// JSON inside JSON, deeper than any configuration. serde_json reads 128 levels, Python's json about 1000.
@@ -173,7 +173,7 @@ impl<'g> Walk<'g, '_> {
             | Value::FrozenSet(items) => self.array(items, depth),
             Value::Object(object) => self.object(id, object, depth),
             // A class, or else a storage.
-            Value::Persistent(_) => torch::class_of(self.graph, id).map(Json::from),
+            Value::Persistent(_) => class_of(self.graph, id).map(Json::from),
             _ => None,
         }
     }

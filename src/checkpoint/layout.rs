@@ -50,11 +50,8 @@ impl Layout {
             let mut files = Vec::new();
             for entry in fs::read_dir(folder).map_err(failed)? {
                 let file = entry.map_err(failed)?.path();
-                if file
-                    .as_os_str()
-                    .as_encoded_bytes()
-                    .ends_with(end.as_bytes())
-                {
+                let name = file.as_os_str().as_encoded_bytes();
+                if name.ends_with(end.as_bytes()) {
                     files.push(file);
                 }
             }

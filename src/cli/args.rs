@@ -5,7 +5,9 @@ mod verbs;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use ckpt2st::{Ema, FloatType, OnOverflow, Ties};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
 
 pub use verbs::{InspectArgs, ScanArgs, VerifyArgs};
 
@@ -133,10 +135,10 @@ pub struct ConvertArgs {
     pub sidecar: Option<PathBuf>,
 
     /// Do not wait until outputs are safe on the disk, e.g. -r checkpoints/ --no-sync
-    #[arg(long)]
+    #[arg(long, help_heading = None)]
     pub no_sync: bool,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = None)]
     pub telling: ReportArgs,
 
     #[command(flatten)]
@@ -153,37 +155,28 @@ pub struct ConvertArgs {
 
 /// What is done to the weights.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Weights")]
 pub struct WeightArgs {
     /// Cast floating tensors, rounding as torch does, e.g. fp16; integers and bools are never cast
-    #[arg(
-        long,
-        value_name = "TYPE",
-        default_value = "keep",
-        help_heading = "Weights"
-    )]
-    pub dtype: DtypeArg,
+    #[arg(long, value_name = "TYPE", default_value = "keep", value_parser = one_of(DTYPES))]
+    pub dtype: Target,
 
     /// Same as --dtype fp16, e.g. model.ckpt --fp16
-    #[arg(long, conflicts_with_all = ["dtype", "bf16"], help_heading = "Weights")]
+    #[arg(long, conflicts_with_all = ["dtype", "bf16"])]
     pub fp16: bool,
 
     /// Same as --dtype bf16, e.g. model.ckpt --bf16
-    #[arg(long, conflicts_with = "dtype", help_heading = "Weights")]
+    #[arg(long, conflicts_with = "dtype")]
     pub bf16: bool,
 
     /// No cast for tensors whose name in the output matches, e.g. '*.norm*'; repeatable
-    #[arg(long, value_name = "GLOB", help_heading = "Weights")]
+    #[arg(long, value_name = "GLOB")]
     pub keep_dtype: Vec<String>,
 
     /// Finite values that do not fit into the new type, and would be inf in it: report them, write nothing, or make
     /// them its largest value, e.g. --fp16 --on-overflow clamp
-    #[arg(
-        long,
-        value_name = "MODE",
-        default_value = "warn",
-        help_heading = "Weights"
-    )]
-    pub on_overflow: OverflowArg,
+    #[arg(long, value_name = "MODE", default_value = "warn", value_parser = one_of(OVERFLOW))]
+    pub on_overflow: OnOverflow,
 
     /// Averaged weights (EMA, SWA): keep them as they are, drop them, or write only them, under the model's names,
     /// e.g. --ema only
@@ -191,24 +184,19 @@ pub struct WeightArgs {
         long,
         value_name = "MODE",
         default_value = "keep",
-        conflicts_with = "all",
-        help_heading = "Weights"
+        conflicts_with = "all"
     )]
-    pub ema: EmaArg,
+    #[arg(value_parser = one_of(EMA))]
+    pub ema: Ema,
 
     /// Same as --ema drop, e.g. model.ckpt --prune-ema
-    #[arg(long, conflicts_with_all = ["ema", "all"], help_heading = "Weights")]
+    #[arg(long, conflicts_with_all = ["ema", "all"])]
     pub prune_ema: bool,
 
     /// Tensors that share memory (tied weights): write each, write one and name the others in the metadata (as
     /// safetensors.torch.save_model does), or write nothing, e.g. --ties alias
-    #[arg(
-        long,
-        value_name = "MODE",
-        default_value = "copy",
-        help_heading = "Weights"
-    )]
-    pub ties: TiesArg,
+    #[arg(long, value_name = "MODE", default_value = "copy", value_parser = one_of(TIES))]
+    pub ties: Ties,
 
     #[command(flatten)]
     pub root: RootArgs,
@@ -231,34 +219,30 @@ pub struct WeightArgs {
 
     /// Read files that would run code if they were unpickled, e.g. old.ckpt --allow-dangerous; nothing is executed
     /// either way
-    #[arg(long)]
+    #[arg(long, help_heading = None)]
     pub allow_dangerous: bool,
 }
 
 /// What the output's metadata says beside `format: pt`.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Metadata")]
 pub struct MetadataArgs {
     /// Add an entry to the metadata, e.g. license=mit; repeatable
-    #[arg(
-        id = "metadata",
-        long,
-        value_name = "KEY=VALUE",
-        help_heading = "Metadata"
-    )]
+    #[arg(id = "metadata", long, value_name = "KEY=VALUE")]
     pub entries: Vec<String>,
 
     /// Keep what the checkpoint knows besides tensors (epoch, step, hyper-parameters, config), as JSON in the
     /// metadata (of several files: the index's) under ckpt2st.config, e.g. last.ckpt --keep-config
-    #[arg(long, help_heading = "Metadata")]
+    #[arg(long)]
     pub keep_config: bool,
 
     /// Add the hashes that model managers look for (sshs_model_hash, sshs_legacy_hash, modelspec.hash_sha256) to the
     /// metadata, and print the short hash of web UIs, e.g. lora.pt --hash
-    #[arg(long, help_heading = "Metadata")]
+    #[arg(long)]
     pub hash: bool,
 
     /// Record the input's name, the options and the version of ckpt2st in the metadata, e.g. --fp16 --provenance
-    #[arg(long, help_heading = "Metadata")]
+    #[arg(long)]
     pub provenance: bool,
 }
 
@@ -295,35 +279,40 @@ pub struct ReportArgs {
     pub threads: Option<NonZeroUsize>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum DtypeArg {
-    Keep,
-    Fp32,
-    Fp16,
-    Bf16,
-    #[value(name = "fp8-e4m3")]
-    Fp8E4m3,
-    #[value(name = "fp8-e5m2")]
-    Fp8E5m2,
-}
+/// What floating tensors are cast to.
+type Target = Option<FloatType>;
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum EmaArg {
-    Keep,
-    Drop,
-    Only,
-}
+/// The words for the values of an option.
+type Words<T> = &'static [(&'static str, T)];
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum OverflowArg {
-    Warn,
-    Error,
-    Clamp,
-}
+const DTYPES: Words<Target> = &[
+    ("keep", None),
+    ("fp32", Some(FloatType::Float32)),
+    ("fp16", Some(FloatType::Float16)),
+    ("bf16", Some(FloatType::BFloat16)),
+    ("fp8-e4m3", Some(FloatType::Float8E4M3Fn)),
+    ("fp8-e5m2", Some(FloatType::Float8E5M2)),
+];
+const EMA: Words<Ema> = &[
+    ("keep", Ema::Keep),
+    ("drop", Ema::Drop),
+    ("only", Ema::Only),
+];
+const OVERFLOW: Words<OnOverflow> = &[
+    ("warn", OnOverflow::Warn),
+    ("error", OnOverflow::Error),
+    ("clamp", OnOverflow::Clamp),
+];
+const TIES: Words<Ties> = &[
+    ("copy", Ties::Copy),
+    ("alias", Ties::Alias),
+    ("error", Ties::Error),
+];
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum TiesArg {
-    Copy,
-    Alias,
-    Error,
+fn one_of<T: Copy + Send + Sync>(words: Words<T>) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(words.iter().map(|(word, _)| *word)).try_map(|typed| {
+        let mut words = words.iter();
+        let found = words.find(|(word, _)| *word == typed);
+        found.map(|(_, value)| *value).ok_or("is not known")
+    })
 }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use ckpt2st::Phase;
 use indicatif::{HumanBytes, HumanDuration};
-use unicode_width::UnicodeWidthChar;
 
 use super::progress::{Totals, Work};
+use super::width::{columns as width, fit_ends};
 
 /// A narrower bar says nothing.
 const NARROWEST_BAR: usize = 8;
@@ -123,7 +123,7 @@ fn share(done: u64, total: u64) -> Option<f64> {
 /// where the line is narrow.
 fn line(head: &str, share: Option<f64>, parts: &[String], columns: usize) -> String {
     let Some(share) = share else {
-        return shorten(head.trim_end(), columns);
+        return fit_ends(head.trim_end(), columns);
     };
     let room = columns.saturating_sub(width(head) + 1);
     let taken = |from: usize| {
@@ -131,7 +131,7 @@ fn line(head: &str, share: Option<f64>, parts: &[String], columns: usize) -> Str
         parts.map(|part| width(part) + 1).sum::<usize>()
     };
     let Some(from) = (0..=parts.len()).find(|from| taken(*from) + NARROWEST_BAR <= room) else {
-        return shorten(head.trim_end(), columns);
+        return fit_ends(head.trim_end(), columns);
     };
     let inside = room - taken(from) - 2;
     let filled = ((inside as f64 * share) as usize).min(inside);
@@ -146,40 +146,7 @@ fn line(head: &str, share: Option<f64>, parts: &[String], columns: usize) -> Str
 }
 
 fn name(work: &Work, columns: usize) -> String {
-    shorten(&work.name, (columns / 3).clamp(NAME.0, NAME.1))
-}
-
-/// How many columns a text takes at most: terminals differ where characters join.
-fn width(text: &str) -> usize {
-    text.chars().map(char_width).sum()
-}
-
-fn char_width(c: char) -> usize {
-    c.width().unwrap_or(0)
-}
-
-/// A text in at most `columns`. The middle is left out: names of shards and versions begin alike or end alike.
-fn shorten(text: &str, columns: usize) -> String {
-    if width(text) <= columns {
-        return text.to_owned();
-    }
-    let tail = columns.saturating_sub(1) / 3;
-    let head = columns.saturating_sub(1 + tail);
-    let dots = if columns > 0 { "…" } else { "" };
-    let end = fitting(text.chars().rev(), tail);
-    let end: String = end.chars().rev().collect();
-    format!("{}{dots}{end}", fitting(text.chars(), head))
-}
-
-/// The first characters that fit into `columns`.
-fn fitting(chars: impl Iterator<Item = char>, columns: usize) -> String {
-    let mut taken = 0;
-    chars
-        .take_while(|c| {
-            taken += char_width(*c);
-            taken <= columns
-        })
-        .collect()
+    fit_ends(&work.name, (columns / 3).clamp(NAME.0, NAME.1))
 }
 
 #[cfg(test)]
@@ -317,15 +284,5 @@ mod tests {
         let totals = of_one(now, ("a.ckpt", Phase::Reading, 0, 0));
         let soon = now + Duration::from_millis(20);
         assert_eq!(frame(&totals, soon, 80, 24), None);
-    }
-
-    #[test]
-    fn names_are_shortened_in_the_middle() {
-        assert_eq!(shorten("model.ckpt", 10), "model.ckpt");
-        assert_eq!(
-            shorten("pytorch_model-00001-of-00010.bin", 16),
-            "pytorch_mo…0.bin"
-        );
-        assert_eq!(shorten("国风国风国风", 7), "国风…风");
     }
 }

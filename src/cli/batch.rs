@@ -10,7 +10,7 @@ use ckpt2st::{Error, ErrorKind, Existing, Result, Resumed, convert, preview, res
 
 use super::board::{Board, FileBar};
 use super::job::Job;
-use super::outcome::{Outcome, Skipped};
+use super::outcome::{Outcome, Reason};
 use super::results::Results;
 use super::run::Run;
 use super::{open_files, signals, space};
@@ -169,18 +169,18 @@ impl Batch<'_> {
         match error.kind() {
             // Of one that was asked for alone, nobody should go on as if it were there.
             ErrorKind::Busy if self.run.jobs.len() > 1 => {
-                Ok(Outcome::Skipped(Skipped::busy(output, error.message())))
+                Ok(Outcome::skipped(Reason::Busy, output, error.message()))
             }
             // There was nothing when this run began.
             ErrorKind::Exists => match Existing::of(&job.input, &job.output)? {
                 Existing::Complete(output) => {
                     let why = "another run has written it meanwhile";
-                    Ok(Outcome::Skipped(Skipped::busy(output, why)))
+                    Ok(Outcome::skipped(Reason::Busy, output, why))
                 }
                 _ => Err(error),
             },
             ErrorKind::NoWeights if !job.named => {
-                Ok(Outcome::Skipped(Skipped::no_weights(output, &error)))
+                Ok(Outcome::skipped(Reason::NoWeights, output, error.message()))
             }
             _ => Err(error),
         }
@@ -190,7 +190,8 @@ impl Batch<'_> {
         let Job { input, output, .. } = job;
         let options = &self.run.options;
         let converted = |summary| Outcome::Converted(summary, bar.elapsed());
-        let complete = |path| Ok(Outcome::Skipped(Skipped::complete(path)));
+        let why = "the output is complete and no older than its source";
+        let complete = |path| Ok(Outcome::skipped(Reason::Complete, path, why));
         match (self.run.dry_run, self.run.skip_existing) {
             (true, skip_existing) => {
                 if skip_existing && let Existing::Complete(path) = Existing::of(input, output)? {

@@ -175,9 +175,11 @@ impl Finds {
 
     /// Takes the checkpoints in a folder, and with `recursive` in those inside it.
     fn search(&mut self, folder: &Path, below: &Path, recursive: bool, skip: Option<Skip>) {
-        let mut walk = Walk::default();
-        self.enter(&mut walk, folder, below, skip);
-        while let Some(item) = walk.next() {
+        let mut walk = Walk::new(folder, below, if recursive { usize::MAX } else { 1 });
+        if let Some(skip) = skip {
+            walk.skip_in(folder, skip);
+        }
+        while let Some(item) = self.next_in(&mut walk) {
             let layout = if item.is_folder() && recursive {
                 Layout::of(&item.path)
             } else if !item.is_folder() && is_checkpoint_name(item.name()) && item.is_file() {
@@ -186,11 +188,14 @@ impl Finds {
                 continue;
             };
             match layout {
-                Err(error) => self.failed.push(error),
-                Ok(None) => self.enter(&mut walk, &item.path, &item.below, None),
+                Err(error) => {
+                    walk.leave(&item);
+                    self.failed.push(error);
+                }
+                Ok(None) => {}
                 Ok(Some(layout)) => {
                     if item.is_folder() {
-                        self.enter_checkpoint(&mut walk, &item, &layout);
+                        leave_members(&mut walk, &item, &layout);
                     }
                     let found = Found::new(&item.path, layout, &item.below, false);
                     self.found.push(found);
@@ -199,36 +204,12 @@ impl Finds {
         }
     }
 
-    /// Takes what matches a pattern.
+    /// Takes what matches a pattern, or says that nothing does.
     fn expand(&mut self, input: &Path, pattern: &Pattern) {
         let before = self.found.len() + self.failed.len();
-        let mut walk = Walk::default();
-        let mut has_folders = false;
-        // Of no folder nothing matches.
-        if pattern.base.as_os_str().is_empty() || pattern.base.is_dir() {
-            self.enter(&mut walk, &pattern.base, Path::new(""), None);
-        }
-        while let Some(item) = walk.next() {
-            let leads_on = item.is_folder() && pattern.leads_into(&item);
-            let layout = match pattern.matches(&item) {
-                true => layout_of_match(&item, pattern.is_named),
-                false if leads_on => Ok(None),
-                false => continue,
-            };
-            match layout {
-                Err(error) => self.failed.push(error),
-                Ok(None) if leads_on => self.enter(&mut walk, &item.path, &item.below, None),
-                Ok(None) => has_folders |= item.is_folder(),
-                Ok(Some(layout)) => {
-                    let found = Found::new(&item.path, layout, &item.below, pattern.is_named);
-                    match leads_on {
-                        true => self.enter_checkpoint(&mut walk, &item, &found.layout),
-                        false => self.take_folder(&found, &item.below),
-                    }
-                    self.found.push(found);
-                }
-            }
-        }
+        // Nothing matches where there is no folder.
+        let has_base = pattern.base.as_os_str().is_empty() || pattern.base.is_dir();
+        let has_folders = has_base && self.take_matches(pattern);
         if self.found.len() + self.failed.len() == before {
             let hint = match has_folders {
                 true => ", only folders that are no checkpoints themselves; /** looks into them",
@@ -242,18 +223,57 @@ impl Finds {
         }
     }
 
-    fn enter(&mut self, walk: &mut Walk, folder: &Path, below: &Path, skip: Option<Skip>) {
-        if let Err(error) = walk.enter(folder, below, skip) {
-            self.failed.push(error);
+    /// Takes what matches below the pattern's base. Returns whether folders match that are no checkpoints.
+    fn take_matches(&mut self, pattern: &Pattern) -> bool {
+        let mut walk = Walk::new(&pattern.base, Path::new(""), usize::MAX);
+        let mut has_folders = false;
+        while let Some(item) = self.next_in(&mut walk) {
+            let leads_on = item.is_folder() && pattern.leads_into(&item);
+            if !leads_on {
+                walk.leave(&item);
+            }
+            let layout = match pattern.matches(&item) {
+                true => layout_of_match(&item, pattern.is_named),
+                false => continue,
+            };
+            match layout {
+                Err(error) => {
+                    self.failed.push(error);
+                    if leads_on {
+                        walk.leave(&item);
+                    }
+                }
+                Ok(None) => has_folders |= item.is_folder() && !leads_on,
+                Ok(Some(layout)) => {
+                    let found = Found::new(&item.path, layout, &item.below, pattern.is_named);
+                    match leads_on {
+                        true => leave_members(&mut walk, &item, &found.layout),
+                        false => self.take_folder(&found, &item.below),
+                    }
+                    self.found.push(found);
+                }
+            }
         }
+        has_folders
     }
 
-    /// Goes on in a folder that is a checkpoint, with what is no part of it.
-    fn enter_checkpoint(&mut self, walk: &mut Walk, item: &Item, layout: &Layout) {
-        // An error is told of when the checkpoint is opened.
-        if let Ok(members) = layout.members() {
-            self.enter(walk, &item.path, &item.below, Some(Box::new(members)));
+    /// The next entry; what cannot be read is noted.
+    fn next_in(&mut self, walk: &mut Walk) -> Option<Item> {
+        loop {
+            match walk.next()? {
+                Ok(item) => return Some(item),
+                Err(error) => self.failed.push(error),
+            }
         }
+    }
+}
+
+/// Goes on in a folder that is a checkpoint, with what is no part of it.
+fn leave_members(walk: &mut Walk, item: &Item, layout: &Layout) {
+    match layout.members() {
+        Ok(members) => walk.skip_in(&item.path, Box::new(members)),
+        // An error is told of when the checkpoint is opened.
+        Err(_) => walk.leave(item),
     }
 }
 

@@ -92,8 +92,8 @@ impl Pattern {
 
     /// Whether there may be matches in a folder below its base.
     pub fn leads_into(&self, item: &Item) -> bool {
-        let level = self.levels.get(item.depth - 1);
-        item.depth < self.depth
+        let level = self.levels.get(item.depth() - 1);
+        item.depth() < self.depth
             && level.is_none_or(|level| level.is_match(item.name()))
             && self.shows(item)
     }

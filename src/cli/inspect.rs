@@ -9,7 +9,8 @@ use indicatif::{HumanBytes, HumanCount};
 use super::args::InspectArgs;
 use super::board::Board;
 use super::report::{self, count, sanitise};
-use super::tree::{self, Depth, fit};
+use super::tree::{self, Depth};
+use super::width::fit;
 use super::{exit, json, options, signals, stdout};
 
 /// The width of lines that do not go to a terminal.
@@ -40,7 +41,7 @@ pub fn run(args: &InspectArgs) -> Result<u8> {
                     code = code.max(exit::DANGEROUS);
                 }
                 match args.json {
-                    true => json::print(&json::Inspected::new(input, &found)),
+                    true => json::print(&json::Found::new(input, "inspected", &found)),
                     false => print(input, &found, args, width, number > 0),
                 }
             }
@@ -183,7 +184,7 @@ fn head(input: &Path, found: &Inspection, verbose: bool) -> Vec<String> {
                 value => value.to_string(),
             };
             // No terminal is so wide, and a value can have megabytes.
-            line(label, &format!("{key}: {}", report::shorten(&value, 500)));
+            line(label, &format!("{key}: {}", fit(&value, 500)));
         }
         more(&mut line, map.map_or(0, serde_json::Map::len), few);
     }

@@ -113,23 +113,3 @@ fn output_name(path: &Path) -> PathBuf {
     name.push(".safetensors");
     name.into()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_known_suffix_is_replaced() {
-        for (input, output) in [
-            ("model.ckpt", "model.safetensors"),
-            ("a/x.pth.tar", "a/x.safetensors"),
-            ("pytorch_model.v1.bin", "pytorch_model.v1.safetensors"),
-            ("MODEL.CKPT", "MODEL.safetensors"),
-            ("weights", "weights.safetensors"),
-            ("weights.v2", "weights.v2.safetensors"),
-            (".ckpt", ".ckpt.safetensors"),
-        ] {
-            assert_eq!(output_name(Path::new(input)), Path::new(output));
-        }
-    }
-}

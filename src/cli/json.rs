@@ -3,16 +3,14 @@
 use std::borrow::Cow;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
-use ckpt2st::{Error, ErrorKind, Inspection, Preview, Scan, Summary, Verification};
+use ckpt2st::{Error, ErrorKind, Preview, Summary};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use super::args::VerifyArgs;
 use super::invisible::is_invisible;
 use super::job::Job;
-use super::outcome::{Outcome, Reason, Skipped};
+use super::outcome::{Outcome, Reason};
 use super::stdout;
 
 /// What became of one input.
@@ -41,42 +39,31 @@ struct Failure {
 
 impl<'r> Record<'r> {
     pub fn of(job: &'r Job, outcome: &'r Outcome) -> Record<'r> {
+        let record = Record {
+            input: Some(job.input.to_string_lossy()),
+            ..Record::default()
+        };
         match outcome {
-            Outcome::Converted(summary, time) => Record::converted(job, summary, *time),
-            Outcome::Planned(preview) => Record::planned(job, preview),
-            Outcome::Skipped(skipped) => Record::skipped(job, skipped),
+            Outcome::Converted(summary, time) => Record {
+                status: "converted",
+                output: summary.output().map(text),
+                seconds: Some(time.as_secs_f64()),
+                summary: Some(summary),
+                ..record
+            },
+            Outcome::Planned(preview) => Record {
+                status: "planned",
+                output: preview.summary.output().map(text),
+                preview: Some(preview),
+                ..record
+            },
+            Outcome::Skipped(skipped) => Record {
+                status: "skipped",
+                reason: Some(skipped.reason),
+                output: (skipped.reason != Reason::NoWeights).then(|| text(&skipped.output)),
+                ..record
+            },
             Outcome::Failed(error) => Record::failed(Some(&job.input), error),
-        }
-    }
-
-    fn converted(job: &'r Job, summary: &'r Summary, time: Duration) -> Record<'r> {
-        Record {
-            input: Some(job.input.to_string_lossy()),
-            status: "converted",
-            output: summary.output().map(text),
-            seconds: Some(time.as_secs_f64()),
-            summary: Some(summary),
-            ..Record::default()
-        }
-    }
-
-    fn planned(job: &'r Job, preview: &'r Preview) -> Record<'r> {
-        Record {
-            input: Some(job.input.to_string_lossy()),
-            status: "planned",
-            output: preview.summary.output().map(text),
-            preview: Some(preview),
-            ..Record::default()
-        }
-    }
-
-    fn skipped(job: &'r Job, skipped: &Skipped) -> Record<'r> {
-        Record {
-            input: Some(job.input.to_string_lossy()),
-            status: "skipped",
-            reason: Some(skipped.reason),
-            output: (skipped.reason != Reason::NoWeights).then(|| text(&skipped.output)),
-            ..Record::default()
         }
     }
 
@@ -93,63 +80,23 @@ impl<'r> Record<'r> {
     }
 }
 
-/// What a comparison found.
+/// What a verb that writes nothing has found in an input.
 #[derive(Debug, Serialize)]
-pub struct Verified<'r> {
-    input: Cow<'r, str>,
-    status: &'static str,
-    output: Cow<'r, str>,
+pub struct Found<'r, T> {
+    pub input: Cow<'r, str>,
+    pub status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Cow<'r, str>>,
     #[serde(flatten)]
-    found: &'r Verification,
+    pub found: &'r T,
 }
 
-impl<'r> Verified<'r> {
-    pub fn new(args: &'r VerifyArgs, found: &'r Verification) -> Verified<'r> {
-        Verified {
-            input: args.source.to_string_lossy(),
-            status: match found.is_equal() {
-                true => "equal",
-                false => "different",
-            },
-            output: args.output.to_string_lossy(),
-            found,
-        }
-    }
-}
-
-/// What an input holds.
-#[derive(Debug, Serialize)]
-pub struct Inspected<'r> {
-    input: Cow<'r, str>,
-    status: &'static str,
-    #[serde(flatten)]
-    found: &'r Inspection,
-}
-
-impl<'r> Inspected<'r> {
-    pub fn new(input: &'r Path, found: &'r Inspection) -> Inspected<'r> {
-        Inspected {
-            input: input.to_string_lossy(),
-            status: "inspected",
-            found,
-        }
-    }
-}
-
-/// What a file would do if it were unpickled.
-#[derive(Debug, Serialize)]
-pub struct Scanned<'r> {
-    input: Cow<'r, str>,
-    status: &'static str,
-    #[serde(flatten)]
-    found: &'r Scan,
-}
-
-impl<'r> Scanned<'r> {
-    pub fn new(input: &'r Path, status: &'static str, found: &'r Scan) -> Scanned<'r> {
-        Scanned {
+impl<'r, T> Found<'r, T> {
+    pub fn new(input: &'r Path, status: &'static str, found: &'r T) -> Found<'r, T> {
+        Found {
             input: input.to_string_lossy(),
             status,
+            output: None,
             found,
         }
     }

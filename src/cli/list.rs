@@ -93,21 +93,3 @@ fn path(entry: &[u8]) -> Option<PathBuf> {
 fn path(entry: &[u8]) -> Option<PathBuf> {
     std::str::from_utf8(entry).ok().map(PathBuf::from)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_end_in_nul_where_there_is_one_and_on_their_line_otherwise() {
-        for (list, expected) in [
-            (&b"a\nb c\r\n\n\r\nd"[..], &[&b"a"[..], b"b c", b"d"][..]),
-            (b"a\nb\0c\r\0\0", &[b"a\nb", b"c\r"]),
-            (b"\xef\xbb\xbfa\n\xff\n", &[b"a", b"\xff"]),
-            (b" a \n", &[b" a "]),
-            (b"\n\r\n", &[]),
-        ] {
-            assert_eq!(entries(list).collect::<Vec<_>>(), expected);
-        }
-    }
-}

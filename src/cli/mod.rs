@@ -29,6 +29,7 @@ mod tally;
 mod tree;
 mod verify;
 mod walk;
+mod width;
 
 use clap::{CommandFactory, FromArgMatches};
 

@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 
 use ckpt2st::{
-    ConvertOptions, Ema, Error, FloatType, Limits, MetadataOptions, OnOverflow, OpenOptions,
-    PlanOptions, Result, Root, Threads, Ties,
+    ConvertOptions, Ema, Error, FloatType, Limits, MetadataOptions, OpenOptions, PlanOptions,
+    Result, Root, Threads,
 };
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
 
-use super::args::{
-    Cli, ConvertArgs, DtypeArg, EmaArg, LimitArgs, MetadataArgs, OverflowArg, ReportArgs, RootArgs,
-    TiesArg, WeightArgs,
-};
+use super::args::{Cli, ConvertArgs, LimitArgs, MetadataArgs, ReportArgs, RootArgs, WeightArgs};
 
 /// The options of a conversion; `typed` are those that [`typed`] gives.
 ///
@@ -83,30 +80,15 @@ pub fn plan(args: &WeightArgs) -> Result<PlanOptions> {
     options.dtype = match args.dtype {
         _ if args.fp16 => Some(FloatType::Float16),
         _ if args.bf16 => Some(FloatType::BFloat16),
-        DtypeArg::Keep => None,
-        DtypeArg::Fp32 => Some(FloatType::Float32),
-        DtypeArg::Fp16 => Some(FloatType::Float16),
-        DtypeArg::Bf16 => Some(FloatType::BFloat16),
-        DtypeArg::Fp8E4m3 => Some(FloatType::Float8E4M3Fn),
-        DtypeArg::Fp8E5m2 => Some(FloatType::Float8E5M2),
+        dtype => dtype,
     };
     options.keep_dtype.clone_from(&args.keep_dtype);
-    options.on_overflow = match args.on_overflow {
-        OverflowArg::Warn => OnOverflow::Warn,
-        OverflowArg::Error => OnOverflow::Error,
-        OverflowArg::Clamp => OnOverflow::Clamp,
+    options.on_overflow = args.on_overflow;
+    options.ema = match args.prune_ema {
+        true => Ema::Drop,
+        false => args.ema,
     };
-    options.ema = match args.ema {
-        _ if args.prune_ema => Ema::Drop,
-        EmaArg::Keep => Ema::Keep,
-        EmaArg::Drop => Ema::Drop,
-        EmaArg::Only => Ema::Only,
-    };
-    options.ties = match args.ties {
-        TiesArg::Copy => Ties::Copy,
-        TiesArg::Alias => Ties::Alias,
-        TiesArg::Error => Ties::Error,
-    };
+    options.ties = args.ties;
     options.include.clone_from(&args.include);
     options.exclude.clone_from(&args.exclude);
     let renames = args.rename.iter().map(|rename| rename.parse());

@@ -35,32 +35,19 @@ pub enum Reason {
     NoWeights,
 }
 
-impl Skipped {
-    pub fn complete(output: PathBuf) -> Skipped {
-        Skipped {
-            reason: Reason::Complete,
-            why: "skipped, the output is complete and no older than its source".to_owned(),
-            output,
-        }
-    }
-
+impl Outcome {
     /// `why` completes a sentence.
-    pub fn busy(output: PathBuf, why: &str) -> Skipped {
-        Skipped {
-            reason: Reason::Busy,
-            why: format!("skipped, {why}"),
+    pub fn skipped(reason: Reason, output: PathBuf, why: &str) -> Outcome {
+        let why = format!("skipped, {why}");
+        Outcome::Skipped(Skipped {
+            reason,
             output,
-        }
+            why,
+        })
     }
+}
 
-    pub fn no_weights(output: PathBuf, error: &Error) -> Skipped {
-        Skipped {
-            reason: Reason::NoWeights,
-            why: format!("skipped, {}", error.message()),
-            output,
-        }
-    }
-
+impl Skipped {
     /// The file that is skipped, and why, in a sentence.
     pub fn line(&self, input: &Path) -> String {
         let about = match self.reason {

@@ -10,6 +10,7 @@ use indicatif::HumanBytes;
 
 use super::invisible::is_invisible;
 use super::job::Job;
+use super::width::fit;
 
 /// How many names a line lists.
 fn few(verbose: bool) -> usize {
@@ -39,14 +40,6 @@ pub fn sanitise(text: &str) -> String {
             }
             out
         })
-}
-
-/// At most `max` characters of `text`, its end replaced where it is longer.
-pub fn shorten(text: &str, max: usize) -> String {
-    match text.char_indices().nth(max) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(max - 1).chain(['…']).collect(),
-    }
 }
 
 /// What one conversion did.
@@ -183,10 +176,7 @@ fn ema(ema: &EmaReport, verbose: bool) -> Option<String> {
         ));
     }
     if !ema.unmatched.is_empty() {
-        let names = list(
-            ema.unmatched.iter().map(|name| shorten(name, 60)),
-            few(verbose),
-        );
+        let names = list(ema.unmatched.iter().map(|name| fit(name, 60)), few(verbose));
         parts.push(format!(
             "{} of no tensor of the model, added ({names})",
             ema.unmatched.len()
@@ -198,7 +188,7 @@ fn ema(ema: &EmaReport, verbose: bool) -> Option<String> {
 fn ties(ties: &TiesReport, verbose: bool) -> Option<String> {
     let groups = |groups: &[Vec<String>]| {
         let names = groups.iter().map(|group| {
-            let names = list(group.iter().map(|name| shorten(name, 40)), few(verbose));
+            let names = list(group.iter().map(|name| fit(name, 40)), few(verbose));
             format!("({names})")
         });
         list(names, few(verbose))
@@ -260,7 +250,7 @@ fn casts(summary: &Summary, verbose: bool) -> Vec<String> {
     let shown = &hurt[..hurt.len().min(few(verbose))];
     let names: Vec<String> = shown
         .iter()
-        .map(|cast| shorten(&sanitise(&cast.name), 48))
+        .map(|cast| fit(&sanitise(&cast.name), 48))
         .collect();
     let width = names
         .iter()
@@ -298,7 +288,7 @@ pub fn left_out(parts: &[LeftOut], verbose: bool) -> String {
             let what = count(part.tensors, "tensor", "tensors");
             format!(
                 "{} ({what}, {})",
-                shorten(&part.key, 40),
+                fit(&part.key, 40),
                 HumanBytes(part.bytes)
             )
         }),
@@ -309,7 +299,7 @@ pub fn left_out(parts: &[LeftOut], verbose: bool) -> String {
             text.push_str("; ");
         }
         text.push_str("without tensors: ");
-        text.push_str(&list(empty.iter().map(|part| shorten(&part.key, 40)), few));
+        text.push_str(&list(empty.iter().map(|part| fit(&part.key, 40)), few));
     }
     text
 }

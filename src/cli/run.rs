@@ -13,7 +13,6 @@ use super::job::{Job, into_job, is_folder};
 use super::{list, options};
 
 /// Everything that one command does.
-#[derive(Debug)]
 pub struct Run {
     pub jobs: Vec<Job>,
     /// Inputs that gave no job, and why.
@@ -144,28 +143,4 @@ fn settle(all: Vec<Job>, args: &ConvertArgs) -> Result<Vec<Job>> {
         refuse_report(report, &jobs, args.sidecar.as_deref(), &mut places)?;
     }
     Ok(jobs)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use clap::Parser;
-
-    use super::super::args::Cli;
-    use super::*;
-
-    #[test]
-    fn a_file_that_is_found_and_named_counts_as_named() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["a.pt", "b.pt"] {
-            std::fs::write(folder.path().join(name), "any").unwrap();
-        }
-        let named = folder.path().join("b.pt");
-        let args = [Path::new("ckpt2st"), folder.path(), &named];
-        let cli = Cli::parse_from(args);
-        let run = Run::new(&cli.convert, &[]).unwrap();
-        let jobs: Vec<bool> = run.jobs.iter().map(|job| job.named).collect();
-        assert_eq!(jobs, [false, true]);
-    }
 }

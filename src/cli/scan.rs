@@ -7,13 +7,14 @@ use ckpt2st::{OpenOptions, Result, Scan, ScannedPickle, Verdict, scan};
 
 use super::args::ScanArgs;
 use super::board::Board;
-use super::report::{self, count, sanitise, shorten};
+use super::report::{self, count, sanitise};
 use super::walk::Walk;
+use super::width::fit;
 use super::{exit, json, options, signals, stdout};
 
 /// Entries of a list that are shown when nobody asked for all.
 const FEW: usize = 8;
-/// Characters of a name or a call that are shown; a file may hold any number.
+/// Columns of a name or a call that are shown; a file may hold any number.
 const MAX_TEXT: usize = 300;
 
 /// Judges every input and returns the exit code.
@@ -24,7 +25,7 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
     signals::end_in_order();
     let board = Board::new(args.inputs.len(), 0, true);
     for input in &args.inputs {
-        for file in Files::below(input) {
+        for file in files(input) {
             if signals::is_interrupted() {
                 return Ok(exit::INTERRUPTED);
             }
@@ -38,7 +39,7 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
                     tally.count(status);
                     let is_fine = status.exit_code(args.allow_unknown) == exit::DONE;
                     match args.json {
-                        true => json::print(&json::Scanned::new(&file, status.name(), &found)),
+                        true => json::print(&json::Found::new(&file, status.name(), &found)),
                         false if args.quiet && is_fine => {}
                         false => stdout::lines(lines(&file, &found, status, args.verbose)),
                     }
@@ -66,49 +67,21 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
 
 /// The file that an input is, or all files in and below a folder, whatever their names: a name says nothing about what
 /// is in a file.
-enum Files {
-    One(Option<PathBuf>),
-    Below(Walk, Option<ckpt2st::Error>),
-}
-
-impl Files {
-    fn below(input: &Path) -> Files {
-        if !input.is_dir() {
-            return Files::One(Some(input.to_path_buf()));
-        }
-        let mut walk = Walk::default();
-        let failed = walk.enter(input, Path::new(""), None).err();
-        Files::Below(walk, failed)
+fn files(input: &Path) -> Box<dyn Iterator<Item = Result<PathBuf>>> {
+    if !input.is_dir() {
+        return Box::new(std::iter::once(Ok(input.to_path_buf())));
     }
-}
-
-impl Iterator for Files {
-    type Item = Result<PathBuf>;
-
-    fn next(&mut self) -> Option<Result<PathBuf>> {
-        let (walk, failed) = match self {
-            Files::One(path) => return path.take().map(Ok),
-            Files::Below(walk, failed) => (walk, failed),
-        };
-        if let Some(error) = failed.take() {
-            return Some(Err(error));
-        }
-        while let Some(item) = walk.next() {
-            if item.is_file() {
-                return Some(Ok(item.path));
-            }
-            if item.is_folder()
-                && let Err(error) = walk.enter(&item.path, &item.below, None)
-            {
-                return Some(Err(error));
-            }
-        }
-        None
-    }
+    let found = Walk::new(input, Path::new(""), usize::MAX);
+    Box::new(found.filter_map(|item| match item {
+        Ok(item) => item.is_file().then_some(Ok(item.path)),
+        Err(error) => Some(Err(error)),
+    }))
 }
 
 /// What a scan says of a file; docs/scan.md says what each word promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// From the least to the most that a caller has to know, in the order in which exit codes win.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Status {
     Clean,
     Unknown,
@@ -117,13 +90,7 @@ enum Status {
 }
 
 impl Status {
-    /// From the least to the most that a caller has to know, in the order in which exit codes win.
-    const ALL: [Status; 4] = [
-        Status::Clean,
-        Status::Unknown,
-        Status::Unreadable,
-        Status::Dangerous,
-    ];
+    const NAMES: [&str; 4] = ["clean", "unknown", "unreadable", "dangerous"];
 
     fn of(found: &Scan) -> Status {
         match found.verdict {
@@ -135,12 +102,7 @@ impl Status {
     }
 
     fn name(self) -> &'static str {
-        match self {
-            Status::Clean => "clean",
-            Status::Unknown => "unknown",
-            Status::Unreadable => "unreadable",
-            Status::Dangerous => "dangerous",
-        }
+        Status::NAMES[self as usize]
     }
 
     fn exit_code(self, allow_unknown: bool) -> u8 {
@@ -153,35 +115,30 @@ impl Status {
     }
 }
 
-/// How many files there are of each status, in the order of [`Status::ALL`].
+/// How many files there are of each status, and the worst one.
 #[derive(Default)]
 struct Tally {
-    counts: [usize; Status::ALL.len()],
+    counts: [usize; Status::NAMES.len()],
+    worst: Option<Status>,
 }
 
 impl Tally {
     fn count(&mut self, status: Status) {
-        let counts = self.counts.iter_mut().zip(Status::ALL);
-        counts
-            .filter(|(_, of)| *of == status)
-            .for_each(|(count, _)| *count += 1);
+        self.counts[status as usize] += 1;
+        self.worst = self.worst.max(Some(status));
     }
 
-    /// The code of the worst status.
     fn exit_code(&self, allow_unknown: bool) -> u8 {
-        let counts = self.counts.iter().zip(Status::ALL).rev();
-        let mut worst = counts.filter(|(count, _)| **count > 0);
-        worst
-            .next()
-            .map_or(exit::DONE, |(_, status)| status.exit_code(allow_unknown))
+        self.worst
+            .map_or(exit::DONE, |worst| worst.exit_code(allow_unknown))
     }
 
     /// The counts, of more than one file.
     fn line(&self) -> Option<String> {
         let all = self.counts.iter().sum();
-        let counts = self.counts.iter().zip(Status::ALL);
+        let counts = self.counts.iter().zip(Status::NAMES);
         let counts: Vec<String> = counts
-            .map(|(count, status)| format!("{count} {}", status.name()))
+            .map(|(count, status)| format!("{count} {status}"))
             .collect();
         let line = format!(
             "{} scanned: {}",
@@ -229,7 +186,7 @@ fn lines(file: &Path, found: &Scan, status: Status, verbose: bool) -> Vec<String
                     Verdict::Unknown => "unknown",
                     Verdict::Dangerous => "DANGEROUS",
                 };
-                let name = shorten(&global.name, MAX_TEXT);
+                let name = fit(&global.name, MAX_TEXT);
                 let calls = count(global.calls as usize, "call", "calls");
                 line(&format!(
                     "  {verdict:<9}  {name}, {calls}, byte {}, {}",
@@ -245,7 +202,7 @@ fn dangers(found: &Scan) -> Vec<String> {
     let calls = found.pickles.iter().flat_map(|pickle| {
         let calls = pickle.dangerous_calls.iter();
         calls.map(|call| {
-            let text = shorten(&call.call, MAX_TEXT);
+            let text = fit(&call.call, MAX_TEXT);
             let site = site(pickle, call.offset, call.opcode);
             format!("{text} {}; {site}", call.why)
         })
@@ -262,9 +219,7 @@ fn problems(found: &Scan) -> Vec<String> {
         })
     });
     let problems = found.problems.iter().cloned().chain(broken);
-    problems
-        .map(|problem| shorten(&problem, MAX_TEXT))
-        .collect()
+    problems.map(|problem| fit(&problem, MAX_TEXT)).collect()
 }
 
 /// What is called, or given a state or items, and is of a package that nothing is known of.
@@ -274,7 +229,7 @@ fn unknowns(found: &Scan) -> Vec<String> {
         let globals = pickle.globals.iter();
         let unknown = globals.filter(|global| global.verdict == Verdict::Unknown);
         unknown.map(|global| {
-            let name = shorten(&global.name, MAX_TEXT);
+            let name = fit(&global.name, MAX_TEXT);
             format!("{name}; {}", site(pickle, global.offset, global.opcode))
         })
     });
@@ -285,7 +240,7 @@ fn unknowns(found: &Scan) -> Vec<String> {
 fn site(pickle: &ScannedPickle, offset: u64, opcode: &str) -> String {
     match pickle.place.as_str() {
         "" => format!("byte {offset} ({opcode})"),
-        place => format!("byte {offset} ({opcode}) of {}", shorten(place, MAX_TEXT)),
+        place => format!("byte {offset} ({opcode}) of {}", fit(place, MAX_TEXT)),
     }
 }
 
@@ -298,7 +253,7 @@ fn head_of(pickle: &ScannedPickle) -> String {
         "pickle of {} at byte {} of {}",
         count(pickle.bytes as usize, "byte", "bytes"),
         pickle.offset,
-        shorten(place, MAX_TEXT)
+        fit(place, MAX_TEXT)
     )
 }
 
@@ -333,7 +288,7 @@ fn summary(found: &Scan) -> String {
         (true, _) => format!("{head} without globals"),
         (false, 0) => format!("{head} with {count}, all known only to build data"),
         (false, n) => {
-            let list: Vec<String> = named.iter().take(3).map(|name| shorten(name, 80)).collect();
+            let list: Vec<String> = named.iter().take(3).map(|name| fit(name, 80)).collect();
             let more = if n > 3 { ", …" } else { "" };
             let list = list.join(", ");
             format!("{head} with {count}, of which {n} are not used ({list}{more})")

@@ -120,7 +120,6 @@ pub fn kind(kind: ErrorKind) -> &'static str {
 mod tests {
     use ckpt2st::Error;
 
-    use super::super::outcome::Skipped;
     use super::*;
 
     #[test]
@@ -129,7 +128,7 @@ mod tests {
         for kind in [ErrorKind::Corrupt, ErrorKind::Dangerous, ErrorKind::Corrupt] {
             tally.count(&Outcome::Failed(Error::new(kind, "")));
         }
-        tally.count(&Outcome::Skipped(Skipped::complete("x".into())));
+        tally.count(&Outcome::skipped(Reason::Complete, "x".into(), ""));
         assert_eq!(
             tally.line(6, Duration::from_secs(2)),
             "0 converted, 1 skipped (1 complete), 3 failed (2 corrupt, 1 dangerous), 2 not begun"

@@ -7,6 +7,7 @@ use ckpt2st::{InspectedTensor, Inspection};
 use indicatif::HumanBytes;
 
 use super::report::{count, sanitise};
+use super::width::{columns, fit};
 
 /// More lines than this are folded, unless all are asked for.
 const MAX_LINES: usize = 200;
@@ -228,57 +229,8 @@ fn bar(part: u64, whole: u64, width: usize) -> String {
     format!("{}{}", "█".repeat(filled / 8), EIGHTHS[filled % 8])
 }
 
-/// At most `width` columns of `text`, its end replaced where it is wider.
-pub fn fit(text: &str, width: usize) -> String {
-    if columns(text) <= width {
-        return text.to_owned();
-    }
-    let mut fitted = String::new();
-    let mut left = width.saturating_sub(1);
-    for c in text.chars() {
-        match left.checked_sub(columns_of(c)) {
-            Some(rest) => left = rest,
-            None => break,
-        }
-        fitted.push(c);
-    }
-    fitted.extend((width > 0).then_some('…'));
-    fitted
-}
-
 fn pad(mut text: String, width: usize) -> String {
     let missing = width.saturating_sub(columns(&text));
     text.push_str(&" ".repeat(missing));
     text
-}
-
-/// The columns that a text takes up on a terminal.
-pub fn columns(text: &str) -> usize {
-    text.chars().map(columns_of).sum()
-}
-
-/// Two for the wide characters of East Asia and for pictures, by their blocks; one for all others, too many for those
-/// that combine.
-fn columns_of(c: char) -> usize {
-    match u32::from(c) {
-        0x1100..=0x115f
-        | 0x231a..=0x231b
-        | 0x23e9..=0x23f3
-        | 0x25fd..=0x25fe
-        | 0x2614..=0x2615
-        | 0x2648..=0x27bf
-        | 0x2b1b..=0x2b55
-        | 0x2e80..=0xa4cf
-        | 0xa960..=0xa97f
-        | 0xac00..=0xd7a3
-        | 0xf900..=0xfaff
-        | 0xfe10..=0xfe6f
-        | 0xff00..=0xff60
-        | 0xffe0..=0xffe6
-        | 0x16fe0..=0x18fff
-        | 0x1aff0..=0x1b2ff
-        | 0x1f000..=0x1faff
-        | 0x20000..=0x3fffd => 2,
-        _ => 1,
-    }
 }

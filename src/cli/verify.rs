@@ -32,15 +32,19 @@ pub fn run(args: &VerifyArgs, typed: &[String]) -> Result<u8> {
     };
     Ok(match found {
         Ok(found) => {
+            let (status, code) = match found.is_equal() {
+                true => ("equal", exit::DONE),
+                false => ("different", exit::FAILED),
+            };
             match args.report.json {
-                true => json::print(&json::Verified::new(args, &found)),
+                true => json::print(&json::Found {
+                    output: Some(args.output.to_string_lossy()),
+                    ..json::Found::new(&args.source, status, &found)
+                }),
                 false if args.quiet => {}
                 false => stdout::lines(lines(args, &found)),
             }
-            match found.is_equal() {
-                true => exit::DONE,
-                false => exit::FAILED,
-            }
+            code
         }
         Err(error) => {
             report::error(&error);

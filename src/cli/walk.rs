@@ -1,119 +1,120 @@
 //! [`Walk`]: what lies in and below a folder, in the order of the names.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, FileType};
-use std::io;
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::vec;
 
 use ckpt2st::{Error, ErrorKind, Result};
+use walkdir::{DirEntry, IntoIter, WalkDir};
 
 /// Whether an entry of a folder is passed over.
 pub type Skip = Box<dyn Fn(&Path) -> bool>;
 
-/// What lies in the folders that were entered. The latest one comes first: all of it comes before what is left of
-/// the one around it.
-///
-/// There is no recursion and no folder stays open, so depth costs neither stack nor descriptors.
-#[derive(Default)]
+/// What lies in and below a folder: all of a folder comes before what is left of the one around it. A link to a folder
+/// is not followed: it could lead back to where the walk comes from.
 pub struct Walk {
-    levels: Vec<Level>,
-}
-
-struct Level {
-    entries: vec::IntoIter<(OsString, FileType)>,
+    entries: IntoIter,
+    /// Where it began, as it was named and as it is walked through.
     folder: PathBuf,
+    start: PathBuf,
     below: PathBuf,
-    skip: Option<Skip>,
+    /// By the folder whose entries it is about.
+    skips: HashMap<PathBuf, Skip>,
 }
 
 /// An entry of a folder.
 pub struct Item {
     pub path: PathBuf,
-    /// Path below the folder that was entered first.
+    /// The path below the folder in which the walk began, behind what was given for that.
     pub below: PathBuf,
-    /// 1 for what lies in the folder that was entered first.
-    pub depth: usize,
-    kind: FileType,
+    entry: DirEntry,
 }
 
 impl Walk {
-    /// Reads a folder; what lies in it comes next, except what `skip` says.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`] when the folder cannot be read.
-    pub fn enter(&mut self, folder: &Path, below: &Path, skip: Option<Skip>) -> Result<()> {
-        let entries = entries(folder).map_err(|e| {
-            let what = format!("cannot read the folder: {e}");
-            Error::new(ErrorKind::Io, what).in_file(folder)
-        })?;
-        self.levels.push(Level {
-            entries: entries.into_iter(),
+    /// Walks through `folder`, `levels` folders deep; what lies in it is at `below`.
+    pub fn new(folder: &Path, below: &Path, levels: usize) -> Walk {
+        let start = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        let walk = WalkDir::new(start).min_depth(1).max_depth(levels);
+        Walk {
+            entries: walk.sort_by_file_name().into_iter(),
             folder: folder.to_path_buf(),
+            start: start.to_path_buf(),
             below: below.to_path_buf(),
-            skip,
-        });
-        Ok(())
+            skips: HashMap::new(),
+        }
+    }
+
+    /// Passes over what `skip` says of a folder's entries.
+    pub fn skip_in(&mut self, folder: &Path, skip: Skip) {
+        self.skips.insert(folder.to_path_buf(), skip);
+    }
+
+    /// Does not look into the entry that came last, if it is a folder.
+    pub fn leave(&mut self, last: &Item) {
+        if last.is_folder() {
+            self.entries.skip_current_dir();
+        }
     }
 }
 
 impl Iterator for Walk {
-    type Item = Item;
+    type Item = Result<Item>;
 
-    fn next(&mut self) -> Option<Item> {
+    /// The next entry; [`ErrorKind::Io`] for a folder that cannot be read.
+    fn next(&mut self) -> Option<Result<Item>> {
         loop {
-            let depth = self.levels.len();
-            let level = self.levels.last_mut()?;
-            let Some((name, kind)) = level.entries.next() else {
-                self.levels.pop();
-                continue;
+            let entry = match self.entries.next()? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(unreadable(&error))),
             };
-            let path = level.folder.join(&name);
-            if level.skip.as_ref().is_some_and(|skip| skip(&path)) {
-                continue;
+            let inside = entry.path().strip_prefix(&self.start);
+            let inside = inside.unwrap_or(entry.path());
+            let item = Item {
+                path: self.folder.join(inside),
+                below: self.below.join(inside),
+                entry,
+            };
+            let skip = item.path.parent().and_then(|folder| self.skips.get(folder));
+            if !skip.is_some_and(|skip| skip(&item.path)) {
+                return Some(Ok(item));
             }
-            return Some(Item {
-                path,
-                below: level.below.join(&name),
-                depth,
-                kind,
-            });
+            self.leave(&item);
         }
     }
 }
 
 impl Item {
     pub fn name(&self) -> &OsStr {
-        self.path.file_name().unwrap_or_default()
+        self.entry.file_name()
     }
 
-    /// Whether it is a folder. A link to one is none: it could lead back to where the walk comes from.
+    /// 1 for what lies in the folder in which the walk began.
+    pub fn depth(&self) -> usize {
+        self.entry.depth()
+    }
+
+    /// Whether it is a folder, and no link to one.
     pub fn is_folder(&self) -> bool {
-        self.kind.is_dir()
+        self.entry.file_type().is_dir()
     }
 
     /// Whether it is a file or leads to one.
     pub fn is_file(&self) -> bool {
-        self.kind.is_file() || (self.kind.is_symlink() && self.path.is_file())
+        let kind = self.entry.file_type();
+        kind.is_file() || (kind.is_symlink() && self.path.is_file())
     }
 
     /// Whether it leads to a folder.
     pub fn is_link_to_folder(&self) -> bool {
-        self.kind.is_symlink() && self.path.is_dir()
+        self.entry.file_type().is_symlink() && self.path.is_dir()
     }
 }
 
-/// The names in a folder, sorted, and what each is.
-fn entries(folder: &Path) -> io::Result<Vec<(OsString, FileType)>> {
-    let folder = match folder.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => folder,
-    };
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        entries.push((entry.file_name(), entry.file_type()?));
-    }
-    entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(entries)
+fn unreadable(error: &walkdir::Error) -> Error {
+    let why = error.io_error().map(ToString::to_string);
+    let what = format!("cannot read the folder: {}", why.unwrap_or_default());
+    Error::new(ErrorKind::Io, what).in_file(error.path().unwrap_or(Path::new("")))
 }

@@ -6,7 +6,8 @@ use super::{InspectedTensor, Inspection, totals};
 use crate::dtype::Dtype;
 use crate::plan::averages;
 use crate::read_at::ReadAt;
-use crate::saved::{Oddity, Saved, SavedTensor, some_of};
+use crate::saved::{Saved, SavedTensor, some_of};
+use crate::verify::DifferenceKind;
 
 /// What a file holds, or all files that an index names.
 pub fn of(saved: &Saved) -> Inspection {
@@ -44,12 +45,12 @@ fn warnings(saved: &Saved) -> Vec<String> {
     let [mut copies, mut elsewhere, mut nowhere, mut unlisted] = [const { Vec::new() }; 4];
     for (name, oddity) in &saved.oddities {
         match oddity {
-            Oddity::Duplicate { .. } => &mut copies,
-            Oddity::Misplaced { found_in: None, .. } => &mut nowhere,
-            Oddity::Misplaced {
+            DifferenceKind::Duplicate { .. } => &mut copies,
+            DifferenceKind::Misplaced { found_in: None, .. } => &mut nowhere,
+            DifferenceKind::Misplaced {
                 indexed_in: None, ..
             } => &mut unlisted,
-            Oddity::Misplaced { .. } => &mut elsewhere,
+            _ => &mut elsewhere,
         }
         .push(name);
     }

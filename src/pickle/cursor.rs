@@ -8,6 +8,7 @@ use crate::read_at::ReadAt;
 const WINDOW: usize = 64 * 1024;
 /// How much is read at first: many pickles, of a number or a key, are no longer.
 const FIRST_WINDOW: usize = 512;
+const ENDED: &str = "the pickle ended while it was read";
 
 pub struct Cursor<'a> {
     source: &'a dyn ReadAt,
@@ -66,13 +67,8 @@ impl<'a> Cursor<'a> {
     }
 
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let bytes = self.bytes(N)?;
-        let mut array = [0; N];
-        // `bytes` has exactly N elements; zip instead of a copy that could panic.
-        for (to, from) in array.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-        Ok(array)
+        let array = self.bytes(N)?.first_chunk();
+        array.copied().ok_or_else(|| Error::corrupt(ENDED))
     }
 
     /// The next `len` bytes; `len` may be any claim that the file makes.
@@ -161,10 +157,8 @@ impl<'a> Cursor<'a> {
             }
         };
         let start = std::mem::replace(&mut self.next, end);
-        let ended = "the pickle ended while it was read";
-        self.window
-            .get(start..end)
-            .ok_or_else(|| Error::corrupt(ended))
+        let bytes = self.window.get(start..end);
+        bytes.ok_or_else(|| Error::corrupt(ENDED))
     }
 
     /// Moves the window so that it starts at the next byte and holds at least `wanted` bytes.

@@ -18,19 +18,11 @@ pub enum FloatType {
 }
 
 impl FloatType {
-    const ALL: [FloatType; 5] = [
-        FloatType::Float32,
-        FloatType::Float16,
-        FloatType::BFloat16,
-        FloatType::Float8E4M3Fn,
-        FloatType::Float8E5M2,
-    ];
-
     /// The type to cast to for that dtype.
     pub(super) fn of(dtype: Dtype) -> Option<FloatType> {
-        FloatType::ALL
-            .into_iter()
-            .find(|float| float.dtype() == dtype)
+        use FloatType::{BFloat16, Float8E4M3Fn, Float8E5M2, Float16, Float32};
+        let all = [Float32, Float16, BFloat16, Float8E4M3Fn, Float8E5M2];
+        all.into_iter().find(|float| float.dtype() == dtype)
     }
 
     /// The dtype of that name.

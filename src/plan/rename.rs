@@ -210,35 +210,3 @@ pub fn hint(tensors: &[Planned]) -> Option<String> {
     (!shared.is_empty())
         .then(|| format!("all names start with {shared:?}; --strip-prefix {shared} removes it"))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reference_to_a_group_that_does_not_exist_is_refused() {
-        for good in [
-            "a=>b",
-            "(a)=>$1",
-            "(?<x>a)=>${x}_b",
-            "a=>$$1",
-            "a=>b=>c",
-            "(a)=>$0",
-            "a=>b$",
-        ] {
-            assert!(good.parse::<Rename>().is_ok(), "{good}");
-        }
-        for bad in [
-            "a",
-            "(a=>b",
-            "(a)=>$1_b",
-            "a=>$1",
-            "(a)=>\\1",
-            "(a)=>${1",
-            "a=>${",
-        ] {
-            let error = bad.parse::<Rename>().map(drop).unwrap_err();
-            assert_eq!(error.kind(), crate::ErrorKind::Usage, "{bad}");
-        }
-    }
-}

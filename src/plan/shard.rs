@@ -315,29 +315,4 @@ mod tests {
             assert_eq!(files, expected, "{sizes:?}");
         }
     }
-
-    #[test]
-    fn outputs_are_named_after_the_index() {
-        for (input, index, shard) in [
-            (
-                "pytorch_model.bin.index.json",
-                "model.safetensors.index.json",
-                "model-00001-of-00003.safetensors",
-            ),
-            (
-                "diffusion_pytorch_model.bin.index.json",
-                "diffusion_pytorch_model.safetensors.index.json",
-                "diffusion_pytorch_model-00001-of-00003.safetensors",
-            ),
-            (
-                "pytorch_model.bin.index.fp16.json",
-                "model.safetensors.index.fp16.json",
-                "model.fp16-00001-of-00003.safetensors",
-            ),
-        ] {
-            let names = ShardNames::of_index(Path::new(input));
-            assert_eq!(names.index(), index);
-            assert_eq!(names.shard(1, 3), shard);
-        }
-    }
 }

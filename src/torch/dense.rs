@@ -9,10 +9,8 @@ use crate::pickle::{Graph, Value, ValueId};
 
 /// What a rebuild function is given, by its place in the pickle.
 pub struct Arguments {
-    pub storage: ValueId,
-    pub offset: ValueId,
-    pub size: ValueId,
-    pub stride: ValueId,
+    /// Storage, offset, size and stride.
+    pub view: [ValueId; 4],
     /// v3 only: the storage is untyped.
     pub dtype: Option<ValueId>,
     pub metadata: Option<ValueId>,
@@ -23,14 +21,13 @@ pub struct Arguments {
 impl Arguments {
     /// Reads the tensor.
     pub fn read(&self, graph: &Graph, storages: &mut Storages) -> Result<TensorInfo, Refusal> {
-        let (id, class) = storages
-            .intern(graph, self.storage)
-            .map_err(|bad| match bad {
-                BadStorage::Meta => Refusal::unsupported("is a meta tensor, which has no data"),
-                BadStorage::Malformed(what) => {
-                    Refusal::corrupt(format!("is corrupt: its storage {what}"))
-                }
-            })?;
+        let [storage, offset, shape, strides] = self.view;
+        let (id, class) = storages.intern(graph, storage).map_err(|bad| match bad {
+            BadStorage::Meta => Refusal::unsupported("is a meta tensor, which has no data"),
+            BadStorage::Malformed(what) => {
+                Refusal::corrupt(format!("is corrupt: its storage {what}"))
+            }
+        })?;
         if storages.is_changed(id) {
             return Err(Refusal::unsupported(CHANGED));
         }
@@ -60,7 +57,7 @@ impl Arguments {
             }
         };
         let metadata = self.metadata.map(|id| globals::see_through(graph, id));
-        let given = [Some(self.size), Some(self.stride), metadata];
+        let given = [Some(shape), Some(strides), metadata];
         if given
             .iter()
             .flatten()
@@ -75,9 +72,9 @@ impl Arguments {
                 .ok_or_else(|| Refusal::corrupt(format!("has {what} that are no valid sizes")))
         };
         let geometry = Geometry {
-            shape: sizes(self.size, "dimensions")?,
-            strides: sizes(self.stride, "strides")?,
-            offset: size(graph, self.offset)
+            shape: sizes(shape, "dimensions")?,
+            strides: sizes(strides, "strides")?,
+            offset: size(graph, offset)
                 .ok_or_else(|| Refusal::corrupt("has an offset that is no valid size"))?,
         };
         let (conjugated, negated) = flags(graph, metadata)?;

@@ -2,7 +2,7 @@
 
 use crate::dtype::Dtype;
 use crate::pickle::{Global, Graph, Object, Value, ValueId};
-use crate::verdict::{python3, qualified};
+use crate::verdict::python3;
 
 /// What a global that torch's own pickles use stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,43 +198,31 @@ const SEE_THROUGH: &[&str] = &[
     "restore_type_tag",
 ];
 
-const REBUILD: &[(&str, Meaning)] = &[
-    ("_rebuild_tensor", Meaning::RebuildTensor),
-    ("_rebuild_tensor_v2", Meaning::RebuildTensor),
-    ("_rebuild_tensor_v3", Meaning::RebuildTensorV3),
-    ("_rebuild_parameter", Meaning::RebuildParameter),
-    ("_rebuild_parameter_with_state", Meaning::RebuildParameter),
-    (
-        "_rebuild_sparse_tensor",
-        Meaning::NoDenseTensor("a sparse tensor"),
-    ),
-    (
-        "_rebuild_sparse_csr_tensor",
-        Meaning::NoDenseTensor("a sparse tensor"),
-    ),
-    (
-        "_rebuild_qtensor",
-        Meaning::NoDenseTensor("a quantized tensor"),
-    ),
-    (
-        "_rebuild_nested_tensor",
-        Meaning::NoDenseTensor("a nested tensor"),
-    ),
-    (
-        "_rebuild_meta_tensor_no_storage",
-        Meaning::NoDenseTensor("a meta tensor, which has no data"),
-    ),
-    ("_rebuild_wrapper_subclass", Meaning::RebuildWrapper),
-    (
-        "_rebuild_device_tensor_from_cpu_tensor",
-        Meaning::RebuildOnDevice,
-    ),
-    (
-        "_rebuild_device_tensor_from_numpy",
-        Meaning::RebuildOnDevice,
-    ),
-    ("_rebuild_xla_tensor", Meaning::RebuildOnDevice),
-];
+const REBUILD: &[(&str, Meaning)] = {
+    use Meaning::*;
+    &[
+        ("_rebuild_tensor", RebuildTensor),
+        ("_rebuild_tensor_v2", RebuildTensor),
+        ("_rebuild_tensor_v3", RebuildTensorV3),
+        ("_rebuild_parameter", RebuildParameter),
+        ("_rebuild_parameter_with_state", RebuildParameter),
+        ("_rebuild_sparse_tensor", NoDenseTensor("a sparse tensor")),
+        (
+            "_rebuild_sparse_csr_tensor",
+            NoDenseTensor("a sparse tensor"),
+        ),
+        ("_rebuild_qtensor", NoDenseTensor("a quantized tensor")),
+        ("_rebuild_nested_tensor", NoDenseTensor("a nested tensor")),
+        (
+            "_rebuild_meta_tensor_no_storage",
+            NoDenseTensor("a meta tensor, which has no data"),
+        ),
+        ("_rebuild_wrapper_subclass", RebuildWrapper),
+        ("_rebuild_device_tensor_from_cpu_tensor", RebuildOnDevice),
+        ("_rebuild_device_tensor_from_numpy", RebuildOnDevice),
+        ("_rebuild_xla_tensor", RebuildOnDevice),
+    ]
+};
 
 /// `torch.FloatTensor` and its like, `torch.Tensor` (torch/_tensor.py, `__setstate__`).
 fn is_tensor_class(name: &str) -> bool {
@@ -264,34 +252,6 @@ pub fn see_through(graph: &Graph, id: ValueId) -> ValueId {
         }
     }
     id
-}
-
-/// The class or function that a value names: itself, by `getattr` of another one, or as the persistent id that
-/// stands for a module's class in old files.
-pub fn class_of(graph: &Graph, id: ValueId) -> Option<String> {
-    let mut id = id;
-    let mut inner = String::new();
-    for _ in 0..16 {
-        match graph.get(id) {
-            Value::Global(global) => return Some(qualified(global) + &inner),
-            Value::Persistent(pid) => match graph.tuple(pid)? {
-                [tag, class, ..] if graph.str(*tag) == Some("module") => id = *class,
-                _ => return None,
-            },
-            Value::Object(object) if object.state().is_none() => {
-                let is_getattr = qualified(graph.global(object.callable)?) == "builtins.getattr";
-                match graph.tuple(object.args)? {
-                    [owner, name] if is_getattr => {
-                        inner = format!(".{}{inner}", graph.str(*name)?);
-                        id = *owner;
-                    }
-                    _ => return None,
-                }
-            }
-            _ => return None,
-        }
-    }
-    None
 }
 
 /// What the global that an object calls means to us.

@@ -25,7 +25,7 @@ mod tensor;
 
 pub use assembled::{Assembled, Part};
 pub(crate) use dense::{dtype_named, size, sizes};
-pub(crate) use globals::{Meaning, StorageClass, class_of, meaning, see_through};
+pub(crate) use globals::{Meaning, StorageClass, meaning, see_through};
 pub use keys::{Children, Key};
 pub(crate) use keys::{attributes, entry, field, pairs};
 pub use leaf::{Leaf, Refusal, Tensor};

@@ -137,10 +137,7 @@ impl<'g> Reader<'g> {
                     Err(refusal) => Err(refusal),
                 },
                 (Meaning::RebuildTensor, [storage, offset, size, stride, rest @ ..]) => Arguments {
-                    storage: *storage,
-                    offset: *offset,
-                    size: *size,
-                    stride: *stride,
+                    view: [*storage, *offset, *size, *stride],
                     dtype: None,
                     metadata: rest.get(2).copied(),
                     at: object.offset,
@@ -150,10 +147,7 @@ impl<'g> Reader<'g> {
                     Meaning::RebuildTensorV3,
                     [storage, offset, size, stride, _, _, dtype, rest @ ..],
                 ) => Arguments {
-                    storage: *storage,
-                    offset: *offset,
-                    size: *size,
-                    stride: *stride,
+                    view: [*storage, *offset, *size, *stride],
                     dtype: Some(*dtype),
                     metadata: rest.first().copied(),
                     at: object.offset,
@@ -269,10 +263,7 @@ impl<'g> Reader<'g> {
     fn old_style(&self, object: &Object, args: &[ValueId]) -> Result<OldStyle, Refusal> {
         match object.state().and_then(|state| self.graph.tuple(state)) {
             Some([storage, offset, size, stride]) => Ok(OldStyle::Dense(Arguments {
-                storage: *storage,
-                offset: *offset,
-                size: *size,
-                stride: *stride,
+                view: [*storage, *offset, *size, *stride],
                 dtype: None,
                 metadata: None,
                 at: object.built_at(),

@@ -1,6 +1,6 @@
 //! What a value is when it is called.
 
-use super::python2::python3;
+use super::python2::{python3, qualified};
 use crate::pickle::{Global, Graph, Object, Value, ValueId};
 
 /// What a value is when it is called.
@@ -139,6 +139,15 @@ impl<'g> Callee<'g> {
             id = *owner;
         }
         Callee::Computed(first_global(graph, id))
+    }
+}
+
+/// The class or function that a value names: itself, by `getattr` of another one, or as the persistent id that
+/// stands for a module's class in old files.
+pub fn class_of(graph: &Graph, id: ValueId) -> Option<String> {
+    match Callee::of(graph, id) {
+        Callee::Named(named) => Some(qualified(named.global) + &named.below),
+        Callee::Partial(_) | Callee::Computed(_) => None,
     }
 }
 

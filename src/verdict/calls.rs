@@ -14,9 +14,7 @@ impl<'g> Judge<'g> {
     pub(super) fn named(&mut self, object: &'g Object, named: &Named<'g>) -> Owned {
         let graph = self.graph;
         let args = graph.tuple(object.args);
-        let Some(usage) = self.uses.get_mut(&named.global.offset) else {
-            return None;
-        };
+        let usage = self.uses.get_mut(&named.global.offset)?;
         usage.calls = usage.calls.saturating_add(1);
         let (listed, mut special) = match named.below.is_empty() {
             true => (usage.rights, usage.special),

@@ -30,6 +30,7 @@ mod rights;
 
 use serde::Serialize;
 
+pub use callee::class_of;
 pub use finding::{Finding, GlobalUse};
 pub use judge::judge;
 pub use names::{is_importable, is_known_for_more};

@@ -46,7 +46,7 @@ pub fn compare(pass: &Pass, saved: &Saved) -> Result<Vec<Difference>> {
     let told: HashSet<String> = differences.iter().map(|found| found.name.clone()).collect();
     let odd = saved.oddities.iter();
     let odd = odd.filter(|(name, _)| !told.contains(*name));
-    differences.extend(odd.map(|(name, oddity)| difference(name, oddity.clone().into())));
+    differences.extend(odd.map(|(name, oddity)| difference(name, oddity.clone())));
     differences.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(differences)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::saved::{Oddity, some_of};
+use crate::saved::some_of;
 
 /// Something that is not the same on both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -76,21 +76,6 @@ pub enum DifferenceKind {
         /// What it says; `None` when it is not there.
         actual: Option<String>,
     },
-}
-
-impl From<Oddity> for DifferenceKind {
-    fn from(oddity: Oddity) -> DifferenceKind {
-        match oddity {
-            Oddity::Duplicate { files } => DifferenceKind::Duplicate { files },
-            Oddity::Misplaced {
-                indexed_in,
-                found_in,
-            } => DifferenceKind::Misplaced {
-                indexed_in,
-                found_in,
-            },
-        }
-    }
 }
 
 impl fmt::Display for Difference {

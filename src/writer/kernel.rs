@@ -223,9 +223,8 @@ pub fn swap(bytes: &mut [u8], size: usize) {
 /// Changes the sign of every element: `torch.Tensor.neg` on little-endian bytes.
 pub fn negate(dtype: Dtype, bytes: &mut [u8]) {
     match dtype {
-        Dtype::Complex64 => flip_signs(bytes, 4, 4),
+        Dtype::Complex64 | Dtype::Float32 => flip_signs(bytes, 4, 4),
         Dtype::Float64 => flip_signs(bytes, 8, 8),
-        Dtype::Float32 => flip_signs(bytes, 4, 4),
         Dtype::Float16 | Dtype::BFloat16 => flip_signs(bytes, 2, 2),
         _ => {
             for unit in bytes.chunks_exact_mut(dtype.size() as usize) {

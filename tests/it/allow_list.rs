@@ -126,7 +126,10 @@ fn what_the_list_calls_must_not_get_hold_of_what_is_not_on_it() {
     );
     assert_verdict(mapping.clone(), Verdict::Known);
     assert_verdict(
-        call(global("collections", "Counter"), &[mapping.clone()]),
+        call(
+            global("collections", "Counter"),
+            std::slice::from_ref(&mapping),
+        ),
         Verdict::Dangerous,
     );
     assert_verdict(

@@ -359,8 +359,18 @@ fn files_that_a_walk_finds_without_tensors_are_skipped_and_named_ones_fail() {
     assert_eq!(told[1]["status"], "skipped");
     assert_eq!(told[1]["reason"], "no_weights");
     let named = folder.path().join("1-x_no_tensors.pt");
-    let output = ckpt2st().arg(named).output().unwrap();
+    let output = ckpt2st().arg(&named).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    // One that is found and named counts as named.
+    let mut both = ckpt2st();
+    both.args(["--json", "--overwrite"]).arg(folder.path());
+    let output = both.arg(named).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let told = records(&output.stdout);
+    assert_eq!(
+        (&told[0]["status"], &told[1]["status"]),
+        (&"converted".into(), &"failed".into())
+    );
 }
 
 #[test]

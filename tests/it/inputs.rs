@@ -42,9 +42,24 @@ fn a_list_has_an_input_on_each_line_or_before_each_nul() {
 fn a_list_ended_by_nuls_holds_names_with_line_ends() {
     let folder = tree(&["a\nb.pt", "c.pt\r"]);
     let folder = folder.path();
-    let output = with_list(folder, b"a\nb.pt\0c.pt\r\0", &["-o", "out"]);
+    // The last one is not ended.
+    for list in [&b"a\nb.pt\0c.pt\r\0\0"[..], b"a\nb.pt\0c.pt\r"] {
+        let output = with_list(folder, list, &["-o", "out", "--overwrite"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(taken(folder), ["a\nb.safetensors", "c.pt\r.safetensors"]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_list_holds_names_with_spaces_around_them_and_bytes_that_are_no_unicode() {
+    let folder = tree(&[" a .pt"]);
+    let folder = folder.path();
+    put(folder, OsStr::from_bytes(b"\xff.pt"));
+    let output = with_list(folder, b"\xef\xbb\xbf a .pt\n\xff.pt\n", &["-o", "out"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(taken(folder), ["a\nb.safetensors", "c.pt\r.safetensors"]);
+    let written = |name: &[u8]| folder.join("out").join(OsStr::from_bytes(name)).is_file();
+    assert!(written(b" a .safetensors") && written(b"\xff.safetensors"));
 }
 
 #[test]
@@ -333,4 +348,21 @@ fn folders_around_an_output_may_be_spelled_through_a_link() {
     let output = with_list(folder, list, &[]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(outputs(folder), ["x/a.safetensors"]);
+}
+
+#[test]
+fn the_last_known_suffix_of_an_input_is_replaced() {
+    for (input, output) in [
+        ("model.ckpt", "model.safetensors"),
+        ("a/x.pth.tar", "a/x.safetensors"),
+        ("pytorch_model.v1.bin", "pytorch_model.v1.safetensors"),
+        ("MODEL.CKPT", "MODEL.safetensors"),
+        ("weights", "weights.safetensors"),
+        ("weights.v2", "weights.v2.safetensors"),
+        (".ckpt", ".ckpt.safetensors"),
+    ] {
+        let folder = tree(&[input]);
+        converts(folder.path(), &[input]);
+        assert_eq!(outputs(folder.path()), [output]);
+    }
 }

@@ -19,6 +19,7 @@ mod hostile_bounds;
 mod hostile_zip;
 mod inputs;
 mod inspect;
+mod library;
 mod limits;
 mod machine;
 mod patterns;

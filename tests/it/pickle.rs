@@ -186,3 +186,34 @@ fn a_million_nested_lists_neither_recurse_nor_overflow() {
     bytes.push(b'.');
     assert!(load(&bytes, 0, &Limits::default()).is_ok());
 }
+
+#[test]
+fn text_is_encoded_by_a_codec_under_whatever_name_python_finds_it() {
+    // Expectations of `codecs.lookup(name).name` in CPython 3.11.
+    let latin1 = "latin1,latin-1,LATIN_1,Latin 1,iso-8859-1,iso8859-1,8859,cp819,L1,latin,\
+        ISO_8859_1:1987,iso-ir-100,  latin--1  ,csISOLatin1,ibm819";
+    let utf8 = "utf-8,UTF8,u8,utf,cp65001";
+    let ascii = "ascii,US-ASCII,646,ANSI_X3.4-1968,iso_646.irv_1991";
+    let unknown = ",latin2,cp1252,iso-8859-15,utf-8-sig,rot13";
+    let encoded = |text: &str, name: &str| {
+        // `_codecs.encode(text, name)` of protocol 0, as text in Latin-1.
+        let pickle = format!("c_codecs\nencode\n(V{text}\nV{name}\ntR.");
+        let bytes: Vec<u8> = pickle.chars().map(|c| c as u8).collect();
+        let loaded = load(&bytes, 0, &Limits::default()).unwrap();
+        match loaded.graph.get(loaded.root) {
+            Value::Bytes(bytes) => Some(bytes.to_vec()),
+            _ => None,
+        }
+    };
+    for (names, of_a, of_e_acute) in [
+        (latin1, Some(&b"a"[..]), Some(&b"\xe9"[..])),
+        (utf8, Some(b"a"), Some(b"\xc3\xa9")),
+        (ascii, Some(b"a"), None),
+        (unknown, None, None),
+    ] {
+        for name in names.split(',') {
+            assert_eq!(encoded("a", name).as_deref(), of_a, "{name}");
+            assert_eq!(encoded("\u{e9}", name).as_deref(), of_e_acute, "{name}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use super::Walk;
 use super::number::float;
 use crate::pickle::{Object, Value, ValueId};
 use crate::torch::{self, Meaning, Number};
+use crate::verdict::class_of;
 
 /// Attributes of a module that are its tensors, its sub-modules, or `nn.Module`'s own bookkeeping
 /// (torch/nn/modules/module.py); hooks besides.
@@ -22,7 +23,7 @@ const MAKERS: &[&str] = &["__newobj__", "_reconstructor"];
 impl<'g> Walk<'g, '_> {
     pub(super) fn object(&mut self, id: ValueId, object: &'g Object, depth: usize) -> Option<Json> {
         // A nested class or a method of one: getattr(Outer, 'Inner').
-        if let Some(class) = torch::class_of(self.graph, id) {
+        if let Some(class) = class_of(self.graph, id) {
             self.config.spend(class.len());
             return Some(class.into());
         }
@@ -32,7 +33,7 @@ impl<'g> Walk<'g, '_> {
             .and_then(|state| torch::pairs(self.graph, state));
         self.config.visit(fields.map_or(0, <[_]>::len));
         let args = self.graph.tuple(object.args).unwrap_or_default();
-        let path = torch::class_of(self.graph, object.callable);
+        let path = class_of(self.graph, object.callable);
         match self.meaning(id) {
             Some(Meaning::DictSubclass) => return self.mapping(object, args, depth),
             Some(Meaning::NumpyScalar) => {
@@ -154,7 +155,7 @@ impl<'g> Walk<'g, '_> {
         if let Some(("copyreg", maker)) = path.split_once('.')
             && MAKERS.contains(&maker)
             && let [class, rest @ ..] = args
-            && let Some(class) = torch::class_of(graph, *class)
+            && let Some(class) = class_of(graph, *class)
         {
             // _reconstructor(class, base, state of the base): the base is `object` as a rule, without one.
             args = match rest {

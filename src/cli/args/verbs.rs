@@ -113,7 +113,7 @@ pub struct VerifyArgs {
     #[command(flatten)]
     pub metadata: MetadataArgs,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = None)]
     pub report: ReportArgs,
 
     #[command(flatten)]

@@ -121,28 +121,21 @@ pub trait Real: Copy + From<f32> + Into<f64> + PartialOrd + std::ops::Sub<Output
     fn copysign(self, sign: Self) -> Self;
 }
 
-impl Real for f32 {
-    const ZERO: f32 = 0.0;
-    const INFINITY: f32 = f32::INFINITY;
+macro_rules! real {
+    ($($float:ident)*) => {
+        $(impl Real for $float {
+            const ZERO: $float = 0.0;
+            const INFINITY: $float = $float::INFINITY;
 
-    fn abs(self) -> f32 {
-        f32::abs(self)
-    }
+            fn abs(self) -> $float {
+                $float::abs(self)
+            }
 
-    fn copysign(self, sign: f32) -> f32 {
-        f32::copysign(self, sign)
-    }
+            fn copysign(self, sign: $float) -> $float {
+                $float::copysign(self, sign)
+            }
+        })*
+    };
 }
 
-impl Real for f64 {
-    const ZERO: f64 = 0.0;
-    const INFINITY: f64 = f64::INFINITY;
-
-    fn abs(self) -> f64 {
-        f64::abs(self)
-    }
-
-    fn copysign(self, sign: f64) -> f64 {
-        f64::copysign(self, sign)
-    }
-}
+real!(f32 f64);

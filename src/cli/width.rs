@@ -1,0 +1,60 @@
+//! Text in a given number of columns.
+
+use unicode_width::UnicodeWidthChar;
+
+/// The columns that a text takes up on a terminal at most: terminals differ where characters join.
+pub fn columns(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+fn columns_of(c: char) -> usize {
+    c.width().unwrap_or(0).max(1)
+}
+
+/// A text in at most `width` columns, its end left out where it is wider.
+pub fn fit(text: &str, width: usize) -> String {
+    cut(text, width, 0)
+}
+
+/// As [`fit`], but the middle is left out: names of shards and versions begin alike or end alike.
+pub fn fit_ends(text: &str, width: usize) -> String {
+    cut(text, width, width.saturating_sub(1) / 3)
+}
+
+/// A text in at most `width` columns; of one that is wider the last `tail` columns are its end.
+fn cut(text: &str, width: usize, tail: usize) -> String {
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let head = width.saturating_sub(1 + tail);
+    let dots = if width > 0 { "…" } else { "" };
+    let end = fitting(text.chars().rev(), tail);
+    let end: String = end.chars().rev().collect();
+    format!("{}{dots}{end}", fitting(text.chars(), head))
+}
+
+/// The first characters that fit into `width` columns.
+fn fitting(chars: impl Iterator<Item = char>, width: usize) -> String {
+    let mut taken = 0;
+    chars
+        .take_while(|c| {
+            taken += columns_of(*c);
+            taken <= width
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shortened_in_the_middle() {
+        assert_eq!(fit_ends("model.ckpt", 10), "model.ckpt");
+        assert_eq!(
+            fit_ends("pytorch_model-00001-of-00010.bin", 16),
+            "pytorch_mo…0.bin"
+        );
+        assert_eq!(fit_ends("国风国风国风", 7), "国风…风");
+    }
+}
