@@ -96,11 +96,12 @@ fn is_of(
             }
             _ => false,
         },
-        // Of other kinds it stands for any object.
-        Value::Persistent(pid) => graph.tuple(pid).is_some_and(|items| {
-            let tag = items.first();
-            tag.is_some_and(|tag| graph.str(*tag) == Some("storage"))
-        }),
+        // Of other kinds it stands for any object; torch reads no text (torch/serialization.py, `persistent_load`).
+        Value::Persistent(pid) => match graph.get(pid) {
+            Value::Tuple([tag, ..]) => graph.str(*tag) == Some("storage"),
+            Value::Str(_) => true,
+            _ => false,
+        },
         _ => true,
     }
 }
