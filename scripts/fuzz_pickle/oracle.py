@@ -97,6 +97,8 @@ def plain(function):
 # Their results are values of Python's own, which take no calls, states and items.
 PLAIN = {("builtins", function.__name__): plain(function) for function in (bytearray, bytes, frozenset, set)}
 PLAIN["_codecs", "encode"] = plain(_codecs.encode)
+# Python 2's name of the module.
+PLAIN |= {("__builtin__", name): function for (module, name), function in PLAIN.items() if module == "builtins"}
 
 
 def is_module(name):

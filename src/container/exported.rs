@@ -53,6 +53,7 @@ const SCALAR_TYPES: &[(u64, Dtype)] = &[
 ];
 
 const CONFIG: &str = "_weights_config.json";
+const WEIGHTS: &str = "data/weights/";
 
 /// The state dict of an exported program; `None` when the archive is none.
 pub fn find(records: &Records, guard: &mut Guard) -> Result<Option<Contents>> {
@@ -65,7 +66,7 @@ pub fn find(records: &Records, guard: &mut Guard) -> Result<Option<Contents>> {
     // Pickled state dicts: the first generation's, whatever it is called, and an early one of the second.
     let is_pickled = |name: &str| match is_first_generation {
         true => name.starts_with("serialized_state_dict."),
-        false => name.contains("data/weights/") && name.ends_with(".pt"),
+        false => weights_file(name).is_some_and(|(_, file)| file.ends_with(".pt")),
     };
     let mut pickled = records.iter().filter(|(name, _)| is_pickled(name));
     if let (Some((_, record)), None) = (pickled.next(), pickled.next())
@@ -75,18 +76,16 @@ pub fn find(records: &Records, guard: &mut Guard) -> Result<Option<Contents>> {
         archive.format = EXPORTED;
         return Ok(Some(Contents::Pickled(archive)));
     }
-    let mut configs: Vec<(&str, &Record)> = records
+    let mut configs: Vec<(&str, &str, &Record)> = records
         .iter()
         .filter_map(|(name, record)| {
-            let (_, file) = name.rsplit_once("data/weights/")?;
-            Some((file.strip_suffix(CONFIG)?, &**record))
+            let (folder, file) = weights_file(name)?;
+            Some((file.strip_suffix(CONFIG)?, folder, &**record))
         })
         .collect();
-    configs.sort_by_key(|(model, _)| *model);
+    configs.sort_by_key(|(model, ..)| *model);
     let mut tensors = Vec::new();
-    for (model, record) in &configs {
-        let folder = record.name.rfind('/').map_or(0, |at| at.saturating_add(1));
-        let folder = record.name.get(..folder).unwrap_or_default();
+    for (model, folder, record) in &configs {
         for (name, described) in read_config(record, guard)? {
             let name = match configs.len() {
                 1 => name,
@@ -98,9 +97,17 @@ pub fn find(records: &Records, guard: &mut Guard) -> Result<Option<Contents>> {
     Ok(Some(Contents::Exported(tensors)))
 }
 
+/// The folder of the weights and the path of a file in it, if it is there. Names of models may have slashes.
+fn weights_file(name: &str) -> Option<(&str, &str)> {
+    let start = name.find(WEIGHTS)?;
+    let (folder, file) = name.split_at_checked(start.checked_add(WEIGHTS.len())?)?;
+    let is_first = name.get(..start)?.trim_end_matches('/').find('/').is_none();
+    is_first.then_some((folder, file))
+}
+
 /// Judges what `torch.export.load` unpickles besides the weights: sample inputs and constants.
 fn judge_all(records: &Records, guard: &mut Guard) -> Result<()> {
-    let is_raw = |name: &str| name.contains("data/weights/") && !name.ends_with(".pt");
+    let is_raw = |name: &str| name.contains(WEIGHTS) && !name.ends_with(".pt");
     for (name, record) in records {
         if is_raw(name) || record.is_encrypted() {
             continue;

@@ -102,8 +102,9 @@ fn skip_zeros(reader: &mut impl BufRead) -> std::io::Result<bool> {
 /// Whether a file starts as a zlib stream, as Python's `zlib` and joblib write (RFC 1950). Nothing may come out of its
 /// start: any number of empty blocks can stand there.
 pub fn is_zlib(head: &[u8]) -> bool {
-    let is_header =
-        matches!(*head, [0x78, flags, ..] if (0x7800 | u16::from(flags)).is_multiple_of(31));
+    // Any window of up to 32 KiB.
+    let is_header = matches!(*head, [method, flags, ..]
+        if method & 0x8f == 8 && u16::from_be_bytes([method, flags]).is_multiple_of(31));
     let read = ZlibDecoder::new(head).read(&mut [0]);
     is_header && read.map_or_else(|e| e.kind() == ErrorKind::UnexpectedEof, |_| true)
 }

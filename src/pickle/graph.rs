@@ -61,7 +61,7 @@ pub struct Blob {
 }
 
 /// How a [`Blob`] is to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BlobKind {
     /// `bytes` or `bytearray`, as they are.
     Bytes,

@@ -100,6 +100,11 @@ impl Scanner<'_, '_> {
         if runs_script(&records) {
             self.unknown_scripts(before.0);
         }
+        if let Some(program) = odd_program(&records) {
+            let what =
+                "its formulas may be any code of Python, which runs when the program is loaded";
+            self.problem(&inside(place, &program.name), what);
+        }
         let mut pickled = Vec::new();
         self.open(place, before, |guard| {
             if let Contents::Exported(tensors) = archive::of_records(records, guard)? {
@@ -336,14 +341,29 @@ fn runs_script(records: &Records) -> bool {
         .iter()
         .filter(|(name, _)| name.contains("/code/") && name.ends_with(".py"));
     code.any(|(_, record)| {
-        let mut source = Vec::new();
-        let read = |piece: &[u8]| {
-            source.extend_from_slice(piece);
-            Ok(())
-        };
-        let is_read = record.len <= MAX_IN_MEMORY && record.read_pieces(read).is_ok();
-        !is_read || !std::str::from_utf8(&source).is_ok_and(script::only_compiles)
+        let source = read_source(record);
+        !source.is_some_and(|source| std::str::from_utf8(&source).is_ok_and(script::only_compiles))
     })
+}
+
+/// The program of an exported archive whose formulas may be any code of Python.
+fn odd_program(records: &Records) -> Option<&Record> {
+    let programs = records.iter().filter(|(name, _)| {
+        name.contains("models/") && name.ends_with(".json")
+            || name.ends_with("serialized_exported_program.json")
+    });
+    let mut programs = programs.map(|(_, record)| &**record);
+    programs.find(|record| !read_source(record).is_some_and(|json| script::only_computes(&json)))
+}
+
+/// The whole of a record of text, if it has a length that such records have.
+fn read_source(record: &Record) -> Option<Vec<u8>> {
+    let mut source = Vec::new();
+    let read = |piece: &[u8]| {
+        source.extend_from_slice(piece);
+        Ok(())
+    };
+    (record.len <= MAX_IN_MEMORY && record.read_pieces(read).is_ok()).then_some(source)
 }
 
 /// How certain a member is a pickle, by its name in lower case. `has` says whether the archive has a member.

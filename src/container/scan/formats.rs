@@ -9,6 +9,7 @@ const CLOSED: &[(&[u8], &str)] = &[
     (b"\xfd7zXZ\0", "an xz file"),
     (b"\x28\xb5\x2f\xfd", "a zstd file"),
     (b"\x04\x22\x4d\x18", "an lz4 file"),
+    (b"LZIP", "an lzip file"),
 ];
 
 /// What kind of an archive that is not looked into starts like that.
@@ -16,11 +17,17 @@ pub fn closed(head: &[u8]) -> Option<&'static str> {
     let by_start = CLOSED.iter().find(|(start, _)| head.starts_with(start));
     match by_start {
         Some((_, what)) => Some(what),
+        None if is_skippable(head) => Some("a zstd or lz4 file"),
         None if is_bzip2(head) => Some("a bzip2 file"),
         None if is_lzma(head) => Some("an lzma file"),
         None if is_joblib(head) => Some("a compressed file of an old joblib"),
         None => None,
     }
+}
+
+/// A frame of zstd and lz4 that their readers pass over.
+fn is_skippable(head: &[u8]) -> bool {
+    matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
 /// Any level, then the number that starts a block, or the end of an empty file.
@@ -35,7 +42,7 @@ fn is_bzip2(head: &[u8]) -> bool {
 /// The header that Python's `lzma` takes for one (liblzma, `alone_decoder.c`): properties, a dictionary of 0, 2ⁿ or
 /// 2ⁿ + 2ⁿ⁻¹ bytes, and a length below 256 GiB or none.
 fn is_lzma(head: &[u8]) -> bool {
-    let Some(([0x5d, sizes @ ..], _)) = head.split_first_chunk::<13>() else {
+    let Some(([properties @ 0..225, sizes @ ..], _)) = head.split_first_chunk::<13>() else {
         return false;
     };
     let (dictionary, len) = sizes.split_at(4);
@@ -47,7 +54,8 @@ fn is_lzma(head: &[u8]) -> bool {
     let low = dictionary.trailing_zeros();
     let is_round =
         matches!(dictionary, 0 | 0xffff_ffff) || matches!(dictionary.checked_shr(low), Some(1 | 3));
-    is_round && (len == u64::MAX || len < 256 << 30)
+    // Other properties than the usual ones are read too, but with a length any small numbers look like that.
+    is_round && (len == u64::MAX || *properties == 0x5d && len < 256 << 30)
 }
 
 /// `ZF`, and how long the content is, in 19 characters that Python's `int` reads (joblib, `numpy_pickle_compat.py`).

@@ -1,6 +1,6 @@
 //! Pickles one behind the other, and what lies in their values.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::judged::{Judged, ScannedPickle};
@@ -204,7 +204,18 @@ impl Scanner<'_, '_> {
         graph: &Graph,
     ) -> Result<HashSet<ValueId>> {
         let mut looked_at = HashSet::new();
+        // A pickle can make many values of the same bytes; whether they are a file was found out at the first.
+        let mut ranges: HashMap<(u64, u64, BlobKind), bool> = HashMap::new();
         for (id, value) in graph.strings() {
+            let range = match value {
+                Value::Blob(blob) => Some((blob.offset, blob.len, blob.kind)),
+                _ => None,
+            };
+            if let Some(is_file) = range.and_then(|range| ranges.insert(range, false)) {
+                looked_at.extend(is_file.then_some(id));
+                ranges.extend(range.map(|range| (range, is_file)));
+                continue;
+            }
             let content: Arc<dyn ReadAt> = match value {
                 Value::Bytes(bytes) if is_file(bytes) || may_name(bytes) => {
                     Arc::new(bytes.to_vec())
@@ -236,9 +247,9 @@ impl Scanner<'_, '_> {
                 false => Certainty::Data,
             };
             let place = inside(place, "a value of bytes");
-            if !self.source(&place, &content, certainty)?.is_empty() {
-                looked_at.insert(id);
-            }
+            let is_file = !self.source(&place, &content, certainty)?.is_empty();
+            ranges.extend(range.map(|range| (range, is_file)));
+            looked_at.extend(is_file.then_some(id));
         }
         Ok(looked_at)
     }

@@ -32,7 +32,10 @@ impl Scanner<'_, '_> {
             || goes_on && (is_worse || judged.read.differs)
             || is_worse
                 && (alone.names_unknown
-                    || unknown.any(|global| verdict::is_known_for_more(&global.name)))
+                    || unknown.any(|global| {
+                        global.verdict == Verdict::Dangerous
+                            || verdict::is_known_for_more(&global.name)
+                    }))
         {
             self.tell(place, source, judged)?;
         }
