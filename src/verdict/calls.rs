@@ -160,7 +160,8 @@ impl<'g> Judge<'g> {
                     _ => self.refuse(call, named),
                 }
             }
-            _ => self.used(&[owner], Some(named.global)),
+            // Of an object its class decides what that runs.
+            _ => self.blame(named.global, (Verdict::Unknown, ""), String::new),
         }
     }
 

@@ -206,3 +206,21 @@ fn a_part_of_a_tar_that_is_a_device_or_a_pipe_is_not_clean() {
         assert!(!is_clean(&tar.into_inner().unwrap()));
     }
 }
+
+#[test]
+fn a_value_that_torch_compares_and_that_may_call_what_it_keeps_is_not_clean() {
+    // numpy's `NumpyVersion.__ne__` calls `self._compare`, here `partial(Popen, ["x"])`.
+    let file = b"\x80\x02cnumpy.lib\nNumpyVersion\n)\x81}U\x08_comparecfunctools\npartial\n(csubprocess\nPopen\n]U\x01xatRsb.";
+    let found = ckpt2st::scan_source(
+        std::sync::Arc::new(file.to_vec()),
+        &ckpt2st::OpenOptions::default(),
+        &(),
+    );
+    let pickles = found.unwrap().pickles;
+    assert!(
+        pickles
+            .iter()
+            .all(|pickle| pickle.verdict == ckpt2st::Verdict::Unknown)
+    );
+    assert!(!pickles.is_empty());
+}

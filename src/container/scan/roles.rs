@@ -7,6 +7,8 @@ use crate::pickle::{Graph, Read, Value, ValueId};
 #[derive(Default)]
 pub struct Roles {
     first: Vec<Role>,
+    /// Whether the first value is an object that was given a state.
+    has_state: bool,
     /// Whether a pickle behind the first one names storages, as the fourth of a legacy stream does.
     has_storages: bool,
 }
@@ -35,6 +37,9 @@ impl Roles {
         if let Ok(root) = read.root
             && self.first.len() < PICKLES
         {
+            if let Value::Object(object) = read.graph.get(root) {
+                self.has_state |= self.first.is_empty() && object.state().is_some();
+            }
             self.first.push(role(&read.graph, root));
         }
     }
@@ -53,6 +58,11 @@ impl Roles {
                 && may_be(protocol, Role::Protocol)
     }
 
+    /// Whether the first value is an object with a state that only Python knows.
+    pub fn is_computed(&self) -> bool {
+        self.has_state && self.first.first() == Some(&Role::Computed)
+    }
+
     /// Whether the first value is an array of numpy.
     pub fn is_array(&self) -> bool {
         self.first.first() == Some(&Role::Array)
@@ -68,7 +78,7 @@ fn role(graph: &Graph, root: ValueId) -> Role {
                 (module, "_reconstruct" | "_frombuffer") if module.starts_with("numpy.") => {
                     Role::Array
                 }
-                ("collections", "OrderedDict") => Role::Other,
+                ("collections", "OrderedDict") | ("functools", "partial") => Role::Other,
                 _ => Role::Computed,
             },
             None => Role::Computed,

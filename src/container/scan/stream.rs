@@ -14,7 +14,7 @@ use super::{Certainty, Scanner};
 use crate::error::Result;
 use crate::pickle::{BlobKind, Graph, Loaded, Read, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
-use crate::verdict::{self, Verdict};
+use crate::verdict::{self, GlobalUse, Verdict};
 
 /// Whole pickles one behind the other that are not certain to be any.
 const MAX_DOUBTFUL: usize = 1000;
@@ -29,7 +29,16 @@ impl Scanner<'_, '_> {
         offset: u64,
         certainty: Certainty,
     ) -> Result<Streamed> {
+        let first = self.pickles.len();
         let streamed = self.stream_of(place, source, offset, certainty, 1)?;
+        // torch compares the first value of a file with a number, so that methods of it are called.
+        if (place.is_empty() || certainty == Certainty::Maybe)
+            && streamed.roles.is_computed()
+            && let Some(pickle) = self.pickles.get_mut(first)
+            && pickle.globals.iter().any(may_be_called)
+        {
+            pickle.verdict = pickle.verdict.max(Verdict::Unknown);
+        }
         if certainty != Certainty::Data && streamed.roles.is_legacy() {
             self.problem(
                 place,
@@ -286,6 +295,11 @@ pub(super) fn is_telling(judged: &Judged) -> bool {
         unknown.any(|global| global.calls > 0)
     };
     !judged.scanned.dangerous_calls.is_empty() || is_whole && !globals.is_empty() || is_called()
+}
+
+/// Whether a method of an object that is on the list could be such a name, or call what it hides.
+fn may_be_called(global: &GlobalUse) -> bool {
+    global.verdict != Verdict::Known || global.name == "functools.partial"
 }
 
 /// Whether a reader of Python may import a module before it stops.
