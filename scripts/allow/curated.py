@@ -111,6 +111,10 @@ KINDS = [
         tw torch.distributed._tensor.api DTensor
         tw torch.nested._internal.nested_tensor NestedTensor
         tw torch.nested._internal.nested_tensor.NestedTensor
+        w torchvision.tv_tensors._image Image
+        w torchvision.tv_tensors._mask Mask
+        w torchvision.tv_tensors._video Video
+        w torchvision.tv_tensors._bounding_boxes BoundingBoxes
     """),
     ("placements", "keep a dimension or the name of an operation", """
         nt torch.distributed.tensor.placement_types Partial Replicate Shard _StridedShard
