@@ -1,7 +1,7 @@
 //! What code on the list gets hold of, and may call.
 
 use super::Verdict;
-use super::callee::{Callee, Special};
+use super::callee::{Callee, Named, Special};
 use super::changes::{CHANGES, is_hook};
 use super::given;
 use super::judge::{COMPUTES, Judge, path};
@@ -137,9 +137,13 @@ impl<'g> Judge<'g> {
                 }
             }
             Callee::Computed(Some(global)) => {
-                self.blame(global, (Verdict::Dangerous, COMPUTES), || {
-                    text(path(global))
-                });
+                // A method of an object, say: what its package does is no better known than a call of it.
+                let below = String::new();
+                let verdict = match self.of_call(&Named { global, below }) {
+                    (Verdict::Unknown, why) => (Verdict::Unknown, why),
+                    _ => (Verdict::Dangerous, COMPUTES),
+                };
+                self.blame(global, verdict, || text(path(global)));
             }
             Callee::Computed(None) => {}
         }
