@@ -35,6 +35,8 @@ pub struct ScannedPickle {
 /// A pickle with what was read of it.
 pub struct Judged {
     pub scanned: ScannedPickle,
+    /// Whether something that no global stands for makes it unknown.
+    pub is_unknown: bool,
     pub read: pickle::Read,
 }
 
@@ -61,7 +63,11 @@ impl Judged {
             error: read.root.as_ref().err().map(Error::to_string),
             doubtful: false,
         };
-        Ok(Judged { scanned, read })
+        Ok(Judged {
+            scanned,
+            is_unknown: judgement.is_unknown,
+            read,
+        })
     }
 
     /// Whether it was read to its STOP.

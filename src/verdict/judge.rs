@@ -22,6 +22,8 @@ pub struct Judgement {
     pub globals: Vec<GlobalUse>,
     /// What makes it dangerous, once for each global.
     pub dangerous: Vec<Finding>,
+    /// Whether something that no global stands for makes it at least [`Unknown`](Verdict::Unknown).
+    pub is_unknown: bool,
 }
 
 /// Judges a pickle by all that it calls, changes, and hands to what it calls.
@@ -265,6 +267,7 @@ impl<'g> Judge<'g> {
             verdict: Verdict::Known,
             globals: Vec::new(),
             dangerous: std::mem::take(&mut self.computed),
+            is_unknown: self.is_unknown,
         };
         if !judgement.dangerous.is_empty() {
             judgement.verdict = Verdict::Dangerous;

@@ -186,7 +186,11 @@ impl Scanner<'_, '_> {
         source: &Arc<dyn ReadAt>,
         judged: Judged,
     ) -> Result<Read> {
-        let Judged { mut scanned, read } = judged;
+        let Judged {
+            mut scanned,
+            is_unknown,
+            read,
+        } = judged;
         scanned.place = place.to_owned();
         self.globals = self.globals.saturating_add(scanned.globals.len());
         self.kept_bytes = self.kept_bytes.saturating_add(kept_bytes(&scanned));
@@ -199,7 +203,7 @@ impl Scanner<'_, '_> {
             && inside.iter().all(is_sound)
             && loads_only(&read.graph, &looked_at)
         {
-            clear_loads(scanned);
+            clear_loads(scanned, is_unknown);
         }
         Ok(read)
     }
@@ -343,7 +347,8 @@ fn loads_only(graph: &Graph, looked_at: &HashSet<ValueId>) -> bool {
     })
 }
 
-fn clear_loads(scanned: &mut ScannedPickle) {
+/// Takes back what those loads are blamed for.
+fn clear_loads(scanned: &mut ScannedPickle, is_unknown: bool) {
     let (module, name) = LOAD;
     let load = format!("{module}.{name}");
     scanned
@@ -357,6 +362,7 @@ fn clear_loads(scanned: &mut ScannedPickle) {
     let verdicts = scanned.globals.iter().map(|global| global.verdict);
     let verdicts = verdicts.filter(|verdict| *verdict != Verdict::Named);
     scanned.verdict = match scanned.dangerous_calls.is_empty() {
+    let verdicts = verdicts.chain(is_unknown.then_some(Verdict::Unknown));
         true => verdicts.max().unwrap_or(Verdict::Known),
         false => Verdict::Dangerous,
     };
