@@ -1,4 +1,4 @@
-"""Checks `ckpt2st scan` against CPython's own unpicklers on streams that nobody would write.
+"""Checks `ckpt2st scan` against CPython's own unpicklers on streams that no pickler writes.
 
     python3 scripts/fuzz_pickle --binary target/release/ckpt2st --seconds 60
 

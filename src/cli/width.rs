@@ -21,7 +21,7 @@ pub fn fit_ends(text: &str, width: usize) -> String {
     cut(text, width, width.saturating_sub(1) / 3)
 }
 
-/// A text in at most `width` columns; of one that is wider the last `tail` columns are its end.
+/// A text in at most `width` columns; a wider one keeps its last `tail` columns as its end.
 fn cut(text: &str, width: usize, tail: usize) -> String {
     if columns(text) <= width {
         return text.to_owned();

@@ -343,6 +343,15 @@ impl Graph {
         }
     }
 
+    /// The pairs of a dict, or those that the pickle gives an object.
+    pub fn pairs(&self, id: ValueId) -> Option<&[(ValueId, ValueId)]> {
+        match self.get(id) {
+            Value::Dict(pairs) => Some(pairs),
+            Value::Object(object) => Some(object.pairs()),
+            _ => None,
+        }
+    }
+
     /// The global that `id` is.
     pub fn global(&self, id: ValueId) -> Option<&Global> {
         match self.get(id) {

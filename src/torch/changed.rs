@@ -140,10 +140,9 @@ pub fn sets_elements(graph: &Graph, state: Option<ValueId>) -> bool {
         // An instance of a subclass of `str` can be any name.
         None => true,
     };
-    let sets = |id: ValueId| match graph.get(id) {
-        Value::Dict(pairs) => pairs.iter().any(|(key, _)| is_of_elements(key)),
-        Value::Object(object) => object.pairs().iter().any(|(key, _)| is_of_elements(key)),
-        _ => false,
+    let sets = |id| {
+        let mut pairs = graph.pairs(id).unwrap_or_default().iter();
+        pairs.any(|(key, _)| is_of_elements(key))
     };
     let Some(state) = state else { return false };
     match graph.tuple(state) {
@@ -153,10 +152,7 @@ pub fn sets_elements(graph: &Graph, state: Option<ValueId>) -> bool {
 }
 
 fn is_touched(object: &Object) -> bool {
-    object.state().is_some()
-        || object.kwargs().is_some()
-        || !object.items().is_empty()
-        || !object.pairs().is_empty()
+    object.is_changed() || object.kwargs().is_some()
 }
 
 /// All values that belong to an object.

@@ -28,15 +28,6 @@ pub struct Children {
     pub is_module: bool,
 }
 
-/// The pairs of a dict or an OrderedDict.
-pub fn pairs(graph: &Graph, id: ValueId) -> Option<&[(ValueId, ValueId)]> {
-    match graph.get(id) {
-        Value::Dict(pairs) => Some(pairs),
-        Value::Object(object) => Some(object.pairs()),
-        _ => None,
-    }
-}
-
 /// The pairs of an object as Python has them in the end; `None` for a dict whose constructor is given what only Python
 /// can read.
 pub(super) fn mapping<'g>(
@@ -91,7 +82,7 @@ pub fn entry(graph: &Graph, pairs: &[(ValueId, ValueId)], name: &str) -> Option<
 pub fn field(graph: &Graph, dict: ValueId, name: &str) -> Option<ValueId> {
     match graph.get(dict) {
         Value::Object(object) => entry(graph, &mapping(graph, object)?, name),
-        _ => entry(graph, pairs(graph, dict)?, name),
+        _ => entry(graph, graph.pairs(dict)?, name),
     }
 }
 

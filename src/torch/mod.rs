@@ -27,7 +27,7 @@ pub use assembled::{Assembled, Part};
 pub(crate) use dense::{dtype_named, size, sizes};
 pub(crate) use globals::{Meaning, StorageClass, meaning, see_through};
 pub use keys::{Children, Key};
-pub(crate) use keys::{attributes, entry, field, pairs};
+pub(crate) use keys::{attributes, entry, field};
 pub use leaf::{Leaf, Refusal, Tensor};
 pub(crate) use mapping::children;
 pub use module::ScriptClasses;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::keys::{Children, Key, entry, is_doubtful, keyed, mapping, pairs};
+use super::keys::{Children, Key, entry, is_doubtful, keyed, mapping};
 use crate::pickle::{Graph, Object, Value, ValueId};
 
 /// The parameters, buffers and sub-modules of a pickled `nn.Module`; `None` for any other object.
@@ -22,7 +22,7 @@ pub fn of_module(graph: &Graph, object: &Object) -> Option<Children> {
         let id = entry(graph, state, wanted)?;
         Some(match graph.get(id) {
             Value::Object(object) => keyed(graph, &mapping(graph, object)?),
-            _ => keyed(graph, pairs(graph, id)?),
+            _ => keyed(graph, graph.pairs(id)?),
         })
     };
     let (parameters, modules) = (part("_parameters")?, part("_modules")?);
@@ -61,7 +61,7 @@ pub fn attributes_of_module<'g>(
 ) -> Option<&'g [(ValueId, ValueId)]> {
     let state = state_dict(graph, object)?;
     let has =
-        |wanted: &str| entry(graph, state, wanted).is_some_and(|id| pairs(graph, id).is_some());
+        |wanted: &str| entry(graph, state, wanted).is_some_and(|id| graph.pairs(id).is_some());
     (has("_parameters") && has("_modules")).then_some(state)
 }
 

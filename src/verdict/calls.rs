@@ -222,12 +222,8 @@ impl<'g> Judge<'g> {
         let parts = parts.into_iter().flatten().copied();
         let mut mappings = object.kwargs().into_iter().chain(parts);
         mappings.any(|id| {
-            let pairs = match graph.get(id) {
-                Value::Dict(pairs) => pairs,
-                Value::Object(object) => object.pairs(),
-                _ => &[],
-            };
-            pairs.iter().any(|(key, _)| is_hook(graph, *key))
+            let mut pairs = graph.pairs(id).unwrap_or_default().iter();
+            pairs.any(|(key, _)| is_hook(graph, *key))
         })
     }
 

@@ -107,11 +107,7 @@ fn is_of(
 }
 
 /// Whether a call returns a tensor, an array, or a value that torch writes beside them.
-pub fn is_of_torch_or_numpy(graph: &Graph, object: &Object, module: &str, name: &str) -> bool {
-    is_of_torch(graph, object, module, name)
-}
-
-fn is_of_torch(graph: &Graph, object: &Object, module: &str, name: &str) -> bool {
+pub fn is_of_torch(graph: &Graph, object: &Object, module: &str, name: &str) -> bool {
     let is_tensor = rights(module, name).is_some_and(|rights| rights.any(Rights::TENSOR));
     // Hooks, and arguments by keyword.
     let is_mapping = (module, name) == ("collections", "OrderedDict");

@@ -56,11 +56,7 @@ impl<'g> Judge<'g> {
             _ => None,
         };
         // Whatever attributes they become, code looks for them.
-        let pairs = match graph.get(value) {
-            Value::Dict(pairs) => pairs,
-            Value::Object(object) => object.pairs(),
-            _ => &[],
-        };
+        let pairs = graph.pairs(value).unwrap_or_default();
         let is_named_hook = |key| graph.str(key).is_some() && is_hook(graph, key);
         if pairs.iter().any(|(key, _)| is_named_hook(*key)) {
             match user {
@@ -177,7 +173,7 @@ fn is_data(graph: &Graph, object: &Object, module: &str, name: &str) -> bool {
         || is_made && rights.any(Rights::NEW)
         || is_plain
         || DATA.contains(&module)
-        || given::is_of_torch_or_numpy(graph, object, module, name)
+        || given::is_of_torch(graph, object, module, name)
 }
 
 /// Whether a name that can be called is there for what it is: the class of an array, of a number or a tensor.

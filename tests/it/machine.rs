@@ -24,6 +24,13 @@ fn names(found: &Scan) -> Vec<&str> {
     globals.map(|global| global.name.as_str()).collect()
 }
 
+/// Checks that the stream is read, and what stands behind it too.
+fn assert_read(start: &[u8]) {
+    let found = with_global(start);
+    assert_eq!(names(&found), ["os.system"], "{start:?}");
+    assert!(found.is_complete(), "{start:?}: {found:?}");
+}
+
 #[test]
 fn what_both_readers_take_is_read() {
     for start in [
@@ -48,9 +55,7 @@ fn what_both_readers_take_is_read() {
         b"\x96\x01\0\0\0\0\0\0\0x\x98",
         b"\x95\0\0\0\0\0\0\0\0N",
     ] {
-        let found = with_global(start);
-        assert_eq!(names(&found), ["os.system"], "{start:?}");
-        assert!(found.is_complete(), "{start:?}: {found:?}");
+        assert_read(start);
     }
 }
 
@@ -66,9 +71,7 @@ fn what_only_the_reader_in_c_takes_is_read_as_it_reads_it() {
         b"N(e",
         b"N(\x90",
     ] {
-        let found = with_global(start);
-        assert_eq!(names(&found), ["os.system"], "{start:?}");
-        assert!(found.is_complete(), "{start:?}: {found:?}");
+        assert_read(start);
     }
 }
 

@@ -28,9 +28,7 @@ impl<'g> Walk<'g, '_> {
             return Some(class.into());
         }
         // Fields are looked up by name below.
-        let fields = object
-            .state()
-            .and_then(|state| torch::pairs(self.graph, state));
+        let fields = object.state().and_then(|state| self.graph.pairs(state));
         self.config.visit(fields.map_or(0, <[_]>::len));
         let args = self.graph.tuple(object.args).unwrap_or_default();
         let path = class_of(self.graph, object.callable);
@@ -136,7 +134,7 @@ impl<'g> Walk<'g, '_> {
         let mut map = Map::new();
         self.fill(&mut map, &own, depth);
         let children = torch::entry(graph, attributes, "_modules");
-        let children = children.and_then(|modules| torch::pairs(graph, modules));
+        let children = children.and_then(|modules| graph.pairs(modules));
         self.fill(&mut map, children.unwrap_or_default(), depth);
         self.config.spend(path.len());
         map.insert("__class__".to_owned(), path.into());

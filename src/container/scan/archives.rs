@@ -33,9 +33,9 @@ impl Scanner<'_, '_> {
         // As the files of a distributed checkpoint are.
         if let Some(archives) = entries::chain(source).map_err(failed)? {
             for (start, end) in archives {
-                let archive = SubRange::new(source.clone(), start, end.saturating_sub(start));
-                let Some(archive) = archive else { continue };
-                let archive: Arc<dyn ReadAt> = Arc::new(archive);
+                let Some(archive) = part(source, start, end) else {
+                    continue;
+                };
                 match self.directory(&archive)? {
                     Ok(records) => self.archive(place, records)?,
                     Err(error) => self.broken_zip(place, &archive, Some(&error))?,
@@ -319,6 +319,12 @@ impl Scanner<'_, '_> {
         let place = inside(place, &format!("inside the {name}"));
         self.source(&place, &content, Certainty::Maybe).map(drop)
     }
+}
+
+/// The bytes of a source from `start` up to `end`.
+pub(super) fn part(source: &Arc<dyn ReadAt>, start: u64, end: u64) -> Option<Arc<dyn ReadAt>> {
+    let range = SubRange::new(source.clone(), start, end.checked_sub(start)?)?;
+    Some(Arc::new(range))
 }
 
 /// The place of what is called `name` in `place`.

@@ -284,7 +284,7 @@ fn hidden(source: &Arc<dyn ReadAt>, header: u64, end: u64) -> io::Result<Option<
     let Some(raw) = rest_from(source, local.data, end) else {
         return Ok(None);
     };
-    // What says of itself that nobody can read it is looked at as it lies there.
+    // Data in a method that is not read here is looked at as it lies there.
     let encoding = match Encoding::of_method(local.method) {
         Encoding::Deflated => Encoding::Deflated,
         _ => Encoding::Stored,

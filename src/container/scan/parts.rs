@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::super::safetensors::SafetensorsFile;
 use super::super::{gzip, legacy, sniff, tar};
+use super::archives::{inside, part};
 use super::formats::{NpyData, closed, is_protocol, npy};
-use super::{Certainty, Scanner, archives};
+use super::{Certainty, Scanner};
 use crate::error::Result;
-use crate::read_at::{ReadAt, SubRange};
+use crate::read_at::ReadAt;
 
 /// Archives inside archives.
 const MAX_DEPTH: usize = 8;
@@ -51,16 +52,15 @@ impl Scanner<'_, '_> {
         {
             self.check_cancelled()?;
             self.reads = self.reads.saturating_add(1);
-            let len = source.len().saturating_sub(start);
-            let Some(rest) = SubRange::new(source.clone(), start, len).filter(|_| len > 0) else {
+            let rest = part(source, start, source.len());
+            let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
                 break;
             };
-            has_archive = sniff::kind(&rest)? == sniff::Kind::Zip;
+            has_archive = sniff::kind(&*rest)? == sniff::Kind::Zip;
             if has_archive {
                 break;
             }
-            let place = archives::inside(place, &format!("from byte {start} on"));
-            let rest: Arc<dyn ReadAt> = Arc::new(rest);
+            let place = inside(place, &format!("from byte {start} on"));
             let (_, end) = self.part_of(&place, &rest, certainty)?;
             next = end.map(|end| start.saturating_add(end));
         }

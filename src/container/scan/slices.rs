@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::dcp::{self, Slice};
+use super::archives::part;
 use super::{Scanner, entries};
 use crate::error::{Error, Result};
-use crate::read_at::{FileSource, ReadAt, SubRange};
+use crate::read_at::{FileSource, ReadAt};
 
 impl Scanner<'_, '_> {
     /// Reports parts that are no archives of those files, which a scan of the files looks at. `source` is the `.metadata` of
@@ -71,11 +72,9 @@ impl Scanner<'_, '_> {
         archives: Option<Vec<(u64, u64)>>,
     ) -> Result<Option<Vec<(u64, u64)>>> {
         for (start, end) in archives.iter().flatten() {
-            let archive = SubRange::new(whole.clone(), *start, end.saturating_sub(*start));
-            let Some(archive) = archive else {
+            let Some(archive) = part(whole, *start, *end) else {
                 return Ok(None);
             };
-            let archive: Arc<dyn ReadAt> = Arc::new(archive);
             if self.directory(&archive)?.is_err() {
                 return Ok(None);
             }

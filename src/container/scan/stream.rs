@@ -1,12 +1,13 @@
 //! Pickles one behind the other, and what lies in their values.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::judged::{Judged, ScannedPickle};
 use super::super::record::Record;
 use super::super::sniff;
-use super::archives::inside;
+use super::archives::{inside, part};
 use super::formats::{is_container, is_file, is_protocol, may_name};
 use super::roles::Roles;
 use super::together::Alone;
@@ -224,10 +225,13 @@ impl Scanner<'_, '_> {
                 Value::Blob(blob) => Some((blob.offset, blob.len, blob.kind)),
                 _ => None,
             };
-            if let Some(is_file) = range.and_then(|range| ranges.insert(range, false)) {
-                looked_at.extend(is_file.then_some(id));
-                ranges.extend(range.map(|range| (range, is_file)));
-                continue;
+            match range.map(|range| ranges.entry(range)) {
+                Some(Entry::Occupied(seen)) => {
+                    looked_at.extend(seen.get().then_some(id));
+                    continue;
+                }
+                Some(Entry::Vacant(new)) => drop(new.insert(false)),
+                None => {}
             }
             let content: Arc<dyn ReadAt> = match value {
                 Value::Bytes(bytes) if is_file(bytes) || may_name(bytes) => {
@@ -280,11 +284,8 @@ pub(super) struct Streamed {
 
 /// The first bytes from `offset` on, as many as it takes to see what they are.
 fn head_at(source: &Arc<dyn ReadAt>, offset: u64) -> Result<Vec<u8>> {
-    let len = source.len().saturating_sub(offset);
-    match SubRange::new(source.clone(), offset, len) {
-        Some(rest) => sniff::head(&rest),
-        None => Ok(Vec::new()),
-    }
+    let rest = part(source, offset, source.len());
+    rest.map_or_else(|| Ok(Vec::new()), |rest| sniff::head(&*rest))
 }
 
 /// Whether a pickle that nothing else speaks for counts as one: Python would do something by its end that is worth
@@ -361,8 +362,8 @@ fn clear_loads(scanned: &mut ScannedPickle, is_unknown: bool) {
     named.for_each(|global| global.verdict = Verdict::Known);
     let verdicts = scanned.globals.iter().map(|global| global.verdict);
     let verdicts = verdicts.filter(|verdict| *verdict != Verdict::Named);
-    scanned.verdict = match scanned.dangerous_calls.is_empty() {
     let verdicts = verdicts.chain(is_unknown.then_some(Verdict::Unknown));
+    scanned.verdict = match scanned.dangerous_calls.is_empty() {
         true => verdicts.max().unwrap_or(Verdict::Known),
         false => Verdict::Dangerous,
     };
