@@ -13,6 +13,7 @@ mod disguises;
 mod faults;
 mod fixtures;
 mod folders;
+mod handed_on;
 mod handles;
 mod hostile;
 mod hostile_bounds;
