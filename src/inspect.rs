@@ -13,7 +13,7 @@ use crate::plan::{TiesReport, averages};
 use crate::progress::Progress;
 use crate::saved::Saved;
 use crate::torch::{Leaf, Tensor, TensorInfo};
-use crate::verdict::{Finding, GlobalUse, Verdict};
+use crate::verdict::{self, Finding, GlobalUse, Verdict};
 
 /// What a file holds. Its JSON form is described in `docs/json.md`.
 #[derive(Debug, Clone, Serialize)]
@@ -135,14 +135,9 @@ fn of_checkpoint(checkpoint: Checkpoint) -> Inspection {
     let ties = TiesReport::of(&checkpoint);
     let ema = averages::in_words(&averages::find(&checkpoint));
     let (dtypes, total) = totals(&tensors);
-    let verdicts = checkpoint.globals.iter().map(|global| global.verdict);
-    let worst = match checkpoint.dangerous.is_empty() {
-        true => verdicts.filter(|verdict| *verdict != Verdict::Named).max(),
-        false => Some(Verdict::Dangerous),
-    };
     Inspection {
         ema,
-        verdict: Some(worst.unwrap_or(Verdict::Known)),
+        verdict: Some(verdict::worst(&checkpoint.globals, &checkpoint.dangerous)),
         format: checkpoint.format,
         bytes_in: checkpoint.file_bytes,
         root: checkpoint.root,

@@ -35,8 +35,8 @@ pub struct ScannedPickle {
 /// A pickle with what was read of it.
 pub struct Judged {
     pub scanned: ScannedPickle,
-    /// Whether something that no global stands for makes it unknown.
-    pub is_unknown: bool,
+    /// The least that it is, for what no global stands for.
+    pub floor: Verdict,
     pub read: pickle::Read,
 }
 
@@ -65,7 +65,7 @@ impl Judged {
         };
         Ok(Judged {
             scanned,
-            is_unknown: judgement.is_unknown,
+            floor: judgement.floor,
             read,
         })
     }

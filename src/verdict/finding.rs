@@ -35,6 +35,16 @@ pub struct Finding {
     pub opcode: &'static str,
 }
 
+/// The worst of what a pickle does with names; one that is only mentioned counts as known.
+pub fn worst(globals: &[GlobalUse], dangerous: &[Finding]) -> Verdict {
+    let verdicts = globals.iter().map(|global| global.verdict);
+    let verdicts = verdicts.filter(|verdict| *verdict != Verdict::Named);
+    match dangerous.is_empty() {
+        true => verdicts.max().unwrap_or(Verdict::Known),
+        false => Verdict::Dangerous,
+    }
+}
+
 /// Longest literal that is quoted from a hostile file, in characters.
 const MAX_QUOTE: usize = 200;
 

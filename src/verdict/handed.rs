@@ -61,7 +61,7 @@ impl<'g> Judge<'g> {
         if pairs.iter().any(|(key, _)| is_named_hook(*key)) {
             match user {
                 Some(user) => self.blame(user, (Verdict::Dangerous, CHANGES), || path(user)),
-                None => self.is_unknown = true,
+                None => self.floor = Verdict::Unknown,
             }
         }
         if matches!(graph.get(value), Value::Dict(_)) {

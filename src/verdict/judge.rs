@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::callee::{Callee, Named, Special};
-use super::finding::{Finding, GlobalUse, arguments};
+use super::finding::{Finding, GlobalUse, arguments, worst};
 use super::given;
 use super::handed::may_be_handed_on;
 use super::names;
@@ -22,8 +22,8 @@ pub struct Judgement {
     pub globals: Vec<GlobalUse>,
     /// What makes it dangerous, once for each global.
     pub dangerous: Vec<Finding>,
-    /// Whether something that no global stands for makes it at least [`Unknown`](Verdict::Unknown).
-    pub is_unknown: bool,
+    /// The least that it is, for what no global stands for.
+    pub floor: Verdict,
 }
 
 /// Judges a pickle by all that it calls, changes, and hands to what it calls.
@@ -34,7 +34,7 @@ pub fn judge(graph: &Graph) -> Judgement {
         computed: Vec::new(),
         roots: Vec::new(),
         called_partials: HashSet::new(),
-        is_unknown: false,
+        floor: Verdict::Known,
         any_kept_away: false,
     };
     for global in graph.globals() {
@@ -66,8 +66,8 @@ pub(super) struct Judge<'g> {
     pub(super) roots: Vec<Root<'g>>,
     /// Calls of `functools.partial` whose functions were judged as called, by their offsets.
     called_partials: HashSet<u64>,
-    /// Whether something of no name makes it unknown.
-    pub(super) is_unknown: bool,
+    /// The least that the pickle is, for what no global stands for.
+    pub(super) floor: Verdict,
     /// Whether there is anything that such code must not get hold of.
     pub(super) any_kept_away: bool,
 }
@@ -267,20 +267,12 @@ impl<'g> Judge<'g> {
             verdict: Verdict::Known,
             globals: Vec::new(),
             dangerous: std::mem::take(&mut self.computed),
-            is_unknown: self.is_unknown,
+            floor: self.floor,
         };
-        if !judgement.dangerous.is_empty() {
-            judgement.verdict = Verdict::Dangerous;
-        } else if self.is_unknown {
-            judgement.verdict = Verdict::Unknown;
-        }
         for global in self.graph.globals() {
             let Some(usage) = self.uses.remove(&global.offset) else {
                 continue;
             };
-            if usage.verdict > Verdict::Named {
-                judgement.verdict = judgement.verdict.max(usage.verdict);
-            }
             judgement.globals.push(GlobalUse {
                 name: qualified(global),
                 verdict: usage.verdict,
@@ -298,6 +290,7 @@ impl<'g> Judge<'g> {
                     opcode: global.opcode,
                 }));
         }
+        judgement.verdict = worst(&judgement.globals, &judgement.dangerous).max(judgement.floor);
         judgement
     }
 }

@@ -31,7 +31,7 @@ mod rights;
 use serde::Serialize;
 
 pub use callee::class_of;
-pub use finding::{Finding, GlobalUse};
+pub use finding::{Finding, GlobalUse, worst};
 pub use judge::judge;
 pub use names::{is_importable, is_known_for_more};
 pub use python2::{python3, qualified};

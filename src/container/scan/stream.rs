@@ -189,7 +189,7 @@ impl Scanner<'_, '_> {
     ) -> Result<Read> {
         let Judged {
             mut scanned,
-            is_unknown,
+            floor,
             read,
         } = judged;
         scanned.place = place.to_owned();
@@ -204,7 +204,7 @@ impl Scanner<'_, '_> {
             && inside.iter().all(is_sound)
             && loads_only(&read.graph, &looked_at)
         {
-            clear_loads(scanned, is_unknown);
+            clear_loads(scanned, floor);
         }
         Ok(read)
     }
@@ -349,7 +349,7 @@ fn loads_only(graph: &Graph, looked_at: &HashSet<ValueId>) -> bool {
 }
 
 /// Takes back what those loads are blamed for.
-fn clear_loads(scanned: &mut ScannedPickle, is_unknown: bool) {
+fn clear_loads(scanned: &mut ScannedPickle, floor: Verdict) {
     let (module, name) = LOAD;
     let load = format!("{module}.{name}");
     scanned
@@ -360,13 +360,8 @@ fn clear_loads(scanned: &mut ScannedPickle, is_unknown: bool) {
         .iter_mut()
         .filter(|global| global.name == load);
     named.for_each(|global| global.verdict = Verdict::Known);
-    let verdicts = scanned.globals.iter().map(|global| global.verdict);
-    let verdicts = verdicts.filter(|verdict| *verdict != Verdict::Named);
-    let verdicts = verdicts.chain(is_unknown.then_some(Verdict::Unknown));
-    scanned.verdict = match scanned.dangerous_calls.is_empty() {
-        true => verdicts.max().unwrap_or(Verdict::Known),
-        false => Verdict::Dangerous,
-    };
+    let worst = verdict::worst(&scanned.globals, &scanned.dangerous_calls);
+    scanned.verdict = worst.max(floor);
 }
 
 /// Bytes of what is kept of a pickle.
