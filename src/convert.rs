@@ -1,6 +1,7 @@
 //! [`convert`]: one checkpoint → one safetensors file, or several and their index.
 
 use std::path::{Path, PathBuf};
+use std::sync::MutexGuard;
 
 use crate::checkpoint::Checkpoint;
 use crate::destination::{Destination, Outputs, check_output};
@@ -11,7 +12,6 @@ use crate::plan::{OnOverflow, Plan};
 use crate::progress::{Phase, Progress};
 use crate::snapshot::Snapshot;
 use crate::summary::{Preview, PreviewTensor, Summary};
-use crate::threads::Turn;
 use crate::verify::verify_target;
 use crate::writer::{self, CastReport, Output, Target};
 
@@ -82,50 +82,95 @@ fn run(
     if let Some(sidecar) = &options.sidecar {
         check_output(input, sidecar, options.overwrite)?;
     }
-    let mut turn = options.turn(input, progress)?;
-    let existing = || match resumes {
-        true => Existing::of(input, output),
-        false => Ok(Existing::Nothing),
+    let turn = options.turn(input, progress)?;
+    let mut conversion = Conversion {
+        input,
+        output,
+        options: options.clone(),
+        resumes,
+        progress,
     };
-    let before = existing()?;
+    let before = conversion.existing()?;
     if let Existing::Complete(path) = before {
         return Ok(Resumed::Complete(path));
     }
-    let mut options = options.clone();
+    let options = &mut conversion.options;
     if options.open.scratch.is_none() {
         // What has to be unpacked is unpacked where the output goes: there has to be space for it anyway.
         options.open.scratch = output.existing_folder();
     }
     let checkpoint = options.open(input, progress)?;
-    let sources = Snapshot::of(&checkpoint.paths)?;
-    let mut write = || {
-        let mut plan = Plan::new(&checkpoint, &options.plan)?;
-        let mut summary = Box::new(Summary::new(&checkpoint, &mut plan, &options));
-        let outputs = output.cut(plan, &checkpoint)?;
-        outputs.check(&checkpoint.paths, &options)?;
-        let files = outputs.encode()?;
-        summary.note_files(&files, &outputs, output);
-        let files = Files::create(&checkpoint, files, &outputs, &options)?;
+    conversion
+        .carry_out(checkpoint, &before, turn)
+        .map_err(|error| error.in_file(input))
+}
+
+/// A conversion that is carried out.
+struct Conversion<'a> {
+    input: &'a Path,
+    output: &'a Destination,
+    options: ConvertOptions,
+    /// Whether a complete output will do.
+    resumes: bool,
+    progress: &'a dyn Progress,
+}
+
+impl Conversion<'_> {
+    /// What there is of the output, as far as it matters.
+    fn existing(&self) -> Result<Existing> {
+        if self.resumes {
+            Existing::of(self.input, self.output)
+        } else {
+            Ok(Existing::Nothing)
+        }
+    }
+
+    /// The stages of a conversion. `before` is what there was of the output; `turn` ends with the work for many threads.
+    fn carry_out(
+        &self,
+        checkpoint: Checkpoint,
+        before: &Existing,
+        turn: Option<MutexGuard<()>>,
+    ) -> Result<Resumed> {
+        let Conversion {
+            options, progress, ..
+        } = self;
+        let sources = Snapshot::of(&checkpoint.paths)?;
+        let (outputs, mut summary) = options.threads.run(|| self.plan(&checkpoint))?;
+        let encoded = outputs.encode()?;
+        summary.note_files(&encoded, &outputs, self.output);
+        let files = Files::create(&checkpoint, encoded, &outputs, options)?;
         // Nobody else makes it from here on, but somebody may just have done so.
-        if let Existing::Complete(path) = existing()? {
-            return Ok(Err(path));
+        if let Existing::Complete(path) = self.existing()? {
+            return Ok(Resumed::Complete(path));
         }
-        if resumes {
-            summary.note_replaced(&before);
+        if self.resumes {
+            summary.note_replaced(before);
         }
-        let written = files.write(&options, &mut turn, progress, &mut summary)?;
-        Ok(Ok((summary, written)))
-    };
-    let written = write().map_err(|error: Error| error.in_file(input))?;
-    drop((checkpoint, turn));
-    let (summary, written) = match written {
-        Ok(written) => written,
-        Err(path) => return Ok(Resumed::Complete(path)),
-    };
-    written
-        .commit(&options, &sources, progress)
-        .map_err(|error| error.in_file(input))?;
-    Ok(Resumed::Converted(summary))
+        summary.casts = files.write(options, *progress)?;
+        if options.verify {
+            files.verify(options, *progress)?;
+        }
+        drop(turn);
+        if options.plan.metadata.hashes {
+            options
+                .threads
+                .run(|| files.hash(&mut summary, *progress))?;
+        }
+        let complete = files.into_complete();
+        // While it waits for the disk, it keeps neither memory nor open files.
+        drop((outputs, checkpoint));
+        complete.commit(options, &sources, *progress)?;
+        Ok(Resumed::Converted(Box::new(summary)))
+    }
+
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<(Outputs, Summary)> {
+        let mut plan = Plan::new(checkpoint, &self.options.plan)?;
+        let summary = Summary::new(checkpoint, &mut plan, &self.options);
+        let outputs = self.output.cut(plan, checkpoint)?;
+        outputs.check(&checkpoint.paths, &self.options)?;
+        Ok((outputs, summary))
+    }
 }
 
 /// Tells what [`convert`] would do, and writes nothing. Reads no tensor data.
@@ -170,11 +215,11 @@ pub fn preview(
 struct Files<'c> {
     checkpoint: &'c Checkpoint,
     files: Vec<(Output<'c>, Target)>,
-    complete: Written,
+    complete: Complete,
 }
 
 /// Those of them that are complete.
-struct Written {
+struct Complete {
     files: Vec<Target>,
     index: Option<Target>,
 }
@@ -213,58 +258,58 @@ impl<'c> Files<'c> {
         Ok(Files {
             checkpoint,
             files,
-            complete: Written {
+            complete: Complete {
                 files: sidecar.into_iter().collect(),
                 index,
             },
         })
     }
 
-    fn write(
-        self,
-        options: &ConvertOptions,
-        turn: &mut Turn,
-        progress: &dyn Progress,
-        summary: &mut Summary,
-    ) -> Result<Written> {
+    /// Writes headers and data. Returns what the casts did.
+    fn write(&self, options: &ConvertOptions, progress: &dyn Progress) -> Result<Vec<CastReport>> {
         let (overflow, threads) = (options.plan.on_overflow, &options.threads);
         progress.phase(Phase::Writing);
         progress.start(self.files.iter().map(|(output, _)| output.bytes()).sum());
+        let mut casts = Vec::new();
         for (output, target) in &self.files {
-            let casts =
-                writer::write(self.checkpoint, output, target, overflow, threads, progress)?;
-            summary.casts.extend(casts);
+            let file = writer::write(self.checkpoint, output, target, overflow, threads, progress)?;
+            casts.extend(file);
         }
         if overflow == OnOverflow::Error {
-            refuse_overflows(&summary.casts)?;
+            refuse_overflows(&casts)?;
         }
-        if options.verify {
-            progress.phase(Phase::Verifying);
-            progress.start(
-                self.files
-                    .iter()
-                    .map(|(output, _)| output.plan().data_bytes)
-                    .sum(),
-            );
-            for (output, target) in &self.files {
-                verify_target(self.checkpoint, output.plan(), target, options, progress)?;
-            }
+        Ok(casts)
+    }
+
+    /// Compares what was written with the source.
+    fn verify(&self, options: &ConvertOptions, progress: &dyn Progress) -> Result<()> {
+        let plans = || self.files.iter().map(|(output, _)| output.plan());
+        progress.phase(Phase::Verifying);
+        progress.start(plans().map(|plan| plan.data_bytes).sum());
+        for (output, target) in &self.files {
+            verify_target(self.checkpoint, output.plan(), target, options, progress)?;
         }
-        turn.ends_for_others();
-        if options.plan.metadata.hashes {
-            progress.phase(Phase::Hashing);
-            for ((output, target), file) in self.files.iter().zip(&mut summary.files) {
-                file.sha256 = Some(output.hash(target, progress)?);
-            }
+        Ok(())
+    }
+
+    /// Puts the hashes into the files and the summary.
+    fn hash(&self, summary: &mut Summary, progress: &dyn Progress) -> Result<()> {
+        progress.phase(Phase::Hashing);
+        for ((output, target), file) in self.files.iter().zip(&mut summary.files) {
+            file.sha256 = Some(output.hash(target, progress)?);
         }
-        let mut written = self.complete;
+        Ok(())
+    }
+
+    fn into_complete(self) -> Complete {
+        let mut complete = self.complete;
         let files = self.files.into_iter().map(|(_, target)| target);
-        written.files.extend(files);
-        Ok(written)
+        complete.files.extend(files);
+        complete
     }
 }
 
-impl Written {
+impl Complete {
     /// Makes the files durable and gives them their names.
     fn commit(
         self,

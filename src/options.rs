@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::MutexGuard;
 
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::error::{Error, Result};
 use crate::plan::PlanOptions;
 use crate::progress::Progress;
-use crate::threads::{Threads, Turn};
+use crate::threads::Threads;
 use crate::writer::Naming;
 
 /// How a checkpoint is converted.
@@ -52,7 +53,8 @@ impl ConvertOptions {
     pub fn open(&self, input: &Path, progress: &dyn Progress) -> Result<Checkpoint> {
         let mut open = self.open.clone();
         open.config |= self.plan.metadata.config || self.sidecar.is_some();
-        Checkpoint::open_with(input, &open, progress)
+        self.threads
+            .run(|| Checkpoint::open_with(input, &open, progress))
     }
 
     /// How files get their names.
@@ -63,8 +65,12 @@ impl ConvertOptions {
         }
     }
 
-    /// Waits until the calling thread may work on `input`.
-    pub(crate) fn turn(&self, input: &Path, progress: &dyn Progress) -> Result<Turn> {
+    /// Waits for the turn of `input`, which holds until the result is dropped.
+    pub(crate) fn turn(
+        &self,
+        input: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Option<MutexGuard<'_, ()>>> {
         let bytes = match fs::metadata(input) {
             // An index names what is large, and so does the metadata of a folder.
             Ok(found) if found.is_dir() || is_index(input) => u64::MAX,
@@ -72,10 +78,10 @@ impl ConvertOptions {
             Err(_) => 0,
         };
         let turn = self.threads.turn(bytes);
-        match progress.cancelled() {
-            true => Err(Error::cancelled()),
-            false => Ok(turn),
+        if progress.cancelled() {
+            return Err(Error::cancelled());
         }
+        Ok(turn)
     }
 }
 

@@ -6,9 +6,8 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::Builder;
+use std::sync::{Mutex, OnceLock};
 
 use super::check::Checks;
 use super::fill::{Filler, Scratch};
@@ -28,6 +27,9 @@ const BLOCK: u64 = 256 * 1024;
 const STRIDED_BLOCKS: u64 = 32 << 20;
 /// Elements of such a block at the most, so that none takes long.
 const STRIDED_ELEMENTS: u64 = 4 << 20;
+
+/// Blocks for each thread. Fewer are done before another thread is awake.
+const HELPED_FROM: usize = 4;
 
 enum Work {
     /// Bytes `start..end` of the data section.
@@ -58,6 +60,10 @@ impl Pass<'_> {
     /// Fills every block and hands it to `sink`, and checks the storages' CRC-32. Returns what the casts did, for each
     /// planned tensor.
     pub fn run(&self, sink: &dyn Sink) -> Result<Vec<CastStats>> {
+        self.threads.run(|| self.run_on_threads(sink))
+    }
+
+    fn run_on_threads(&self, sink: &dyn Sink) -> Result<Vec<CastStats>> {
         let (checkpoint, plan) = (self.checkpoint, self.plan);
         let sources = Sources::open(checkpoint, plan, self.scratch, self.progress)?;
         let checks = Checks::new(checkpoint, plan, &sources)?;
@@ -188,55 +194,26 @@ struct Buffers {
 }
 
 impl Job<'_> {
-    /// Works on the calling thread, and on others while there are any without work.
+    /// Carries out `work` on all threads. They take it in order, so it is carried out nearly in order.
     fn run(&self, work: &[Work], threads: &Threads) -> Result<()> {
         let next = AtomicUsize::new(0);
-        let failure = Mutex::new(None);
-        // Whether there was work left to begin.
-        let step = |buffers: &mut Buffers| {
-            let Some(item) = work.get(next.fetch_add(1, Ordering::Relaxed)) else {
-                return false;
-            };
-            let result = match self.progress.cancelled() {
-                true => Err(Error::cancelled()),
-                false => self.carry_out(item, buffers),
-            };
-            if let Err(error) = result {
-                next.store(work.len(), Ordering::Relaxed);
-                let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
-                failure.get_or_insert(error);
-            }
-            true
-        };
-        let step = &step;
-        let mut wanted = threads.want(self.plan.data_bytes);
-        std::thread::scope(|scope| {
+        let failure = OnceLock::new();
+        threads.run_on_many(work.len().div_ceil(HELPED_FROM), || {
             let mut buffers = Buffers::default();
-            loop {
-                while next.load(Ordering::Relaxed) + 1 < work.len()
-                    && let Some(thread) = threads.take(wanted.as_ref())
-                {
-                    let help = move || {
-                        let mut buffers = Buffers::default();
-                        while step(&mut buffers) {}
-                        drop(thread);
-                    };
-                    // Where the system has no more threads, those that there are have to do.
-                    if Builder::new().spawn_scoped(scope, help).is_err() {
-                        break;
-                    }
-                }
-                if !step(&mut buffers) {
-                    break;
+            while let Some(item) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let result = if self.progress.cancelled() {
+                    Err(Error::cancelled())
+                } else {
+                    self.carry_out(item, &mut buffers)
+                };
+                if let Err(error) = result {
+                    next.store(work.len(), Ordering::Relaxed);
+                    // The first of several is returned.
+                    let _ = failure.set(error);
                 }
             }
-            // The others finish their last blocks; whoever is done may begin something else.
-            wanted = None;
         });
-        match failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        failure.into_inner().map_or(Ok(()), Err)
     }
 
     fn carry_out(&self, item: &Work, buffers: &mut Buffers) -> Result<()> {
