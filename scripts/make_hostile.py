@@ -321,7 +321,7 @@ for length, line in ((4, b"cmacos\nsystem\n"), (7, b"cos\nsystem\n")):
 # or only what a package of nobody here has.
 MILDER = {
     "clean": {
-        "in a persistent id", "a global that is only named", "a global that is named and popped", "as an item of an object", "a key of a dict",
+        "a global that is only named", "a global that is named and popped", "as an item of an object", "a key of a dict",
         "a member of a frozenset", "as the factory of a defaultdict", "attrgetter of a way out, never called",
         "call functools.partial", "getattr of a dangerous attribute by name", "partial of a dangerous function",
         "partial with another function in its state",

@@ -23,6 +23,11 @@ impl<'g> Judge<'g> {
                 (rights(module, &name), None)
             }
         };
+        // No pickler writes keyword arguments for what is on the list, and C code reads them in ways of its own.
+        if special != Some(Special::Partial) && given::has_keywords(graph, object) {
+            self.refuse(object, named);
+            return None;
+        }
         match (special, args) {
             (Some(Special::Reconstructor), Some([class, base, state])) => {
                 let rights = self.made(object, *class, &[]);
@@ -125,11 +130,11 @@ impl<'g> Judge<'g> {
 
     /// Judges `numpy.dtype`, with a state only as numpy writes it for a plain type.
     fn dtype(&mut self, object: &'g Object, named: &Named<'g>) -> Owned {
+        // The state of a date holds any dict as metadata, and fields have titles.
+        self.used(&[object.args], Some(named.global));
+        self.used(object.state().as_slice(), Some(named.global));
         match dtypes::of(self.graph, object) {
-            Dtype::Plain => {
-                self.used(&[object.args], Some(named.global));
-                None
-            }
+            Dtype::Plain => None,
             // Whether its parts lie inside it is not looked at.
             Dtype::Structured => {
                 self.blame(named.global, (Verdict::Unknown, ""), String::new);
@@ -179,7 +184,7 @@ impl<'g> Judge<'g> {
         };
         let is_factory = (module, name.as_str()) != ("collections", "defaultdict")
             || factory.is_none_or(is_name);
-        is_factory && given::is_usual(self.graph, module, &name, object)
+        is_factory && given::is_usual(self.graph, module, &name, object.args)
     }
 
     /// What may be done with what `functools.partial` returns: its state is only kept where each part of it has the

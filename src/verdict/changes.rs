@@ -1,6 +1,7 @@
 //! What a pickle does to the objects that its calls return.
 
 use super::Verdict;
+use super::arrays;
 use super::callee::Named;
 use super::finding::arguments;
 use super::judge::{Judge, Owned, is_named, path};
@@ -48,7 +49,8 @@ impl<'g> Judge<'g> {
         rights: Rights,
         owner: Option<&'g Global>,
     ) -> bool {
-        (object.items().is_empty() || rights.any(Rights::APPEND.or(Rights::ADD)))
+        arrays::has_usual_state(self.graph, object)
+            && (object.items().is_empty() || rights.any(Rights::APPEND.or(Rights::ADD)))
             && (object.pairs().is_empty() || rights.any(Rights::ITEMS))
             && object
                 .state()

@@ -1,14 +1,15 @@
 //! What functions of torch and numpy are given. They take the addresses, sizes and methods that an object has for what
 //! they say, so that they get only what genuine pickles give them.
 
+use super::arrays;
 use super::callee::{Callee, Special};
 use super::judge::is_named;
 use super::names;
 use super::rights::{Rights, rights};
 use crate::pickle::{Graph, Object, Value, ValueId};
 
-/// Tuples in tuples, as the arguments of sparse tensors are.
-const MAX_DEPTH: usize = 8;
+/// Values in the arguments of one call. Sparse tensors have a dozen, shapes up to 64.
+const MAX_VALUES: usize = 300;
 
 /// Modules of functions that return tensors when they get tensors, and of torch's own small values.
 const TORCH: &[&str] = &[
@@ -22,25 +23,16 @@ const TORCH: &[&str] = &[
     "torch.serialization",
 ];
 
-/// Whether a call of a function of torch or numpy that is on the list gets what such functions get.
-pub fn is_usual(graph: &Graph, module: &str, name: &str, call: &Object) -> bool {
-    if object_has_keywords(graph, call) {
-        return false;
-    }
+/// Whether a function of torch or numpy that is on the list gets what such functions get.
+pub fn is_usual(graph: &Graph, module: &str, name: &str, args: ValueId) -> bool {
     let top = module.split('.').next().unwrap_or(module);
-    match (top, name) {
-        // numpy reads the buffer of anything.
-        ("numpy", "_frombuffer") => graph.tuple(call.args).is_some_and(|args| {
-            let data = args.first().map(|data| graph.get(*data));
-            matches!(data, Some(Value::Bytes(_) | Value::Blob(_)))
-                && args
-                    .iter()
-                    .all(|value| is_of(graph, *value, is_of_numpy, 0))
-        }),
-        ("numpy", "object_") => false,
-        ("numpy", _) => are_all(graph, call.args, is_of_numpy),
-        ("torch", _) if TORCH.contains(&module) => are_of_tensors(graph, call.args),
-        _ => true,
+    match graph.tuple(args) {
+        _ if top != "numpy" && !TORCH.contains(&module) => true,
+        Some(args) if top == "numpy" => {
+            arrays::are_usual(graph, module, name, args)
+                && args.iter().all(|value| is_of(graph, *value, is_of_numpy))
+        }
+        _ => are_of_tensors(graph, args),
     }
 }
 
@@ -49,8 +41,8 @@ pub fn is_restricted(module: &str) -> bool {
     TORCH.contains(&module) || module.split('.').next() == Some("numpy")
 }
 
-/// Whether there are keyword arguments, which no pickler writes for what is on the list.
-fn object_has_keywords(graph: &Graph, call: &Object) -> bool {
+/// Whether there are keyword arguments.
+pub fn has_keywords(graph: &Graph, call: &Object) -> bool {
     let keywords = call.kwargs().map(|kwargs| graph.get(kwargs));
     !matches!(keywords, None | Some(Value::Dict([])))
 }
@@ -65,45 +57,48 @@ fn are_all(
     args: ValueId,
     is_usual: fn(&Graph, &Object, &str, &str) -> bool,
 ) -> bool {
-    graph.tuple(args).is_some() && is_of(graph, args, is_usual, 0)
+    graph.tuple(args).is_some() && is_of(graph, args, is_usual)
 }
 
-/// Whether a value is plain, or an object of a usual kind. Of unknown packages nothing more is said.
-fn is_of(
-    graph: &Graph,
-    value: ValueId,
-    is_usual: fn(&Graph, &Object, &str, &str) -> bool,
-    depth: usize,
-) -> bool {
-    match graph.get(value) {
-        Value::Tuple(items) | Value::List(items) => {
-            let below = depth.saturating_add(1);
-            depth < MAX_DEPTH
-                && items
-                    .iter()
-                    .all(|item| is_of(graph, *item, is_usual, below))
+/// Whether a value, with those in its tuples and lists, is plain or an object of a usual kind. Of unknown packages nothing
+/// more is said.
+fn is_of(graph: &Graph, value: ValueId, is_usual: fn(&Graph, &Object, &str, &str) -> bool) -> bool {
+    let mut values = vec![value];
+    let mut looked_at = 0usize;
+    while let Some(value) = values.pop() {
+        looked_at = looked_at.saturating_add(1);
+        if looked_at > MAX_VALUES {
+            return false;
         }
-        Value::Object(object) => match Callee::of(graph, object.callable) {
-            Callee::Named(named) => {
-                let (module, name) = named.path();
-                if module == "torch.jit._pickle" {
-                    // These return their first argument.
-                    let below = depth.saturating_add(1);
-                    return depth < MAX_DEPTH && is_of(graph, object.args, is_usual, below);
-                }
-                let is_unknown = rights(module, &name).is_none() && !names::is_judged(module);
-                is_unknown || is_usual(graph, object, module, &name)
+        let is_fine = match graph.get(value) {
+            Value::Tuple(items) | Value::List(items) => {
+                values.extend(items.iter().take(MAX_VALUES));
+                items.len() < MAX_VALUES
             }
-            _ => false,
-        },
-        // Of other kinds it stands for any object; torch reads no text (torch/serialization.py, `persistent_load`).
-        Value::Persistent(pid) => match graph.get(pid) {
-            Value::Tuple([tag, ..]) => graph.str(*tag) == Some("storage"),
-            Value::Str(_) => true,
-            _ => false,
-        },
-        _ => true,
+            Value::Object(object) => match Callee::of(graph, object.callable) {
+                Callee::Named(named) => {
+                    let (module, name) = named.path();
+                    // These return their first argument.
+                    let returned = (module == "torch.jit._pickle").then_some(object.args);
+                    values.extend(returned);
+                    let is_unknown = rights(module, &name).is_none() && !names::is_judged(module);
+                    returned.is_some() || is_unknown || is_usual(graph, object, module, &name)
+                }
+                _ => false,
+            },
+            // Of other kinds it stands for any object; torch reads no text (torch/serialization.py, `persistent_load`).
+            Value::Persistent(pid) => match graph.get(pid) {
+                Value::Tuple([tag, ..]) => graph.str(*tag) == Some("storage"),
+                Value::Str(_) => true,
+                _ => false,
+            },
+            _ => true,
+        };
+        if !is_fine {
+            return false;
+        }
     }
+    true
 }
 
 /// Whether a call returns a tensor, an array, or a value that torch writes beside them.

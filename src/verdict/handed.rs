@@ -5,6 +5,8 @@ use super::callee::{Callee, Named, Special};
 use super::changes::{CHANGES, is_hook};
 use super::given;
 use super::judge::{COMPUTES, Judge, path};
+use super::names;
+use super::python2::python3;
 use super::reach::{Root, reach};
 use super::rights::{Rights, rights};
 use crate::pickle::{Global, Graph, Made, Object, Value, ValueId};
@@ -30,15 +32,23 @@ impl<'g> Judge<'g> {
             Value::Tuple(items) => items.to_vec(),
             _ => vec![pid],
         });
+        // It is the class of a storage, or of a module.
+        let is_class = |id: &ValueId| match graph.global(*id) {
+            Some(global) => {
+                let (module, name) = python3(&global.module, &global.name);
+                rights(module, name).is_some() || !names::is_judged(module)
+            }
+            None => false,
+        };
+        let read = read.filter(|item| !is_class(item));
         // A class is a key by itself, an object by its `__hash__` and `__eq__`.
         let hashed = graph.keys().flat_map(|key| match graph.get(key) {
             Value::Object(_) => vec![key],
             Value::Tuple(items) | Value::FrozenSet(items) => items.to_vec(),
             _ => Vec::new(),
         });
-        let read = read
-            .chain(hashed)
-            .filter(|item| graph.global(*item).is_none());
+        let hashed = hashed.filter(|item| graph.global(*item).is_none());
+        let read = read.chain(hashed);
         // What a call got may have been replaced since.
         let replaced = graph.replaced().iter().copied();
         roots.extend(read.chain(replaced).map(|value| Root { value, user: None }));

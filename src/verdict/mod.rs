@@ -15,6 +15,7 @@
     clippy::unwrap_used
 )]
 
+mod arrays;
 mod callee;
 mod calls;
 mod changes;

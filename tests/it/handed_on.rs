@@ -25,6 +25,13 @@ fn what_runs_code_when_it_is_passed_on_is_followed_though_the_call_only_keeps_it
     assert!(judged(kwargs).is_dangerous());
     let args = [class(), mapping(), b"\x81".to_vec()].concat();
     assert!(judged(args).is_dangerous());
+    // numpy copies metadata, from arguments by name and from the states of dates.
+    let metadata = dict("metadata", mapping());
+    let args = tuple(&[text("f8")]);
+    let made = [global("numpy", "dtype"), args, metadata, b"\x92".to_vec()].concat();
+    assert_verdict(made, Verdict::Dangerous);
+    let titled = call(global("numpy", "dtype"), &[mapping()]);
+    assert_verdict(titled, Verdict::Dangerous);
     let both = [
         b"]".to_vec(),
         mapping(),
@@ -167,6 +174,28 @@ fn dtypes_and_arrays_make_no_objects_of_bytes() {
         &[three, whole, none, b")", b"}", b"K\x08", b"K\x01", zero],
     );
     assert_verdict(fields, Verdict::Unknown);
+    // numpy takes as many items of a list as the shape says, and fields of any offset.
+    let reconstruct = |kind: Vec<u8>| {
+        let class = global("numpy", "ndarray");
+        let shape = tuple(&[b"K\x00".to_vec()]);
+        call(
+            global("numpy._core.multiarray", "_reconstruct"),
+            &[class, shape, kind],
+        )
+    };
+    let state = |list: &[u8]| {
+        let shape = tuple(&[b"K\x02".to_vec()]);
+        let parts = [b"K\x01", &shape[..], &objects(b"K\x3f"), b"\x89", list];
+        tuple(&parts.map(<[u8]>::to_vec))
+    };
+    let array = |list: &[u8]| build(reconstruct(text("b")), state(list));
+    assert_verdict(array(b"](NNe"), Verdict::Known);
+    assert_verdict(array(b"](Ne"), Verdict::Dangerous);
+    // The list is whole when the file ends, and not when numpy reads it.
+    let late = [&b"]q\x07(Ne0"[..], &array(b"h\x07"), b"h\x07Na0"];
+    assert_verdict(late.concat(), Verdict::Dangerous);
+    let fields = b"](X\x01\0\0\0xX\x01\0\0\0O\x86e".to_vec();
+    assert_verdict(reconstruct(fields), Verdict::Dangerous);
     let buffer = &[tuple(&[b"K\x01".to_vec()]), text("O"), text("bytes")];
     assert_verdict(call(global("numpy", "ndarray"), buffer), Verdict::Dangerous);
 }
@@ -213,4 +242,34 @@ fn functions_of_torch_and_numpy_get_what_genuine_pickles_give_them() {
     let factory = call(global("builtins", "str"), &[b"N".to_vec()]);
     let factory = call(global("collections", "defaultdict"), &[factory]);
     assert_verdict(factory, Verdict::Dangerous);
+}
+
+#[test]
+fn the_class_of_a_storage_in_a_persistent_id_is_one() {
+    // torch reads an attribute of it, for which `ctypes.cdll` loads a library.
+    let id = |class| {
+        tuple(&[
+            text("storage"),
+            class,
+            text("0"),
+            text("cpu"),
+            b"K\x01".to_vec(),
+        ])
+    };
+    let persistent = |class| [id(class), b"Q".to_vec()].concat();
+    assert_verdict(persistent(global("torch", "FloatStorage")), Verdict::Known);
+    assert_verdict(persistent(global("ctypes", "cdll")), Verdict::Dangerous);
+}
+
+#[test]
+fn arguments_that_share_their_parts_cost_no_more_than_their_number() {
+    let mut shared = b"N".to_vec();
+    for index in 0..100u8 {
+        shared.extend([b'q', index]);
+        shared.push(b'(');
+        shared.extend([b'h', index].repeat(100));
+        shared.push(b't');
+    }
+    let made = call(global("torch", "Size"), &[shared]);
+    assert_ne!(judged(made).verdict, Some(Verdict::Known));
 }
