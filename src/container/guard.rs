@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tempfile::SpooledData;
+
 use super::record::Record;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{Budget, Limit, Limits};
@@ -14,6 +16,8 @@ use crate::verdict::{Finding, GlobalUse, Verdict};
 
 /// What is of at most this many bytes is unpacked in memory, or read to its end for its checksum alone.
 pub const MAX_IN_MEMORY: u64 = 16 << 20;
+/// Bytes of content of unknown size that are unpacked in memory: a file for each of many small ones takes long.
+const SPOOLED: u64 = 64 << 10;
 
 /// Takes what is unpacked, piece by piece.
 pub type Sink<'s> = &'s mut dyn FnMut(&[u8]) -> Result<()>;
@@ -100,23 +104,23 @@ impl<'o> Guard<'o> {
         len: u64,
         fill: impl FnOnce(Sink) -> Result<()>,
     ) -> Result<Arc<dyn ReadAt>> {
-        if len <= MAX_IN_MEMORY {
-            let mut content = Vec::new();
-            fill(&mut |bytes| {
-                content.extend_from_slice(bytes);
-                Ok(())
-            })?;
-            return Ok(Arc::new(content));
-        }
         let failed = |e| Error::io(format!("cannot write a temporary file for {what}"), e);
-        self.progress.phase(Phase::Unpacking);
-        let mut file = tempfile::tempfile_in(&self.scratch).map_err(failed)?;
+        let in_memory = if len <= MAX_IN_MEMORY {
+            MAX_IN_MEMORY
+        } else {
+            self.progress.phase(Phase::Unpacking);
+            SPOOLED
+        };
+        let in_memory = usize::try_from(in_memory).unwrap_or(usize::MAX);
+        let mut file = tempfile::spooled_tempfile_in(in_memory, &self.scratch);
         fill(&mut |bytes| match self.progress.cancelled() {
             true => Err(Error::cancelled()),
             false => file.write_all(bytes).map_err(failed),
         })?;
-        let unpacked = FileSource::new(file).map_err(failed)?;
-        Ok(Arc::new(unpacked))
+        Ok(match file.into_inner() {
+            SpooledData::InMemory(content) => Arc::new(content.into_inner()),
+            SpooledData::OnDisk(file) => Arc::new(FileSource::new(file).map_err(failed)?),
+        })
     }
 
     /// A record that can be read at any position: unpacked if need be.

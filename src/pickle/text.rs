@@ -197,7 +197,15 @@ pub fn twos_complement(bytes: &[u8]) -> Integer {
     if high.iter().all(|byte| *byte == fill) && (value < 0) == (fill != 0) {
         Integer::Small(value)
     } else {
-        Integer::Big(bytes.to_vec())
+        // Without further bytes of the sign, so that equal numbers have equal bytes.
+        let mut bytes = bytes.to_vec();
+        while let [.., last, sign] = *bytes
+            && sign == fill
+            && (last < 0x80) == (fill == 0)
+        {
+            bytes.pop();
+        }
+        Integer::Big(bytes)
     }
 }
 
