@@ -20,12 +20,14 @@ pub struct Scan {
     pub format: &'static str,
     /// Size of the file in bytes.
     pub bytes_in: u64,
-    /// The worst verdict on a global; `None` for a file without pickles.
+    /// The worst verdict on a global, and unknown for what is not judged; `None` for a file without either.
     pub verdict: Option<Verdict>,
     /// Every pickle, in the order in which they were found.
     pub pickles: Vec<ScannedPickle>,
     /// What could not be looked at, and why; each a sentence.
     pub problems: Vec<String>,
+    /// What runs when the file is loaded, and is not judged, as TorchScript; each a sentence.
+    pub unjudged: Vec<String>,
 }
 
 impl Scan {
@@ -94,11 +96,13 @@ fn scan_in(
         scanner.slices(&source, folder)?;
     }
     let verdicts = scanner.pickles.iter().map(|pickle| pickle.verdict);
+    let unjudged = (!scanner.unjudged.is_empty()).then_some(Verdict::Unknown);
     Ok(Scan {
         format,
         bytes_in,
-        verdict: verdicts.max(),
+        verdict: verdicts.chain(unjudged).max(),
         problems: scanner.problems,
+        unjudged: scanner.unjudged,
         pickles: scanner.pickles,
     })
 }

@@ -222,7 +222,7 @@ fn problems(found: &Scan) -> Vec<String> {
     problems.map(|problem| fit(&problem, MAX_TEXT)).collect()
 }
 
-/// What is called, or given a state or items, and is of a package that nothing is known of.
+/// What is not judged: code in archives, and what is called, or given a state or items, of unknown packages.
 fn unknowns(found: &Scan) -> Vec<String> {
     let pickles = found.pickles.iter();
     let unknown = pickles.flat_map(|pickle| {
@@ -233,7 +233,7 @@ fn unknowns(found: &Scan) -> Vec<String> {
             format!("{name}; {}", site(pickle, global.offset, global.opcode))
         })
     });
-    unknown.collect()
+    found.unjudged.iter().cloned().chain(unknown).collect()
 }
 
 /// Where something stands in a pickle.

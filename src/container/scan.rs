@@ -63,6 +63,8 @@ pub struct Scanner<'g, 'o> {
     pub pickles: Vec<ScannedPickle>,
     /// Why something could not be looked at, each a sentence.
     pub problems: Vec<String>,
+    /// What archives bring that runs when they are loaded, and is not judged; each a sentence.
+    pub unjudged: Vec<String>,
     /// Bytes of pickles, and unpacked bytes, that are still to be spent on this file.
     pickle_bytes: u64,
     unpackable: Budget,
@@ -92,6 +94,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
             guard,
             pickles: Vec::new(),
             problems: Vec::new(),
+            unjudged: Vec::new(),
             pickle_bytes: guard.limits.pickle_bytes,
             unpackable: guard.unpackable()?,
             readable: guard.input_bytes.saturating_mul(MAX_LOOKS),

@@ -352,3 +352,26 @@ fn torchscript_code_that_runs_when_it_is_loaded_is_no_clean_file() {
     let found = scanned([class, method].concat().as_bytes());
     assert_eq!(found.verdict, Some(Verdict::Unknown), "{found:?}");
 }
+
+#[test]
+fn what_an_archive_brings_that_is_not_judged_makes_it_unknown() {
+    let scanned = |name: &str| {
+        let entries: &[(&str, &[u8])] = &[
+            ("m/data.pkl", b"\x80\x02N."),
+            ("m/version", b"3\n"),
+            (name, b"\x80\x02N."),
+        ];
+        let file = zip_of(entries, CompressionMethod::Stored);
+        scan_source(Arc::new(file), &OpenOptions::default(), &()).unwrap()
+    };
+    assert_eq!(scanned("m/extra.pkl").verdict, Some(Verdict::Known));
+    // torch 2.15 runs `__setstate__` from bytecode, and evaluates formulas of a program.
+    for name in ["m/bytecode.pkl", "m/models/model.json"] {
+        let found = scanned(name);
+        assert_eq!(found.verdict, Some(Verdict::Unknown), "{name}");
+        assert_eq!(found.unjudged.len(), 1, "{name}");
+    }
+    // It loads a library.
+    let compiled = scanned("m/data/aotinductor/model/a.so");
+    assert!(!compiled.is_complete());
+}

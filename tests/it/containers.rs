@@ -10,6 +10,7 @@ use safetensors::SafeTensors;
 use zip::CompressionMethod;
 
 use crate::common;
+use crate::common::checkpoint::zip_of;
 use crate::common::checkpoint::{Tensor, archive, archive_of, text};
 
 /// Bytes of every value, more than a pickle's reader keeps in memory.
@@ -188,7 +189,12 @@ fn gzip_is_unpacked_in_the_given_folder_and_nothing_stays_there() {
         fs::read(common::fixtures().join("zip.safetensors")).unwrap()
     );
 
+    // What is small is unpacked in memory.
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let entries: &[(&str, &[u8])] = &[("m/data.pkl", b"\x80\x02}."), ("m/large", &[1; 100_000])];
+    let large = zip_of(entries, CompressionMethod::Stored);
+    packed.write_all(&large).unwrap();
     options.scratch = Some(folder.path().join("missing"));
-    let refused = Checkpoint::from_source(Arc::new(packed), &options);
+    let refused = Checkpoint::from_source(Arc::new(packed.finish().unwrap()), &options);
     assert_eq!(refused.err().unwrap().kind(), ckpt2st::ErrorKind::Io);
 }

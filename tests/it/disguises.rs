@@ -266,6 +266,10 @@ fn a_whole_safetensors_file_that_is_a_pickle_too_is_read_as_both() {
     file.truncate(8 + 0x542 + 99);
     assert!(safetensors::SafeTensors::deserialize(&file).is_ok());
     assert!(!is_clean(&file));
+    // torch reads a value as a pickle, whatever else it is.
+    let header = b"\x02\0\0\0\0\0\0\0{}";
+    let load = b"\x80\x03ctorch.storage\n_load_from_bytes\nB\x0a\0\0\0";
+    assert!(!is_clean(&[&load[..], header, b"\x85R."].concat()));
 }
 
 #[test]

@@ -177,6 +177,52 @@ fn a_legacy_stream_that_does_not_start_as_torch_writes_it_is_not_clean() {
             "{start:?}"
         );
     }
+    // The magic number and the protocol in other forms, and an object that torch goes through.
+    let last = b"\x80\x02cm\nf\n)\x81.";
+    let magic = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+    let long = [b"\x80\x02\x8a\x0b", &magic[..], b"\0."].concat();
+    for magic in [&long[..], b"I0x1950a86a20f9469cfc6c\n."] {
+        for protocol in [&b"M\xe9\x03."[..], b"F1001.0\n."] {
+            let stream = [magic, protocol, b"}.", b"}.", last].concat();
+            assert!(!is_clean(&stream), "{magic:?} {protocol:?}");
+        }
+    }
+}
+
+#[test]
+fn pickles_that_look_like_a_container_too_belong_to_their_stream() {
+    // A value of 700 bytes, with a checksum where a tar has it.
+    let mut second = [b"B\xbc\x02\0\0".as_slice(), &[0; 700], b"."].concat();
+    second[156] = b'0';
+    second[257..265].copy_from_slice(b"ustar\x0000");
+    let sum: u32 = second[..512].iter().map(|byte| u32::from(*byte)).sum();
+    let sum = format!("{:06o}\0 ", sum + 8 * 32);
+    second[148..156].copy_from_slice(sum.as_bytes());
+    let first = b"\x80\x02cos\nsystem\nq\0S'x'\n\x85q\x01}.";
+    let third = b"\x80\x02h\0h\x01R.";
+    assert!(!is_clean(&[&first[..], &second, third].concat()));
+}
+
+#[test]
+fn data_bases_of_pickles_are_not_clean() {
+    let mut data = b"\x80\x04K\x01.".to_vec();
+    data.resize(512, 0);
+    assert!(is_clean(&data));
+    assert!(!is_clean(&[&data, PAYLOAD].concat()));
+    for index in ["'a', (0, 5)\n", "\"it's\", (512, 40)\n'b', (0, 5)\n"] {
+        assert!(!is_clean(index.as_bytes()), "{index}");
+    }
+    assert!(is_clean(b"'a', (b, c)\n"));
+    for (at, start) in [
+        (0, &b"SQLite format 3\0"[..]),
+        (0, b"\x89HDF\r\n\x1a\n"),
+        (0, b"\xcf\x9a\x57\x13"),
+        (12, b"\x61\x15\x06\0"),
+        (4, b"PTMF"), // TorchScript, with the code that it runs
+    ] {
+        let file = [&[0; 12][..at], start, &[0; 500]].concat();
+        assert!(!is_clean(&file), "{start:?}");
+    }
 }
 
 #[test]

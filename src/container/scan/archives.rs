@@ -80,6 +80,13 @@ impl Scanner<'_, '_> {
             let what = "it is a torch.package archive, which runs Python code of its own when it is loaded";
             self.problem(place, what);
         }
+        if records
+            .keys()
+            .any(|name| name.contains("data/aotinductor/"))
+        {
+            let what = "it holds compiled models, which run code of their own when they are loaded";
+            self.problem(place, what);
+        }
         if records.keys().any(|name| name.ends_with("/archive_format"))
             && records.keys().any(|name| name.ends_with("/data.pkl"))
         {
@@ -97,14 +104,12 @@ impl Scanner<'_, '_> {
             let certainty = certainty(key, |name| records.contains_key(name));
             self.record(&inside(place, &record.name), record, certainty, true)?;
         }
-        if runs_script(&records) {
-            self.unknown_scripts(before.0);
-        }
-        if let Some(program) = odd_program(&records) {
-            let what =
-                "its formulas may be any code of Python, which runs when the program is loaded";
-            self.problem(&inside(place, &program.name), what);
-        }
+        let unjudged = unjudged(&records);
+        let unjudged = unjudged.map(|what| match place {
+            "" => what.to_owned(),
+            place => format!("{place}: {what}"),
+        });
+        self.unjudged.extend(unjudged);
         let mut pickled = Vec::new();
         self.open(place, before, |guard| {
             if let Contents::Exported(tensors) = archive::of_records(records, guard)? {
@@ -123,13 +128,6 @@ impl Scanner<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// Notes that the archive whose pickles start at `first` brings code that runs when it is loaded.
-    fn unknown_scripts(&mut self, first: usize) {
-        for pickle in self.pickles.iter_mut().skip(first) {
-            pickle.verdict = pickle.verdict.max(Verdict::Unknown);
-        }
     }
 
     /// Looks at what any reader might see in an archive that a conversion refuses with that error, or in what may be one.
@@ -352,14 +350,29 @@ fn runs_script(records: &Records) -> bool {
     })
 }
 
-/// The program of an exported archive whose formulas may be any code of Python.
-fn odd_program(records: &Records) -> Option<&Record> {
-    let programs = records.iter().filter(|(name, _)| {
+/// What an archive brings that runs when it is loaded, and is not judged.
+fn unjudged(records: &Records) -> impl Iterator<Item = &'static str> {
+    let is_program = |name: &String| {
         name.contains("models/") && name.ends_with(".json")
             || name.ends_with("serialized_exported_program.json")
-    });
-    let mut programs = programs.map(|(_, record)| &**record);
-    programs.find(|record| !read_source(record).is_some_and(|json| script::only_computes(&json)))
+    };
+    let has = |is_wanted: fn(&String) -> bool| records.keys().any(is_wanted);
+    let found = [
+        (
+            runs_script(records),
+            "it holds TorchScript code that may run when it is loaded",
+        ),
+        (
+            has(|name| name.ends_with("/bytecode.pkl")),
+            "it holds bytecode of TorchScript, which may run when it is loaded",
+        ),
+        (
+            has(is_program),
+            "it holds an exported program, of which torch looks up names and evaluates formulas",
+        ),
+    ];
+    let found = found.into_iter().filter(|(is_there, _)| *is_there);
+    found.map(|(_, what)| what)
 }
 
 /// The whole of a record of text, if it has a length that such records have.
@@ -387,7 +400,10 @@ fn is_storage(name: &str, has: impl Fn(&str) -> bool) -> Option<bool> {
     let (folder, file) = name.rsplit_once('/')?;
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_number(file) {
-        return Some(has(&format!("{folder}.pkl")));
+        // Those of torch.save, and of TorchScript.
+        let kind = folder.rsplit('/').next().unwrap_or(folder);
+        let is_known = ["data", "constants", "tensors", "bytecode"].contains(&kind);
+        return Some(is_known && has(&format!("{folder}.pkl")));
     }
     let program = folder.strip_suffix("data/weights")?;
     Some(is_number(file.strip_prefix("weight_")?) && has(&format!("{program}archive_format")))

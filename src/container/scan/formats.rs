@@ -2,27 +2,49 @@
 
 use super::super::sniff;
 
-/// Kinds of archives that are not looked into.
-const CLOSED: &[(&[u8], &str)] = &[
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"Rar!\x1a\x07", "a RAR archive"),
-    (b"\xfd7zXZ\0", "an xz file"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file"),
-    (b"\x04\x22\x4d\x18", "an lz4 file"),
-    (b"LZIP", "an lzip file"),
+/// Kinds of files that are not looked into, by the bytes from an offset on. Besides archives these are data bases, in
+/// which Python keeps pickles (`shelve`; pandas in HDF5), and modules that `torch.jit.load` compiles the code of.
+const CLOSED: &[(usize, &[u8], &str)] = &[
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (0, b"Rar!\x1a\x07", "a RAR archive"),
+    (0, b"\xfd7zXZ\0", "an xz file"),
+    (0, b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (0, b"\x04\x22\x4d\x18", "an lz4 file"),
+    (0, b"LZIP", "an lzip file"),
+    (4, b"PTMF", "a TorchScript flatbuffer"),
+    (0, b"SQLite format 3\0", "an SQLite data base"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (1, b"\x9a\x57\x13", "a GDBM data base"),
+    (12, b"\x61\x15\x06\0", "a Berkeley data base"),
+    (12, b"\x62\x31\x05\0", "a Berkeley data base"),
 ];
 
-/// What kind of an archive that is not looked into starts like that.
+/// What kind of a file that is not looked into starts like that.
 pub fn closed(head: &[u8]) -> Option<&'static str> {
-    let by_start = CLOSED.iter().find(|(start, _)| head.starts_with(start));
-    match by_start {
-        Some((_, what)) => Some(what),
+    let is_at = |(at, start, _): &&(usize, &[u8], &str)| {
+        head.get(*at..).is_some_and(|rest| rest.starts_with(start))
+    };
+    match CLOSED.iter().find(is_at) {
+        Some((_, _, what)) => Some(what),
         None if is_skippable(head) => Some("a zstd or lz4 file"),
         None if is_bzip2(head) => Some("a bzip2 file"),
         None if is_lzma(head) => Some("an lzma file"),
         None if is_joblib(head) => Some("a compressed file of an old joblib"),
+        None if is_dumb_index(head) => Some("an index of a data base of Python (dbm.dumb)"),
         None => None,
     }
+}
+
+/// A line with a key and the offset and size of its value (CPython, Lib/dbm/dumb.py).
+fn is_dumb_index(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\n').next();
+    let Some(line) = line.and_then(|line| str::from_utf8(line).ok()) else {
+        return false;
+    };
+    let place = line.trim_end().rsplit_once(", (").map(|(_, place)| place);
+    let place = place.and_then(|place| place.strip_suffix(')')?.split_once(", "));
+    line.starts_with(['\'', '"'])
+        && place.is_some_and(|(offset, size)| number(offset).is_some() && number(size).is_some())
 }
 
 /// A frame of zstd and lz4 that their readers pass over.

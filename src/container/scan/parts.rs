@@ -12,7 +12,10 @@ use crate::read_at::ReadAt;
 
 /// Archives inside archives.
 const MAX_DEPTH: usize = 8;
-const ZIP: &str = "zip archive";
+
+pub(super) const ZIP: &str = "zip archive";
+pub(super) const LEGACY: &str = "legacy stream of torch.save";
+pub(super) const TAR: &str = "tar archive";
 
 /// Magic number, protocol, system info, object, storage keys (torch/serialization.py, `_legacy_save`).
 const LEGACY_PICKLES: usize = 5;
@@ -113,9 +116,9 @@ impl Scanner<'_, '_> {
                 self.open(place, before, |guard| {
                     tar::open(source.clone(), guard).map(drop)
                 })?;
-                Ok(("tar archive", next))
+                Ok((TAR, next))
             }
-            sniff::Kind::Legacy => Ok(("legacy stream of torch.save", self.legacy(place, source)?)),
+            sniff::Kind::Legacy => Ok((LEGACY, self.legacy(place, source)?)),
             _ => match self.other(place, source, certainty, &head)? {
                 ("", next) if is_safetensors => Ok(("safetensors", next)),
                 other => Ok(other),
@@ -158,7 +161,7 @@ impl Scanner<'_, '_> {
         let next = self.stream(place, source, 0, certainty)?.next;
         match closed(head).filter(|_| certainty != Certainty::Data) {
             Some(what) => {
-                self.problem(place, &format!("it is {what}; unpack it first"));
+                self.problem(place, &format!("it is {what}, and cannot be looked into"));
                 Ok((what, next))
             }
             None => Ok(("", next)),

@@ -29,11 +29,14 @@ enum Role {
 /// Of a legacy stream: magic number, protocol, system info, object, storage keys.
 const PICKLES: usize = 5;
 const PROTOCOL: i64 = 1001;
+const PROTOCOL_AS_FLOAT: f64 = 1001.0;
 
 impl Roles {
-    /// Adds the next pickle.
-    pub fn add(&mut self, read: &Read) {
-        self.has_storages |= !self.first.is_empty() && read.graph.persistent_ids().next().is_some();
+    /// Adds the next pickle; `is_apart` says whether it may be part of another file behind this one, whose storages are
+    /// its own.
+    pub fn add(&mut self, read: &Read, is_apart: bool) {
+        self.has_storages |=
+            !is_apart && !self.first.is_empty() && read.graph.persistent_ids().next().is_some();
         if let Ok(root) = read.root
             && self.first.len() < PICKLES
         {
@@ -73,6 +76,7 @@ fn role(graph: &Graph, root: ValueId) -> Role {
     match graph.get(root) {
         Value::BigInt(bytes) if LEGACY_MAGIC.strip_suffix(b".") == Some(bytes) => Role::Magic,
         Value::Int(PROTOCOL) => Role::Protocol,
+        Value::Float(number) if number == PROTOCOL_AS_FLOAT => Role::Protocol,
         Value::Object(object) => match graph.global(object.callable) {
             Some(global) => match (global.module.as_str(), global.name.as_str()) {
                 (module, "_reconstruct" | "_frombuffer") if module.starts_with("numpy.") => {

@@ -9,6 +9,7 @@ use super::super::record::Record;
 use super::super::sniff;
 use super::archives::{inside, part};
 use super::formats::{is_container, is_file, is_protocol, may_name};
+use super::parts::{LEGACY, TAR, ZIP};
 use super::roles::Roles;
 use super::together::Alone;
 use super::{Certainty, Scanner};
@@ -17,6 +18,8 @@ use crate::pickle::{BlobKind, Graph, Loaded, Read, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
 use crate::verdict::{self, GlobalUse, Verdict};
 
+/// What `torch.load` reads as it is read here.
+const TORCH_FORMATS: [&str; 3] = [ZIP, LEGACY, TAR];
 /// Whole pickles one behind the other that are not certain to be any.
 const MAX_DOUBTFUL: usize = 1000;
 
@@ -73,8 +76,10 @@ impl Scanner<'_, '_> {
             alone.add(&judged);
             let is_whole = judged.is_whole();
             offset = judged.read.end;
-            streamed.roles.add(&judged.read);
+            streamed.roles.add(&judged.read, streamed.next.is_some());
             match self.is_pickle(source, &judged, certainty) {
+                // It is told as a part of the container.
+                _ if streamed.next.is_some() => {}
                 true => {
                     for judged in doubtful.drain(..).chain([judged]) {
                         let whole = usize::from(judged.is_whole());
@@ -102,9 +107,16 @@ impl Scanner<'_, '_> {
             if certainty == Certainty::Sure && alone.read >= certain {
                 certainty = Certainty::Maybe;
             }
-            if certainty == Certainty::Maybe && is_container(&head_at(source, offset)?) {
-                streamed.next = Some(offset);
-                break;
+            if certainty != Certainty::Sure {
+                offset = behind_padding(source, offset)?;
+            }
+            let head = head_at(source, offset)?;
+            if certainty == Certainty::Maybe && is_container(&head) {
+                streamed.next.get_or_insert(offset);
+                // An Unpickler that has read so far may go on with what looks like another container.
+                if sniff::sniff(&head) == sniff::Kind::Legacy {
+                    break;
+                }
             }
         }
         // What is no pickle by itself may hold one.
@@ -264,9 +276,10 @@ impl Scanner<'_, '_> {
                 false => Certainty::Data,
             };
             let place = inside(place, "a value of bytes");
-            let is_file = !self.source(&place, &content, certainty)?.is_empty();
-            ranges.extend(range.map(|range| (range, is_file)));
-            looked_at.extend(is_file.then_some(id));
+            let format = self.source(&place, &content, certainty)?;
+            let is_torch = TORCH_FORMATS.contains(&format);
+            ranges.extend(range.map(|range| (range, is_torch)));
+            looked_at.extend(is_torch.then_some(id));
         }
         Ok(looked_at)
     }
@@ -280,6 +293,15 @@ pub(super) struct Streamed {
     /// Where something else follows that a reader could go on with.
     pub next: Option<u64>,
     pub roles: Roles,
+}
+
+/// Where zeros end that start at `offset`, if that is soon: data bases pad values to blocks (`dbm.dumb`).
+fn behind_padding(source: &Arc<dyn ReadAt>, offset: u64) -> Result<u64> {
+    let head = head_at(source, offset)?;
+    let content = head.iter().position(|byte| *byte != 0);
+    Ok(content.map_or(offset, |zeros| {
+        offset.saturating_add(u64::try_from(zeros).unwrap_or(0))
+    }))
 }
 
 /// The first bytes from `offset` on, as many as it takes to see what they are.
