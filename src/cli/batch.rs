@@ -27,7 +27,7 @@ const STACK: usize = 8 << 20;
 /// [`ErrorKind::Usage`] when the report cannot be written.
 pub fn run(run: &Run) -> Result<u8> {
     let bytes: Vec<u64> = run.jobs.iter().map(space::bytes_of).collect();
-    let board = Board::new(run.jobs.len(), bytes.iter().sum(), run.quiet);
+    let board = board(run, &bytes);
     let results = Results::new(run, &board)?;
     signals::end_in_order();
     for (number, error) in run.failed.iter().enumerate() {
@@ -54,6 +54,14 @@ pub fn run(run: &Run) -> Result<u8> {
     Ok(results.finish())
 }
 
+fn board(run: &Run, bytes: &[u64]) -> Board {
+    // A plan reads no data, so files are counted instead of bytes.
+    let bytes = if run.dry_run { 0 } else { bytes.iter().sum() };
+    let options = &run.options;
+    let passes = 1 + u32::from(options.verify) + u32::from(options.plan.metadata.hashes);
+    Board::new(run.jobs.len(), bytes, passes, run.quiet)
+}
+
 struct Batch<'r> {
     run: &'r Run,
     /// The sizes of the jobs' inputs in bytes.
@@ -78,7 +86,7 @@ fn tell_refused(run: &Run, bytes: &[u64], board: &Board, results: &Results) -> V
             false => job.output.check(&job.input, overwrite),
         };
         let error = checked.err()?;
-        board.skip(bytes[number]);
+        drop(board.begin(&job.input, bytes[number]));
         results.ends(number, &Outcome::Failed(error));
         Some(())
     };

@@ -8,83 +8,75 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ckpt2st::{Phase, Progress};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use terminal_size::{Height, Width, terminal_size_of};
+use indicatif::ProgressDrawTarget;
+use terminal_size::{Width, terminal_size_of};
 
+use super::bars::Bars;
 use super::progress::{Totals, Work, lock};
-use super::{bars, report, signals};
+use super::{report, signals, stdout};
 
-/// How often bars are drawn.
-const FRAME: Duration = Duration::from_millis(100);
+/// How often bars are drawn, in frames per second.
+const RATE: u8 = 10;
 /// How often a line is written where there are no bars: a log of an hour stays readable.
 const LINE: Duration = Duration::from_secs(10);
-/// The size of a terminal that does not tell it.
-const SIZE: (Width, Height) = (Width(80), Height(24));
+/// The columns of a terminal that does not report its size.
+const COLUMNS: usize = 80;
 
 /// What a run shows on stderr while it works. Dropping it clears the bars.
 pub struct Board {
     shared: Arc<Shared>,
-    /// Draws until `end` is dropped.
-    ticker: Option<JoinHandle<()>>,
-    end: Option<Sender<()>>,
+    /// Draws until the sender is dropped. Workers do not draw, because a slow terminal would hold
+    /// them up, nor do indicatif's tickers, which panic where the system has no more threads.
+    ticker: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 struct Shared {
     totals: Mutex<Totals>,
-    /// Locked by whoever writes to stderr. Before `totals`, never while they are.
-    screen: Mutex<Screen>,
+    /// Locked while something is written to the terminal; before `totals`, never after.
+    bars: Mutex<Bars>,
 }
 
-/// Where a board shows what.
-enum Screen {
-    Nothing,
-    /// The bars, from the first frame on.
-    Terminal(Option<ProgressBar>),
-    Lines(Box<dyn Write + Send>),
-}
+/// Where lines go when there are no bars, and how often.
+type Log = (Box<dyn Write + Send>, Duration);
 
 impl Board {
-    /// `files` inputs of `bytes` bytes in all are about to be converted.
-    pub fn new(files: usize, bytes: u64, quiet: bool) -> Board {
-        let (screen, interval) = match (quiet, ProgressDrawTarget::stderr().is_hidden()) {
-            (true, _) => (Screen::Nothing, LINE),
-            (false, true) => (Screen::Lines(Box::new(std::io::stderr())), LINE),
-            (false, false) => (Screen::Terminal(None), FRAME),
-        };
-        Board::on(screen, interval, Totals::new(files, bytes))
+    /// Shows `files` inputs of `bytes` bytes in all, each of which takes `passes` over its bytes.
+    pub fn new(files: usize, bytes: u64, passes: u32, quiet: bool) -> Board {
+        let totals = Totals::new(files, bytes, passes);
+        if quiet {
+            return Board::on(ProgressDrawTarget::hidden(), None, totals);
+        }
+        let target = ProgressDrawTarget::stderr_with_hz(RATE);
+        let log = || -> Log { (Box::new(std::io::stderr()), LINE) };
+        let log = target.is_hidden().then(log);
+        Board::on(target, log, totals)
     }
 
-    fn on(screen: Screen, interval: Duration, totals: Totals) -> Board {
-        let is_silent = matches!(screen, Screen::Nothing);
+    fn on(target: ProgressDrawTarget, log: Option<Log>, totals: Totals) -> Board {
+        let is_silent = target.is_hidden() && log.is_none();
         let shared = Arc::new(Shared {
             totals: Mutex::new(totals),
-            screen: Mutex::new(screen),
+            bars: Mutex::new(Bars::new(target)),
         });
-        let (end, ended) = mpsc::channel();
-        let ticker = (!is_silent).then(|| {
+        let begin = || {
+            let (end, ended) = mpsc::channel();
             let shared = Arc::clone(&shared);
-            // Where there can be no thread, there is nothing to see; the work goes on.
             let thread = thread::Builder::new().name("progress".to_owned());
-            thread.spawn(move || shared.tick(interval, &ended)).ok()
-        });
-        Board {
-            shared,
-            ticker: ticker.flatten(),
-            end: Some(end),
-        }
+            // Without a thread nothing is shown, and the work goes on.
+            let thread = thread.spawn(move || shared.tick(log, &ended)).ok()?;
+            Some((end, thread))
+        };
+        let ticker = if is_silent { None } else { begin() };
+        Board { shared, ticker }
     }
 
-    /// Begins a file of `bytes` bytes of input. Its line goes, and it counts as done, when the result is dropped.
+    /// Begins a file of `bytes` bytes of input. When the result is dropped, its line goes and it
+    /// counts as done.
     pub fn begin(&self, input: &Path, bytes: u64) -> FileBar<'_> {
         let mut totals = self.totals();
-        let work = Work::new(label(input, totals.is_single), bytes);
-        let id = totals.begin(work, Instant::now());
+        let name = label(input, totals.is_single);
+        let id = totals.begin(name, bytes);
         FileBar { board: self, id }
-    }
-
-    /// Takes a file of `bytes` bytes that need not be converted out of the run.
-    pub fn skip(&self, bytes: u64) {
-        self.totals().skip(bytes);
     }
 
     fn totals(&self) -> MutexGuard<'_, Totals> {
@@ -93,84 +85,46 @@ impl Board {
 
     /// Prints lines above the bars, those of one call together.
     pub fn say(&self, lines: impl IntoIterator<Item = impl AsRef<str>>) {
-        let mut text = String::new();
-        for line in lines {
-            text.push_str(&report::sanitise(line.as_ref()));
-            text.push('\n');
-        }
+        let text = stdout::text(lines);
         // A closed stderr is no reason to fail.
-        self.aside(|| {
-            let _ = std::io::stderr().write_all(text.as_bytes());
-        });
+        let _ = self.aside(|| std::io::stderr().write_all(&text));
     }
 
     /// Takes the bars away while `print` writes to stdout or stderr. `print` must not use the board.
     pub fn aside<R>(&self, print: impl FnOnce() -> R) -> R {
-        match &*lock(&self.shared.screen) {
-            Screen::Terminal(Some(bar)) => bar.suspend(print),
-            _ => print(),
-        }
+        lock(&self.shared.bars).aside(print)
     }
 }
 
 impl Drop for Board {
     fn drop(&mut self) {
-        self.end = None;
-        if let Some(ticker) = self.ticker.take() {
-            let _ = ticker.join();
+        if let Some((end, thread)) = self.ticker.take() {
+            drop(end);
+            let _ = thread.join();
         }
-        lock(&self.shared.screen).clear();
+        lock(&self.shared.bars).clear();
     }
 }
 
 impl Shared {
-    fn tick(&self, interval: Duration, ended: &Receiver<()>) {
-        while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-            lock(&self.screen).show(&self.totals);
-        }
-    }
-}
-
-impl Screen {
-    /// `totals` are locked for the text, and not for writing it: terminals can be slow, and the work must go on.
-    fn show(&mut self, totals: &Mutex<Totals>) {
-        let now = Instant::now();
-        match self {
-            Screen::Nothing => {}
-            Screen::Lines(out) => {
-                let line = bars::plain(lock(totals).look(now));
-                if let Some(line) = line {
-                    let _ = out.write_all(format!("{line}\n").as_bytes());
-                }
-            }
-            Screen::Terminal(bar) => {
-                let size = terminal_size_of(std::io::stderr());
-                let (Width(columns), Height(rows)) = size.unwrap_or(SIZE);
-                let frame = bars::frame(lock(totals).look(now), now, columns.into(), rows.into());
-                match frame {
-                    Some(frame) => bar.get_or_insert_with(new_bar).set_message(frame),
-                    None => self.clear(),
-                }
+    fn tick(&self, mut log: Option<Log>, ended: &Receiver<()>) {
+        let frame = Duration::from_secs(1) / RATE.into();
+        let mut logged = Instant::now();
+        while ended.recv_timeout(frame) == Err(RecvTimeoutError::Timeout) {
+            let size = terminal_size_of(std::io::stderr());
+            let columns = size.map_or(COLUMNS, |(Width(columns), _)| columns.into());
+            let mut bars = lock(&self.bars);
+            let totals = lock(&self.totals).clone();
+            bars.update(&totals, columns);
+            if let Some((out, interval)) = &mut log
+                && logged.elapsed() >= *interval
+            {
+                logged = Instant::now();
+                let line = bars.plain(&totals).map(|line| line + "\n");
+                let _ = out.write_all(line.unwrap_or_default().as_bytes());
             }
         }
     }
-
-    fn clear(&mut self) {
-        if let Screen::Terminal(bar) = self
-            && let Some(bar) = bar.take()
-        {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-/// A bar that shows its message, however many lines that has, and draws it again only when it changes.
-fn new_bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{msg}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 /// What the lines of a file call it: of several, many have one name in different folders.
@@ -193,29 +147,27 @@ pub struct FileBar<'b> {
 impl FileBar<'_> {
     /// For how long it has been worked on.
     pub fn elapsed(&self) -> Duration {
-        let age = self.work(|work| work.age(Instant::now()));
-        age.flatten().unwrap_or_default()
+        self.work(|work| work.age()).unwrap_or_default()
     }
 
     fn work<R>(&self, change: impl FnOnce(&mut Work) -> R) -> Option<R> {
-        let mut totals = self.board.totals();
-        totals.works.get_mut(&self.id).map(change)
+        self.board.totals().works.get_mut(&self.id).map(change)
     }
 }
 
 impl Drop for FileBar<'_> {
     fn drop(&mut self) {
-        self.board.totals().end(self.id, Instant::now());
+        self.board.totals().end(self.id);
     }
 }
 
 impl Progress for FileBar<'_> {
     fn phase(&self, phase: Phase) {
-        self.work(|work| work.phase(phase, Instant::now()));
+        self.work(|work| work.phase(phase));
     }
 
     fn start(&self, bytes: u64) {
-        self.board.totals().start(self.id, bytes, Instant::now());
+        self.work(|work| work.start(bytes));
     }
 
     fn advance(&self, bytes: u64) {
@@ -229,46 +181,36 @@ impl Progress for FileBar<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, PipeReader};
+
     use super::*;
 
-    /// Hands on every line that is written.
-    struct Lines(Sender<String>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            let _ = self.0.send(String::from_utf8_lossy(bytes).into_owned());
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn board(files: usize, interval: Duration) -> (Board, Receiver<String>) {
-        let (sender, lines) = mpsc::channel();
-        let screen = Screen::Lines(Box::new(Lines(sender)));
-        (Board::on(screen, interval, Totals::new(files, 100)), lines)
+    /// A board for one file, and what it writes.
+    fn board(interval: Duration) -> (Board, BufReader<PipeReader>) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let log: Log = (Box::new(writer), interval);
+        let target = ProgressDrawTarget::hidden();
+        let board = Board::on(target, Some(log), Totals::new(1, 100, 1));
+        (board, BufReader::new(reader))
     }
 
     #[test]
     fn lines_come_while_nothing_advances() {
-        let (board, lines) = board(1, Duration::from_millis(1));
+        let (board, lines) = board(Duration::ZERO);
         let bar = board.begin(Path::new("folder/model.ckpt"), 100);
         bar.phase(Phase::Syncing);
-        let wanted = "model.ckpt: flushing to the disk\n";
-        assert!(lines.iter().take(1000).any(|line| line == wanted));
+        let line = lines.lines().next().unwrap().unwrap();
+        assert_eq!(line, "model.ckpt: flushing to the disk");
     }
 
     #[test]
     fn a_run_that_is_shorter_than_the_interval_prints_nothing_and_ends_at_once() {
-        let started = Instant::now();
-        let (board, lines) = board(2, Duration::from_secs(600));
+        let (board, mut lines) = board(Duration::from_secs(600));
         drop(board.begin(Path::new("a.ckpt"), 50));
-        board.skip(50);
+        let started = Instant::now();
         drop(board);
-        assert_eq!(lines.iter().count(), 0);
         assert!(started.elapsed() < Duration::from_secs(60));
+        assert_eq!(lines.read_line(&mut String::new()).unwrap(), 0);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub fn run(args: &InspectArgs) -> Result<u8> {
     let mut code = exit::DONE;
     signals::end_in_order();
     let width = width();
-    let board = Board::new(args.inputs.len(), 0, false);
+    let board = Board::new(args.inputs.len(), 0, 1, false);
     for (number, input) in args.inputs.iter().enumerate() {
         if signals::is_interrupted() {
             return Ok(exit::INTERRUPTED);

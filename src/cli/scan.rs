@@ -23,7 +23,7 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
     open.limits = options::limits(&args.limits)?;
     let mut tally = Tally::default();
     signals::end_in_order();
-    let board = Board::new(args.inputs.len(), 0, true);
+    let board = Board::new(args.inputs.len(), 0, 1, true);
     for input in &args.inputs {
         for file in files(input) {
             if signals::is_interrupted() {

@@ -22,7 +22,7 @@ pub fn run(args: &VerifyArgs, typed: &[String]) -> Result<u8> {
     }
     let found = {
         signals::end_in_order();
-        let board = Board::new(1, 0, args.quiet);
+        let board = Board::new(1, 0, 1, args.quiet);
         verify(
             &args.source,
             &args.output,
