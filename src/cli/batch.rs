@@ -13,7 +13,7 @@ use super::job::Job;
 use super::outcome::{Outcome, Reason};
 use super::results::Results;
 use super::run::Run;
-use super::{open_files, signals, space};
+use super::{open_files, signals};
 
 /// Conversions that may wait for the disk while all threads work. Measured with 1000 files of 100 KB: with 16 of them
 /// flushing costs about a sixth of the time, with none about half.
@@ -26,7 +26,7 @@ const STACK: usize = 8 << 20;
 /// # Errors
 /// [`ErrorKind::Usage`] when the report cannot be written.
 pub fn run(run: &Run) -> Result<u8> {
-    let bytes: Vec<u64> = run.jobs.iter().map(space::bytes_of).collect();
+    let bytes: Vec<u64> = run.jobs.iter().map(Job::bytes).collect();
     let board = board(run, &bytes);
     let results = Results::new(run, &board)?;
     signals::end_in_order();
@@ -39,7 +39,6 @@ pub fn run(run: &Run) -> Result<u8> {
     let refused = tell_refused(run, &bytes, &board, &results);
     if !run.dry_run {
         remove_leftovers(run);
-        space::tell(run, &bytes, &board);
     }
     let batch = Batch {
         run,

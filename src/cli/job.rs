@@ -17,6 +17,15 @@ pub struct Job {
     pub named: bool,
 }
 
+impl Job {
+    /// The size of the input in bytes, as far as it is known without reading it.
+    pub fn bytes(&self) -> u64 {
+        let files = self.layout.files(&self.input).unwrap_or_default();
+        let sizes = files.iter().filter_map(|file| file.metadata().ok());
+        sizes.map(|found| found.len()).sum()
+    }
+}
+
 /// Where a checkpoint goes; `max` is the size in bytes of the files that it is to be cut into.
 ///
 /// # Errors

@@ -23,7 +23,6 @@ mod results;
 mod run;
 mod scan;
 mod signals;
-mod space;
 mod stdout;
 mod tally;
 mod tree;
