@@ -2,17 +2,16 @@
 //!
 //! A pure function of the pickle's graph. No value is refused: what is too deep or too much is cut.
 
-mod number;
 mod objects;
 
 use std::collections::{HashMap, HashSet};
 
+use num_bigint::BigInt;
 use serde_json::{Map, Value as Json};
 
 use crate::pickle::{BlobKind, Graph, Value, ValueId};
 use crate::torch::{self, Meaning};
 use crate::verdict::{self, class_of};
-use number::{decimal, float};
 
 /// JSON inside JSON, deeper than any configuration. serde_json reads 128 levels, Python's json about 1000.
 const MAX_DEPTH: usize = 100;
@@ -215,13 +214,8 @@ impl<'g> Walk<'g, '_> {
         if bytes.len() > MAX_INT {
             return self.config.cut();
         }
-        // Between the largest i64 and the largest u64.
-        if let [low @ .., 0] = bytes
-            && let Ok(low) = <[u8; 8]>::try_from(low)
-        {
-            return u64::from_le_bytes(low).into();
-        }
-        decimal(bytes).into()
+        let number = BigInt::from_signed_bytes_le(bytes);
+        u64::try_from(&number).map_or_else(|_| number.to_string().into(), Json::from)
     }
 
     /// What an object's callable means.
@@ -313,6 +307,16 @@ impl<'g> Walk<'g, '_> {
 
 fn length(kind: &str, length: Json) -> Json {
     Json::Object(Map::from_iter([(kind.to_owned(), length)]))
+}
+
+/// JSON has no other than finite numbers.
+fn float(value: f64) -> Json {
+    let name = match value {
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
+    };
+    serde_json::Number::from_f64(value).map_or_else(|| name.into(), Json::Number)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The text forms of protocol 0: numbers, quoted strings, raw-unicode-escape.
 
+use num_bigint::{BigInt, BigUint, Sign};
+
 use crate::error::Result;
 use crate::limits::Budget;
 
@@ -128,85 +130,21 @@ fn integer(line: &[u8], base: u32, bytes: &Budget) -> Result<Option<Integer>> {
     } else {
         digits.len().div_ceil(2)
     })?;
-    Ok(Some(from_digits(negative, digits, radix)))
+    // Takes time that grows with the square of the number of digits, which was checked.
+    let sign = if negative { Sign::Minus } else { Sign::Plus };
+    let number = BigUint::parse_bytes(digits, radix);
+    Ok(number.map(|number| small_or_big(&BigInt::from_biguint(sign, number))))
 }
 
-/// The integer of digits and underscores. Takes time that grows with the square of their number,
-/// which the caller has checked.
-fn from_digits(negative: bool, digits: &[u8], radix: u32) -> Integer {
-    let digits = digits
-        .iter()
-        .filter_map(|byte| char::from(*byte).to_digit(radix));
-    let mut digits = digits.peekable();
-    // Limbs of 64 bits and as many digits at once as fit one.
-    let mut limbs: Vec<u64> = Vec::new();
-    while digits.peek().is_some() {
-        let mut scale = 1u128;
-        let mut carry = 0u128;
-        for digit in digits.by_ref().take(DIGITS_AT_ONCE) {
-            carry = carry.wrapping_mul(radix.into()).wrapping_add(digit.into());
-            scale = scale.wrapping_mul(radix.into());
-        }
-        for limb in &mut limbs {
-            // At most (2^64 - 1) * 2^60 and a carry below 2^64.
-            carry = u128::from(*limb).wrapping_mul(scale).wrapping_add(carry);
-            *limb = low_limb(carry);
-            carry >>= 64;
-        }
-        if carry > 0 {
-            limbs.push(low_limb(carry));
-        }
-    }
-    let mut magnitude: Vec<u8> = limbs.iter().flat_map(|limb| limb.to_le_bytes()).collect();
-    magnitude.push(0); // room for the sign
-    if negative {
-        negate(&mut magnitude);
-    }
-    twos_complement(&magnitude)
-}
-
-/// Digits that are taken at once, so that their number fits 60 bits in every base up to 16.
-const DIGITS_AT_ONCE: usize = 15;
-
-fn low_limb(value: u128) -> u64 {
-    u64::try_from(value & u128::from(u64::MAX)).unwrap_or(u64::MAX)
-}
-
-/// Negates a two's complement little-endian number in place.
-fn negate(bytes: &mut [u8]) {
-    let mut carry = true;
-    for byte in bytes {
-        let (sum, overflow) = (!*byte).overflowing_add(u8::from(carry));
-        *byte = sum;
-        carry = overflow;
-    }
-}
-
-/// The integer whose two's complement, little-endian form (LONG1, LONG4) is `bytes`; empty is 0.
+/// The integer whose two's complement, little-endian form (LONG1, LONG4) is `bytes`; empty is 0. Further bytes of the
+/// sign go, so that equal numbers have equal bytes.
 pub fn twos_complement(bytes: &[u8]) -> Integer {
-    let fill = match bytes.last() {
-        Some(last) if *last >= 0x80 => 0xff,
-        _ => 0,
-    };
-    let mut small = [fill; 8];
-    let (low, high) = bytes.split_at_checked(8).unwrap_or((bytes, &[]));
-    for (to, from) in small.iter_mut().zip(low) {
-        *to = *from;
-    }
-    let value = i64::from_le_bytes(small);
-    if high.iter().all(|byte| *byte == fill) && (value < 0) == (fill != 0) {
-        Integer::Small(value)
-    } else {
-        // Without further bytes of the sign, so that equal numbers have equal bytes.
-        let mut bytes = bytes.to_vec();
-        while let [.., last, sign] = *bytes
-            && sign == fill
-            && (last < 0x80) == (fill == 0)
-        {
-            bytes.pop();
-        }
-        Integer::Big(bytes)
-    }
+    small_or_big(&BigInt::from_signed_bytes_le(bytes))
+}
+
+fn small_or_big(number: &BigInt) -> Integer {
+    let small = i64::try_from(number).map(Integer::Small);
+    small.unwrap_or_else(|_| Integer::Big(number.to_signed_bytes_le()))
 }
 
 /// The number of a FLOAT line.

@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::Walk;
-use super::number::float;
+use super::{Walk, float};
 use crate::pickle::{Object, Value, ValueId};
 use crate::torch::{self, Meaning, Number};
 use crate::verdict::class_of;
