@@ -148,6 +148,19 @@ impl ReadAt for SubRange {
     }
 }
 
+/// The bytes of a source from `offset` on, at most `max`: as many as there are.
+///
+/// # Errors
+/// As [`ReadAt::read_exact_at`].
+pub(crate) fn read_up_to(source: &dyn ReadAt, offset: u64, max: u64) -> io::Result<Vec<u8>> {
+    let len = source.len().saturating_sub(offset).min(max);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    if !bytes.is_empty() {
+        source.read_exact_at(&mut bytes, offset)?;
+    }
+    Ok(bytes)
+}
+
 /// Short reads at growing positions. Where they are close together, one read brings in several: there can be 100 000.
 pub(crate) struct Window<'s> {
     source: &'s dyn ReadAt,

@@ -1,7 +1,7 @@
 //! What a file is, by content, never by extension.
 
 use crate::error::{Error, Result};
-use crate::read_at::ReadAt;
+use crate::read_at::{ReadAt, read_up_to};
 
 /// How many bytes of the file are looked at.
 pub const HEAD: u64 = 512;
@@ -36,11 +36,7 @@ pub fn kind(source: &dyn ReadAt) -> Result<Kind> {
 /// # Errors
 /// I/O errors.
 pub fn head(source: &dyn ReadAt) -> Result<Vec<u8>> {
-    let mut head = vec![0; usize::try_from(source.len().min(HEAD)).unwrap_or(0)];
-    source
-        .read_exact_at(&mut head, 0)
-        .map_err(|e| Error::io("cannot read the file", e))?;
-    Ok(head)
+    read_up_to(source, 0, HEAD).map_err(|e| Error::io("cannot read the file", e))
 }
 
 /// The pickled magic number of the legacy stream, without PROTO and the opcode (torch/serialization.py).

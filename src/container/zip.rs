@@ -4,15 +4,15 @@
 //! checksums come from the directory: torch leaves them out of the headers before the data.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read};
 use std::sync::Arc;
 
 use super::Record;
 use super::zip_end::{self, Directory};
-use super::zip_entry::{self, CENTRAL_LEN, Entry};
+use super::zip_entry::{CENTRAL, CENTRAL_LEN, Entry};
+use super::zip_fields::Fields;
 use crate::error::{Error, Result};
 use crate::limits::{Limit, Limits};
-use crate::read_at::{ReadAt, Sequential, SubRange, Window};
+use crate::read_at::{ReadAt, SubRange, Window, read_up_to};
 
 /// The entries of an archive by their names in lower case, as torch looks names up.
 // Boxed, because a map has room for more than there are.
@@ -31,29 +31,29 @@ pub fn directory(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Option<Rec
     let Some(directory) = zip_end::find(&**source)? else {
         return Ok(None);
     };
-    let mut entries = entries(source, directory, limits)?;
+    if directory.entries > directory.len / CENTRAL_LEN {
+        return Err(wrong_count(directory));
+    }
+    limits.check(Limit::Records, directory.entries)?;
+    limits.check(Limit::DirectoryBytes, directory.len)?;
+    let bytes = read_up_to(&**source, directory.start(), directory.len);
+    let bytes = bytes.map_err(|e| Error::io("cannot read the zip archive", e))?;
+    let mut entries = entries(&bytes, directory)?;
     entries.sort_unstable_by_key(|entry| entry.header);
     let starts = data_starts(source, &entries, directory)?;
     let mut records = BTreeMap::new();
-    for (entry, start) in entries.into_iter().zip(starts) {
+    for (entry, start) in entries.iter().zip(starts) {
         if entry.is_folder() {
             match entry.len {
                 0 => continue,
                 // Python's zipfile reads it as any other entry.
-                _ => return Err(folder_with_content(&entry)),
+                _ => return Err(folder_with_content(entry)),
             }
         }
         let Some(raw) = SubRange::new(source.clone(), start, entry.packed) else {
-            return Err(truncated(&entry, start, source.len()));
+            return Err(truncated(entry, start, source.len()));
         };
-        let record = Record {
-            len: entry.len,
-            // torch writes 0 everywhere when it is told to leave checksums out.
-            crc: Some(entry.crc).filter(|crc| *crc != 0),
-            raw,
-            encoding: entry.encoding(),
-            name: entry.name.into(),
-        };
+        let record = entry.record(raw);
         let key = record.name.to_lowercase();
         if let Some(first) = records.insert(key, Box::new(record)) {
             return Err(Error::corrupt(format!(
@@ -66,45 +66,26 @@ pub fn directory(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Option<Rec
 }
 
 /// The entries in the directory's order.
-fn entries(source: &Arc<dyn ReadAt>, directory: Directory, limits: &Limits) -> Result<Vec<Entry>> {
-    let fixed_len = u64::try_from(CENTRAL_LEN).unwrap_or(0);
-    if directory.entries > directory.len.checked_div(fixed_len).unwrap_or(0) {
-        return Err(wrong_count(directory));
-    }
-    limits.check(Limit::Records, directory.entries)?;
-    limits.check(Limit::DirectoryBytes, directory.len)?;
-    let inside = SubRange::new(source.clone(), directory.start, directory.len);
-    let Some(inside) = inside else {
-        return Err(wrong_count(directory));
-    };
-    let mut reader = BufReader::with_capacity(64 * 1024, Sequential::new(inside));
-    let mut at = directory.start;
-    let mut left = directory.len;
+fn entries(bytes: &[u8], directory: Directory) -> Result<Vec<Entry<'_>>> {
+    let mut rest = Fields(bytes);
     let mut entries = Vec::new();
-    let (mut fixed, mut rest) = ([0; CENTRAL_LEN], Vec::new());
-    let mut take = |buffer: &mut [u8]| -> Result<()> {
-        let len = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
-        left = left
-            .checked_sub(len)
-            .ok_or_else(|| wrong_count(directory))?;
-        reader
-            .read_exact(buffer)
-            .map_err(|e| Error::io("cannot read the zip archive", e))
-    };
     for _ in 0..directory.entries {
-        take(&mut fixed)?;
-        let [name, extra, comment] = zip_entry::lengths(&fixed);
-        let behind = name.saturating_add(extra).saturating_add(comment);
-        rest.resize(behind, 0);
-        take(&mut rest)?;
-        let (name, rest) = rest.split_at_checked(name).unwrap_or_default();
-        let extra = rest.get(..extra).unwrap_or_default();
-        entries.push(Entry::read(&fixed, name, extra, at)?);
-        let len = u64::try_from(CENTRAL_LEN.saturating_add(behind)).unwrap_or(u64::MAX);
-        at = at.saturating_add(len);
+        let left = u64::try_from(rest.0.len()).unwrap_or(u64::MAX);
+        let at = directory.end.saturating_sub(left);
+        let is_entry = rest.0.starts_with(CENTRAL);
+        let Some(entry) = Entry::take(&mut rest) else {
+            return Err(match is_entry || left < CENTRAL_LEN {
+                true => wrong_count(directory),
+                false => Error::corrupt(format!(
+                    "the archive's directory holds no entry at byte {at}, where one should be; get the file again"
+                )),
+            });
+        };
+        entry.check(at)?;
+        entries.push(entry);
     }
-    match left {
-        0 => Ok(entries),
+    match rest.0 {
+        [] => Ok(entries),
         _ => Err(wrong_count(directory)),
     }
 }
@@ -114,16 +95,16 @@ fn entries(source: &Arc<dyn ReadAt>, directory: Directory, limits: &Limits) -> R
 /// and entries that share bytes would let a small file ask for the same bytes over and over.
 fn data_starts(
     source: &Arc<dyn ReadAt>,
-    entries: &[Entry],
+    entries: &[Entry<'_>],
     directory: Directory,
 ) -> Result<Vec<u64>> {
     let mut starts = Vec::with_capacity(entries.len());
     let mut position = 0u64;
-    let mut before: Option<&Entry> = None;
+    let mut before: Option<&Entry<'_>> = None;
     let mut window = Window::new(&**source);
     let next = entries.iter().map(Some).chain([None]);
     for entry in next {
-        let header = entry.map_or(directory.start, |entry| entry.header);
+        let header = entry.map_or(directory.start(), |entry| entry.header);
         let Some(gap) = header.checked_sub(position) else {
             return Err(overlap(before, entry));
         };
@@ -134,7 +115,7 @@ fn data_starts(
         let gap = usize::try_from(gap).unwrap_or(0);
         let wanted = gap.saturating_add(entry.map_or(0, Entry::header_len));
         let read = window.read(position, wanted).map_err(|_| {
-            let name = entry.map_or("", |entry| &entry.name);
+            let name = entry.map_or_else(Default::default, Entry::name);
             Error::corrupt(format!(
                 "the header of the record {name:?} at byte {header} lies beyond the end of the file; get it again"
             ))
@@ -160,24 +141,24 @@ fn data_starts(
     Ok(starts)
 }
 
-fn truncated(entry: &Entry, start: u64, len: u64) -> Error {
+fn truncated(entry: &Entry<'_>, start: u64, len: u64) -> Error {
     Error::corrupt(format!(
         "the file is truncated: the record {:?} should end at byte {}, the file has {len}; get it again",
-        entry.name,
+        entry.name(),
         start.saturating_add(entry.packed)
     ))
 }
 
-fn folder_with_content(entry: &Entry) -> Error {
+fn folder_with_content(entry: &Entry<'_>) -> Error {
     Error::corrupt(format!(
         "the entry {:?} of the archive is a folder and has content; get the file again",
-        entry.name
+        entry.name()
     ))
 }
 
-fn overlap(first: Option<&Entry>, second: Option<&Entry>) -> Error {
-    let name = |entry: Option<&Entry>| match entry {
-        Some(entry) => format!("the record {:?}", entry.name),
+fn overlap(first: Option<&Entry<'_>>, second: Option<&Entry<'_>>) -> Error {
+    let name = |entry: Option<&Entry<'_>>| match entry {
+        Some(entry) => format!("the record {:?}", entry.name()),
         None => "the directory".to_owned(),
     };
     Error::corrupt(format!(
@@ -187,9 +168,9 @@ fn overlap(first: Option<&Entry>, second: Option<&Entry>) -> Error {
     ))
 }
 
-fn hidden(before: Option<&Entry>, at: u64) -> Error {
+fn hidden(before: Option<&Entry<'_>>, at: u64) -> Error {
     let place = match before {
-        Some(entry) => format!("behind the record {:?}", entry.name),
+        Some(entry) => format!("behind the record {:?}", entry.name()),
         None => "before the first record".to_owned(),
     };
     Error::corrupt(format!(
@@ -201,6 +182,6 @@ fn wrong_count(directory: Directory) -> Error {
     Error::corrupt(format!(
         "the archive's directory of {} bytes at byte {} does not hold exactly the {} entries that the end record \
          counts; get the file again",
-        directory.len, directory.start, directory.entries
+        directory.len, directory.offset, directory.entries
     ))
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::super::guard::{MAX_IN_MEMORY, Sink};
 use super::super::record::{Encoding, Record};
 use super::super::zip::{self, Records};
-use super::super::{Contents, archive, open_nested, sniff, truncated};
-use super::entries::{self, Directory, Entry, Hidden, Listed};
+use super::super::{Contents, archive, open_nested, sniff};
+use super::entries;
 use super::formats::is_file;
 use super::forward::Forward;
 use super::{Certainty, MAX_LOOKS, Scanner, script, shorten, stream};
@@ -16,8 +16,6 @@ use crate::verdict::Verdict;
 
 /// Characters of a member's name that are told.
 const MAX_PLACE: usize = 200;
-/// Entries of a broken archive that no directory lists.
-const MAX_HIDDEN: usize = 10_000;
 
 impl Scanner<'_, '_> {
     /// Looks at the entries of a zip archive, with the reader that a conversion has. Only of an archive that it refuses,
@@ -31,7 +29,7 @@ impl Scanner<'_, '_> {
             Err(error) => error,
         };
         // As the files of a distributed checkpoint are.
-        if let Some(archives) = entries::chain(source).map_err(failed)? {
+        if let Some(archives) = entries::chain(&**source).map_err(failed)? {
             for (start, end) in archives {
                 let Some(archive) = part(source, start, end) else {
                     continue;
@@ -48,7 +46,7 @@ impl Scanner<'_, '_> {
 
     /// Looks at an archive at the end of a file that starts as something else, and tells whether there is one.
     pub(super) fn appended_zip(&mut self, place: &str, source: &Arc<dyn ReadAt>) -> Result<bool> {
-        let has_end = entries::has_end(source).map_err(failed)?;
+        let has_end = entries::has_end(&**source).map_err(failed)?;
         match has_end {
             Some(true) => self.zip(place, source)?,
             // The four bytes of an end record: of 65 000 files of any numbers about one has them.
@@ -128,68 +126,6 @@ impl Scanner<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// Looks at what any reader might see in an archive that a conversion refuses with that error, or in what may be one.
-    fn broken_zip(
-        &mut self,
-        place: &str,
-        source: &Arc<dyn ReadAt>,
-        error: Option<&Error>,
-    ) -> Result<()> {
-        if let Some(error) = error {
-            self.problem(place, error.message());
-        }
-        let overlaps = std::mem::replace(&mut self.overlaps, true);
-        let before = self.pickles.len();
-        let mut listed = Vec::new();
-        let max = usize::try_from(self.guard.limits.records).unwrap_or(usize::MAX);
-        let mut is_cut = false;
-        let directory = Directory::find(source, source.len()).map_err(failed)?;
-        if let Some(mut entries) = directory.and_then(|found| Listed::new(source, &found)) {
-            while let Some(entry) = entries.next().map_err(failed)? {
-                is_cut = listed.len() >= max || self.is_full();
-                if is_cut {
-                    break;
-                }
-                listed.push(entry.range);
-                self.entry(&inside(place, &entry.record.name), &entry, true)?;
-            }
-        }
-        let mut hidden = Hidden::new(source, listed);
-        let mut seen = 0usize;
-        while seen < MAX_HIDDEN
-            && !self.is_full()
-            && let Some(entry) = hidden.next(&mut self.searchable).map_err(failed)?
-        {
-            seen = seen.saturating_add(1);
-            let name = format!("{} (not in the archive's directory)", entry.record.name);
-            self.entry(&inside(place, &name), &entry, false)?;
-        }
-        if error.is_some() && (is_cut || !hidden.is_done()) {
-            self.problem(place, "the archive has more entries than are looked at");
-        }
-        // A conversion reads on behind what an entry says of its size.
-        let mut found = self.pickles.iter().skip(before);
-        if found.all(|pickle| pickle.verdict != Verdict::Dangerous)
-            && let Some(start) = truncated::first_pickle(&**source)
-        {
-            self.stream(place, source, start, Certainty::Data)?;
-        }
-        self.overlaps = overlaps;
-        Ok(())
-    }
-
-    fn entry(&mut self, place: &str, entry: &Entry, is_listed: bool) -> Result<()> {
-        self.check_cancelled()?;
-        if entry.is_encrypted {
-            self.problem(place, "it is marked as encrypted; unpack it first");
-        }
-        let certainty = match is_listed {
-            true => certainty(&entry.record.name, |_| false),
-            false => Certainty::Data,
-        };
-        self.record(place, &entry.record, certainty, is_listed)
     }
 
     /// Looks at one entry. What is wrong with an entry that is not listed is not worth telling.
@@ -409,6 +345,6 @@ fn is_storage(name: &str, has: impl Fn(&str) -> bool) -> Option<bool> {
     Some(is_number(file.strip_prefix("weight_")?) && has(&format!("{program}archive_format")))
 }
 
-fn failed(error: std::io::Error) -> Error {
+pub(super) fn failed(error: std::io::Error) -> Error {
     Error::io("cannot read the file", error)
 }

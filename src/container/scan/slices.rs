@@ -48,7 +48,7 @@ impl Scanner<'_, '_> {
             let archives = match self.directory(&whole)? {
                 Ok(_) => None,
                 Err(_) => {
-                    entries::chain(&whole).map_err(|e| Error::io("cannot read the file", e))?
+                    entries::chain(&*whole).map_err(|e| Error::io("cannot read the file", e))?
                 }
             };
             let archives = self
