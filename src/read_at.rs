@@ -161,66 +161,6 @@ pub(crate) fn read_up_to(source: &dyn ReadAt, offset: u64, max: u64) -> io::Resu
     Ok(bytes)
 }
 
-/// Short reads at growing positions. Where they are close together, one read brings in several: there can be 100 000.
-pub(crate) struct Window<'s> {
-    source: &'s dyn ReadAt,
-    /// Where the last read began.
-    last: Option<u64>,
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-/// Bytes between the starts of two reads that make them close together, and bytes that are then read at once.
-const CLOSE: u64 = 4096;
-const WINDOW: u64 = 64 * 1024;
-
-impl<'s> Window<'s> {
-    pub fn new(source: &'s dyn ReadAt) -> Window<'s> {
-        Window {
-            source,
-            last: None,
-            start: 0,
-            bytes: Vec::new(),
-        }
-    }
-
-    /// The `len` bytes from `position` on.
-    ///
-    /// # Errors
-    /// As [`ReadAt::read_exact_at`].
-    pub fn read(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
-        let distance = self.last.and_then(|last| position.checked_sub(last));
-        let is_close = distance.is_some_and(|distance| distance <= CLOSE);
-        self.last = Some(position);
-        let from = position.checked_sub(self.start);
-        let from = from.and_then(|from| usize::try_from(from).ok());
-        let known = from.and_then(|from| Some(from..from.checked_add(len)?));
-        let range = match known.filter(|range| range.end <= self.bytes.len()) {
-            Some(range) => range,
-            None => {
-                let ahead = match is_close {
-                    true => WINDOW.min(self.source.len().saturating_sub(position)) as usize,
-                    false => 0,
-                };
-                self.start = position;
-                self.bytes.resize(len.max(ahead), 0);
-                if self
-                    .source
-                    .read_exact_at(&mut self.bytes, position)
-                    .is_err()
-                {
-                    // Perhaps only what lies ahead cannot be read.
-                    self.bytes.truncate(len);
-                    let read = self.source.read_exact_at(&mut self.bytes, position);
-                    read.inspect_err(|_| self.bytes.clear())?;
-                }
-                0..len
-            }
-        };
-        Ok(self.bytes.get(range).unwrap_or_default())
-    }
-}
-
 /// A sequential [`io::Read`] over a source, for decoders that know no positions.
 pub(crate) struct Sequential<R> {
     source: R,

@@ -4,6 +4,7 @@
 //! checksums come from the directory: torch leaves them out of the headers before the data.
 
 use std::collections::BTreeMap;
+use std::io::{BufReader, Read};
 use std::sync::Arc;
 
 use super::Record;
@@ -12,7 +13,7 @@ use super::zip_entry::{CENTRAL, CENTRAL_LEN, Entry};
 use super::zip_fields::Fields;
 use crate::error::{Error, Result};
 use crate::limits::{Limit, Limits};
-use crate::read_at::{ReadAt, SubRange, Window, read_up_to};
+use crate::read_at::{ReadAt, Sequential, SubRange, read_up_to};
 
 /// The entries of an archive by their names in lower case, as torch looks names up.
 // Boxed, because a map has room for more than there are.
@@ -40,9 +41,8 @@ pub fn directory(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Option<Rec
     let bytes = bytes.map_err(|e| Error::io("cannot read the zip archive", e))?;
     let mut entries = entries(&bytes, directory)?;
     entries.sort_unstable_by_key(|entry| entry.header);
-    let starts = data_starts(source, &entries, directory)?;
     let mut records = BTreeMap::new();
-    for (entry, start) in entries.iter().zip(starts) {
+    for (entry, raw) in with_data(source, &entries, directory)? {
         if entry.is_folder() {
             match entry.len {
                 0 => continue,
@@ -50,9 +50,6 @@ pub fn directory(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Option<Rec
                 _ => return Err(folder_with_content(entry)),
             }
         }
-        let Some(raw) = SubRange::new(source.clone(), start, entry.packed) else {
-            return Err(truncated(entry, start, source.len()));
-        };
         let record = entry.record(raw);
         let key = record.name.to_lowercase();
         if let Some(first) = records.insert(key, Box::new(record)) {
@@ -90,20 +87,20 @@ fn entries(bytes: &[u8], directory: Directory) -> Result<Vec<Entry<'_>>> {
     }
 }
 
-/// Where each entry's data starts. The entries, in the order of their headers, fill the file from its start to the
-/// directory: what lies between them and in no entry could be found by a reader that does not look at the directory,
-/// and entries that share bytes would let a small file ask for the same bytes over and over.
-fn data_starts(
+/// Each entry with its data. The entries, in the order of their headers, fill the file from its start to the directory:
+/// what lies between them and in no entry could be found by a reader that does not look at the directory, and entries
+/// that share bytes would let a small file ask for the same bytes over and over.
+fn with_data<'e>(
     source: &Arc<dyn ReadAt>,
-    entries: &[Entry<'_>],
+    entries: &'e [Entry<'e>],
     directory: Directory,
-) -> Result<Vec<u64>> {
-    let mut starts = Vec::with_capacity(entries.len());
+) -> Result<Vec<(&'e Entry<'e>, SubRange)>> {
+    let mut found: Vec<(&Entry<'_>, SubRange)> = Vec::with_capacity(entries.len());
     let mut position = 0u64;
-    let mut before: Option<&Entry<'_>> = None;
-    let mut window = Window::new(&**source);
-    let next = entries.iter().map(Some).chain([None]);
-    for entry in next {
+    let mut reader = BufReader::new(Sequential::new(source.clone()));
+    let mut read = Vec::new();
+    for entry in entries.iter().map(Some).chain([None]) {
+        let before = found.last().map(|(entry, _)| *entry);
         let header = entry.map_or(directory.start(), |entry| entry.header);
         let Some(gap) = header.checked_sub(position) else {
             return Err(overlap(before, entry));
@@ -113,32 +110,30 @@ fn data_starts(
         }
         // What lies between two entries, and the next one's header.
         let gap = usize::try_from(gap).unwrap_or(0);
-        let wanted = gap.saturating_add(entry.map_or(0, Entry::header_len));
-        let read = window.read(position, wanted).map_err(|_| {
+        read.resize(gap.saturating_add(entry.map_or(0, Entry::header_len)), 0);
+        reader.read_exact(&mut read).map_err(|_| {
             let name = entry.map_or_else(Default::default, Entry::name);
             Error::corrupt(format!(
                 "the header of the record {name:?} at byte {header} lies beyond the end of the file; get it again"
             ))
         })?;
         let (behind, local) = read.split_at_checked(gap).unwrap_or_default();
-        let is_known = match before {
-            Some(before) => before.is_followed_by(behind),
-            None => behind.is_empty(),
-        };
-        if !is_known {
+        if !before.map_or(behind.is_empty(), |before| before.is_followed_by(behind)) {
             return Err(hidden(before, position));
         }
-        if let Some(entry) = entry {
-            let start = entry.data_start(local)?;
-            position = match start.checked_add(entry.packed) {
-                Some(end) if end <= source.len() => end,
-                _ => return Err(truncated(entry, start, source.len())),
-            };
-            starts.push(start);
-        }
-        before = entry;
+        let Some(entry) = entry else { break };
+        let start = entry.data_start(local)?;
+        let data = SubRange::new(source.clone(), start, entry.packed);
+        let data = data.ok_or_else(|| truncated(entry, start, source.len()))?;
+        let seen = header.saturating_add(u64::try_from(local.len()).unwrap_or(0));
+        position = start.saturating_add(entry.packed);
+        // What is close together is read at once: there can be 100 000.
+        let skipped = i64::try_from(position.saturating_sub(seen)).unwrap_or(i64::MAX);
+        let sought = reader.seek_relative(skipped);
+        sought.map_err(|e| Error::io("cannot read the zip archive", e))?;
+        found.push((entry, data));
     }
-    Ok(starts)
+    Ok(found)
 }
 
 fn truncated(entry: &Entry<'_>, start: u64, len: u64) -> Error {
