@@ -41,42 +41,25 @@ pub fn directory(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Option<Rec
     let bytes = bytes.map_err(|e| Error::io("cannot read the zip archive", e))?;
     let mut entries = entries(&bytes, directory)?;
     entries.sort_unstable_by_key(|entry| entry.header);
-    let mut records = BTreeMap::new();
-    for (entry, raw) in with_data(source, &entries, directory)? {
-        if entry.is_folder() {
-            match entry.len {
-                0 => continue,
-                // Python's zipfile reads it as any other entry.
-                _ => return Err(folder_with_content(entry)),
-            }
-        }
-        let record = entry.record(raw);
-        let key = record.name.to_lowercase();
-        if let Some(first) = records.insert(key, Box::new(record)) {
-            return Err(Error::corrupt(format!(
-                "the zip archive holds {:?} twice, and readers differ on which one counts; get the file again",
-                first.name
-            )));
-        }
-    }
-    Ok(Some(records))
+    records(source, &entries, directory).map(Some)
 }
 
 /// The entries in the directory's order.
 fn entries(bytes: &[u8], directory: Directory) -> Result<Vec<Entry<'_>>> {
     let mut rest = Fields(bytes);
-    let mut entries = Vec::new();
+    // The directory has room for so many.
+    let mut entries = Vec::with_capacity(usize::try_from(directory.entries).unwrap_or(0));
     for _ in 0..directory.entries {
         let left = u64::try_from(rest.0.len()).unwrap_or(u64::MAX);
         let at = directory.end.saturating_sub(left);
         let is_entry = rest.0.starts_with(CENTRAL);
         let Some(entry) = Entry::take(&mut rest) else {
-            return Err(match is_entry || left < CENTRAL_LEN {
-                true => wrong_count(directory),
-                false => Error::corrupt(format!(
-                    "the archive's directory holds no entry at byte {at}, where one should be; get the file again"
-                )),
-            });
+            if is_entry || left < CENTRAL_LEN {
+                return Err(wrong_count(directory));
+            }
+            return Err(Error::corrupt(format!(
+                "the archive's directory holds no entry at byte {at}, where one should be; get the file again"
+            )));
         };
         entry.check(at)?;
         entries.push(entry);
@@ -87,20 +70,20 @@ fn entries(bytes: &[u8], directory: Directory) -> Result<Vec<Entry<'_>>> {
     }
 }
 
-/// Each entry with its data. The entries, in the order of their headers, fill the file from its start to the directory:
-/// what lies between them and in no entry could be found by a reader that does not look at the directory, and entries
-/// that share bytes would let a small file ask for the same bytes over and over.
-fn with_data<'e>(
+/// The records of the entries, which are in the order of their headers. They fill the file from its start to the
+/// directory: what lies between them and in no entry could be found by a reader that does not look at the directory,
+/// and entries that share bytes would let a small file ask for the same bytes over and over.
+fn records(
     source: &Arc<dyn ReadAt>,
-    entries: &'e [Entry<'e>],
+    entries: &[Entry<'_>],
     directory: Directory,
-) -> Result<Vec<(&'e Entry<'e>, SubRange)>> {
-    let mut found: Vec<(&Entry<'_>, SubRange)> = Vec::with_capacity(entries.len());
+) -> Result<Records> {
+    let mut records = BTreeMap::new();
+    let mut before: Option<&Entry<'_>> = None;
     let mut position = 0u64;
     let mut reader = BufReader::new(Sequential::new(source.clone()));
     let mut read = Vec::new();
     for entry in entries.iter().map(Some).chain([None]) {
-        let before = found.last().map(|(entry, _)| *entry);
         let header = entry.map_or(directory.start(), |entry| entry.header);
         let Some(gap) = header.checked_sub(position) else {
             return Err(overlap(before, entry));
@@ -131,9 +114,29 @@ fn with_data<'e>(
         let skipped = i64::try_from(position.saturating_sub(seen)).unwrap_or(i64::MAX);
         let sought = reader.seek_relative(skipped);
         sought.map_err(|e| Error::io("cannot read the zip archive", e))?;
-        found.push((entry, data));
+        insert(&mut records, entry, data)?;
+        before = Some(entry);
     }
-    Ok(found)
+    Ok(records)
+}
+
+/// Adds the record of an entry, unless it is a folder.
+fn insert(records: &mut Records, entry: &Entry<'_>, data: SubRange) -> Result<()> {
+    if entry.is_folder() && entry.len == 0 {
+        return Ok(());
+    }
+    if entry.is_folder() {
+        // Python's zipfile reads it as any other entry.
+        return Err(folder_with_content(entry));
+    }
+    let record = entry.record(data);
+    match records.insert(record.name.to_lowercase(), Box::new(record)) {
+        None => Ok(()),
+        Some(first) => Err(Error::corrupt(format!(
+            "the zip archive holds {:?} twice, and readers differ on which one counts; get the file again",
+            first.name
+        ))),
+    }
 }
 
 fn truncated(entry: &Entry<'_>, start: u64, len: u64) -> Error {

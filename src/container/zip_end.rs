@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::read_at::{ReadAt, read_up_to};
 
 /// How an end record starts.
-const END: &[u8] = b"PK\x05\x06";
+const END: [u8; 4] = *b"PK\x05\x06";
 /// How the locator of zip64 starts, which stands before it.
 const LOCATOR: &[u8] = b"PK\x06\x07";
 /// How the end record of zip64 starts, which stands before the locator.

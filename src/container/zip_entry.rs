@@ -15,7 +15,7 @@ use crate::read_at::SubRange;
 /// How an entry of the directory starts.
 pub const CENTRAL: &[u8] = b"PK\x01\x02";
 /// How the header before the data starts.
-pub const LOCAL: &[u8] = b"PK\x03\x04";
+pub const LOCAL: [u8; 4] = *b"PK\x03\x04";
 const DESCRIPTOR: &[u8] = b"PK\x07\x08";
 
 /// Bytes of the fixed fields of an entry in the directory, and of the header before the data.
@@ -210,7 +210,7 @@ impl<'d> Entry<'d> {
             ))
         };
         let local = Local::parse(local).ok_or_else(|| bad("is missing"))?;
-        if local.name != Some(self.name) {
+        if local.name != self.name || local.name_len != self.name.len() {
             return Err(bad("gives another name than the archive's directory"));
         }
         if local.method != self.method || local.flags & FLAGS != self.flags & FLAGS {
@@ -262,14 +262,15 @@ pub struct Local<'b> {
     len: u32,
     /// Its bytes, from its start to the data.
     pub header_len: u64,
-    /// `None` where it is cut off.
-    pub name: Option<&'b [u8]>,
+    name_len: usize,
+    /// As much of it as is there.
+    pub name: &'b [u8],
 }
 
 impl Local<'_> {
     /// The header that starts with `bytes`; `None` when that is none.
     pub fn parse(bytes: &[u8]) -> Option<Local<'_>> {
-        let mut fields = Fields(bytes.strip_prefix(LOCAL)?);
+        let mut fields = Fields(bytes.strip_prefix(&LOCAL)?);
         if bytes.len() < LOCAL_LEN {
             return None;
         }
@@ -287,7 +288,8 @@ impl Local<'_> {
             header_len: 30u64
                 .saturating_add(name_len.into())
                 .saturating_add(extra_len.into()),
-            name: fields.take(name_len.into()),
+            name_len: name_len.into(),
+            name: fields.0.get(..name_len.into()).unwrap_or(fields.0),
         })
     }
 }

@@ -229,7 +229,7 @@ fn hidden(source: &Arc<dyn ReadAt>, header: u64, end: u64) -> io::Result<Option<
     let Some(raw) = rest_from(source, header.saturating_add(local.header_len), end) else {
         return Ok(None);
     };
-    let name = String::from_utf8_lossy(local.name.unwrap_or_default());
+    let name = String::from_utf8_lossy(local.name);
     let mut record = Record::plain(&*name, raw);
     // Data in a method that is not read here is looked at as it lies there.
     if Encoding::of_method(local.method) == Encoding::Deflated {
