@@ -213,7 +213,8 @@ impl<'d> Entry<'d> {
         if local.name != self.name || local.name_len != self.name.len() {
             return Err(bad("gives another name than the archive's directory"));
         }
-        if local.method != self.method || local.flags & FLAGS != self.flags & FLAGS {
+        let flags = (local.flags ^ self.flags) & (FLAGS | FLAG_DESCRIPTOR);
+        if local.method != self.method || flags != 0 {
             return Err(bad(
                 "gives another way to read it than the archive's directory",
             ));

@@ -112,6 +112,14 @@ pub fn headers(cases: &mut Cases) {
             zip.entry(PKL).local().method = 8;
         },
     );
+    cases.corrupt(
+        "sizes behind the data by one header only",
+        "another way to read it",
+        |zip| {
+            zip.entry(W).central().flags ^= 1 << 3;
+            zip.entry(W).descriptor.clear();
+        },
+    );
     let sizes = "another size or checksum";
     cases.corrupt("another checksum before the data", sizes, |zip| {
         zip.entry(PKL).local().crc = 1;
