@@ -1,11 +1,14 @@
-//! The directory of a zip archive, read so that no two readers can see different archives in one file.
+//! The directory of a zip archive, read so that no two readers can see different archives in one
+//! file.
 //!
-//! The records lie end to end from the file's start to the directory, each where and as the directory says. Sizes and
-//! checksums come from the directory: torch leaves them out of the headers before the data.
+//! The records lie end to end from the file's start to the directory, each where and as the
+//! directory says. Sizes and checksums come from the directory: torch leaves them out of the
+//! headers before the data.
 //!
-//! The crate `zip` is the oracle of the tests and not the reader. It shows neither disks and extra fields of the
-//! directory nor the headers before the data, which must be compared here, and nothing of a directory that is broken:
-//! a parser of ours would stand beside its own, and the two could see two archives in one file.
+//! The crate `zip` is the oracle of the tests and not the reader. It shows neither disks and extra
+//! fields of the directory nor the headers before the data, which must be compared here, and
+//! nothing of a directory that is broken: a parser of ours would stand beside its own, and the two
+//! could see two archives in one file.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
@@ -74,9 +77,10 @@ fn entries(bytes: &[u8], directory: Directory) -> Result<Vec<Entry<'_>>> {
     }
 }
 
-/// The records of the entries, which are in the order of their headers. They fill the file from its start to the
-/// directory: what lies between them and in no entry could be found by a reader that does not look at the directory,
-/// and entries that share bytes would let a small file ask for the same bytes over and over.
+/// The records of the entries, which are in the order of their headers. They fill the file from its
+/// start to the directory: what lies between them and in no entry could be found by a reader that
+/// does not look at the directory, and entries that share bytes would let a small file ask for the
+/// same bytes over and over.
 fn records(
     source: &Arc<dyn ReadAt>,
     entries: &[Entry<'_>],

@@ -1,7 +1,7 @@
 //! The end of a zip archive: where its directory lies (APPNOTE.TXT 4.3.14 to 4.3.16).
 //!
-//! Programs differ on which end record counts and which of its fields. [`find`] refuses whatever contradicts itself, and
-//! [`Directory::last`] reads a broken archive as Python's zipfile does.
+//! Programs differ on which end record counts and which of its fields. [`find`] refuses whatever
+//! contradicts itself, and [`Directory::last`] reads a broken archive as Python's zipfile does.
 
 use std::io;
 
@@ -18,10 +18,12 @@ const END_64: &[u8] = b"PK\x06\x06";
 
 /// Bytes of an end record without its comment.
 const END_LEN: usize = 22;
-/// Bytes of the end record of zip64 behind the field that says this: no known writer adds data of its own.
+/// Bytes of the end record of zip64 behind the field that says this: no known writer adds data of
+/// its own.
 const END_64_REST: u64 = 44;
 
-/// How many bytes before the file's end are searched: an end record is followed by a comment of at most 64 KiB.
+/// How many bytes before the file's end are searched: an end record is followed by a comment of at
+/// most 64 KiB.
 pub const TAIL: u64 = 66 * 1024;
 /// The end records that torch writes: of zip64, its locator, the classic one without a comment.
 pub const SHORT_TAIL: u64 = 98;
@@ -39,7 +41,8 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory of the archive that ends at `end`, by the last end record in the `tail` bytes before.
+    /// The directory of the archive that ends at `end`, by the last end record in the `tail` bytes
+    /// before.
     ///
     /// # Errors
     /// I/O errors.
@@ -62,8 +65,8 @@ impl Directory {
     }
 }
 
-/// Finds the directory of an archive that starts where the file starts; `None` when no archive ends where the file
-/// ends.
+/// Finds the directory of an archive that starts where the file starts; `None` when no archive ends
+/// where the file ends.
 ///
 /// # Errors
 /// [`Corrupt`](crate::ErrorKind::Corrupt) for end records that contradict each other or the file,
@@ -117,8 +120,8 @@ fn only_end(tail: &[u8]) -> Result<Option<usize>> {
     }
 }
 
-/// What an end record says: its disk, the disk of the directory, entries on this disk, entries, and bytes and offset of the
-/// directory.
+/// What an end record says: its disk, the disk of the directory, entries on this disk, entries, and
+/// bytes and offset of the directory.
 type Totals = [u64; 6];
 
 /// What a classic end record says where only the one of zip64 has room for it.
@@ -129,9 +132,11 @@ struct Ends {
     /// Where the first of them starts in the file.
     start: u64,
     classic: Totals,
-    /// What the locator says of the end record of zip64: its disk, its offset, and how many disks there are.
+    /// What the locator says of the end record of zip64: its disk, its offset, and how many disks
+    /// there are.
     locator: Option<(u32, u64, u32)>,
-    /// The end record of zip64, if it stands right before its locator: the bytes that it says it has, and what it says.
+    /// The end record of zip64, if it stands right before its locator: the bytes that it says it
+    /// has, and what it says.
     zip64: Option<(u64, Totals)>,
 }
 

@@ -1,8 +1,8 @@
-//! The two headers of a zip entry (APPNOTE.TXT 4.3.7 and 4.3.12): the one in the directory counts, and the one before
-//! the data must not say anything else.
+//! The two headers of a zip entry (APPNOTE.TXT 4.3.7 and 4.3.12): the one in the directory counts,
+//! and the one before the data must not say anything else.
 //!
-//! torch's own headers before the data leave out sizes and checksums, and pad with an extra field that the directory
-//! lacks (caffe2/serialize).
+//! torch's own headers before the data leave out sizes and checksums, and pad with an extra field
+//! that the directory lacks (caffe2/serialize).
 
 use std::borrow::Cow;
 
@@ -21,7 +21,8 @@ const DESCRIPTOR: &[u8] = b"PK\x07\x08";
 /// Bytes of the fixed fields of an entry in the directory, and of the header before the data.
 pub const CENTRAL_LEN: u64 = 46;
 const LOCAL_LEN: usize = 30;
-/// Bytes of the longest name that is read, and told in messages. Paths in archives have a few hundred.
+/// Bytes of the longest name that is read, and told in messages. Paths in archives have a few
+/// hundred.
 const MAX_NAME: usize = 1024;
 /// Bytes of a header before the data with such a name.
 pub const LOCAL_MAX: u64 = 30 + 1024;
@@ -34,7 +35,8 @@ const FLAG_MASKED: u16 = 1 << 13;
 /// What decides how the content is to be read (APPNOTE.TXT 4.4.4).
 pub const FLAGS: u16 = FLAG_ENCRYPTED | FLAG_PATCHED | FLAG_STRONG | FLAG_MASKED;
 
-/// The extra field of the numbers that 32 bits have no room for (APPNOTE.TXT 4.5.3), and its longest form.
+/// The extra field of the numbers that 32 bits have no room for (APPNOTE.TXT 4.5.3), and its
+/// longest form.
 const ZIP64: u16 = 1;
 const ZIP64_MAX: usize = 28;
 /// Info-ZIP's name in UTF-8, which some readers take instead of the entry's own.
@@ -58,7 +60,8 @@ pub struct Entry<'d> {
 }
 
 impl<'d> Entry<'d> {
-    /// Takes the next entry off what is left of a directory; `None` where that does not start with a whole one.
+    /// Takes the next entry off what is left of a directory; `None` where that does not start with
+    /// a whole one.
     pub fn take(directory: &mut Fields<'d>) -> Option<Entry<'d>> {
         let mut rest = Fields(directory.0.strip_prefix(CENTRAL)?);
         let mut fields = Fields(rest.take(42)?);
@@ -108,7 +111,8 @@ impl<'d> Entry<'d> {
         String::from_utf8_lossy(self.name)
     }
 
-    /// Refuses what readers may understand in two ways. `at` is the entry's offset in the file, for messages.
+    /// Refuses what readers may understand in two ways. `at` is the entry's offset in the file, for
+    /// messages.
     pub fn check(&self, at: u64) -> Result<()> {
         self.check_name(at)?;
         let wrong = |what: &str| {
@@ -200,7 +204,8 @@ impl<'d> Entry<'d> {
         LOCAL_LEN.saturating_add(self.name.len())
     }
 
-    /// Where the data starts, by the header before it, of which `local` has the fixed fields and the name.
+    /// Where the data starts, by the header before it, of which `local` has the fixed fields and
+    /// the name.
     pub fn data_start(&self, local: &[u8]) -> Result<u64> {
         let bad = |what: &str| {
             Error::corrupt(format!(
@@ -219,7 +224,8 @@ impl<'d> Entry<'d> {
                 "gives another way to read it than the archive's directory",
             ));
         }
-        // What is only known behind the data may be left out; zip64's marker says that it is elsewhere.
+        // What is only known behind the data may be left out; zip64's marker says that it is
+        // elsewhere.
         let is_later = local.flags & FLAG_DESCRIPTOR != 0;
         let is_same = |own: u32, listed: u64| {
             u64::from(own) == listed || own == u32::MAX || is_later && own == 0
@@ -234,8 +240,8 @@ impl<'d> Entry<'d> {
         start.ok_or_else(|| bad("lies beyond the end of the file"))
     }
 
-    /// Whether `behind`, the bytes between an entry's data and what comes next, is nothing, or says again what the
-    /// directory says, but for zeros.
+    /// Whether `behind`, the bytes between an entry's data and what comes next, is nothing, or says
+    /// again what the directory says, but for zeros.
     pub fn is_followed_by(&self, behind: &[u8]) -> bool {
         let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
         if self.flags & FLAG_DESCRIPTOR == 0 {

@@ -1,5 +1,5 @@
-//! The entries of a broken zip archive as any reader might see them: those that a directory lists, whatever else is wrong
-//! with the archive, and those that no directory lists.
+//! The entries of a broken zip archive as any reader might see them: those that a directory lists,
+//! whatever else is wrong with the archive, and those that no directory lists.
 
 use std::io;
 use std::sync::Arc;
@@ -19,11 +19,13 @@ use crate::verdict::Verdict;
 const MAX_ARCHIVES: usize = 100_000;
 /// Entries of a broken archive that no directory lists.
 const MAX_HIDDEN: usize = 10_000;
-/// Bytes of a directory, or between its entries, that are read at once: more than the longest entry of a directory has.
+/// Bytes of a directory, or between its entries, that are read at once: more than the longest entry
+/// of a directory has.
 const PIECE: u64 = 256 * 1024;
 
 impl Scanner<'_, '_> {
-    /// Looks at what any reader might see in an archive that a conversion refuses with that error, or in what may be one.
+    /// Looks at what any reader might see in an archive that a conversion refuses with that error,
+    /// or in what may be one.
     pub(super) fn broken_zip(
         &mut self,
         place: &str,
@@ -52,7 +54,8 @@ impl Scanner<'_, '_> {
         Ok(())
     }
 
-    /// Looks at the entries that the directory lists, notes where they lie, and returns whether that were all.
+    /// Looks at the entries that the directory lists, notes where they lie, and returns whether
+    /// that were all.
     fn listed_entries(
         &mut self,
         place: &str,
@@ -83,7 +86,8 @@ impl Scanner<'_, '_> {
         }
     }
 
-    /// Looks at an entry of the directory of an archive that starts at `archive`, and returns where it lies.
+    /// Looks at an entry of the directory of an archive that starts at `archive`, and returns where
+    /// it lies.
     fn listed_entry(
         &mut self,
         place: &str,
@@ -114,7 +118,8 @@ impl Scanner<'_, '_> {
         Ok(Some((header, data.saturating_add(entry.packed))))
     }
 
-    /// Looks at the entries that no directory lists, by the headers before their data, and returns whether that were all.
+    /// Looks at the entries that no directory lists, by the headers before their data, and returns
+    /// whether that were all.
     fn hidden_entries(
         &mut self,
         place: &str,
@@ -160,7 +165,8 @@ impl Scanner<'_, '_> {
     }
 }
 
-/// Where each archive starts and ends of those that fill the file, one behind the other; `None` when it is no such file.
+/// Where each archive starts and ends of those that fill the file, one behind the other; `None`
+/// when it is no such file.
 ///
 /// # Errors
 /// I/O errors.
@@ -181,8 +187,8 @@ pub fn chain(source: &dyn ReadAt) -> io::Result<Option<Vec<(u64, u64)>>> {
     Ok(None)
 }
 
-/// Whether an archive ends where the file ends, for readers that search for its end: its directory stands before the end
-/// record, or where that says. `None` when there is no end record.
+/// Whether an archive ends where the file ends, for readers that search for its end: its directory
+/// stands before the end record, or where that says. `None` when there is no end record.
 ///
 /// # Errors
 /// I/O errors.
@@ -206,7 +212,8 @@ fn last_directory(source: &dyn ReadAt) -> io::Result<Option<Directory>> {
     }
 }
 
-/// What lies between the listed entries, each from its start up to its end, in a file of `len` bytes.
+/// What lies between the listed entries, each from its start up to its end, in a file of `len`
+/// bytes.
 fn gaps(mut listed: Vec<(u64, u64)>, len: u64) -> impl Iterator<Item = (u64, u64)> {
     listed.sort_unstable();
     listed.push((len, len));
@@ -219,7 +226,8 @@ fn gaps(mut listed: Vec<(u64, u64)>, len: u64) -> impl Iterator<Item = (u64, u64
     gaps.filter(|(start, end)| start < end)
 }
 
-/// The entry whose local header starts at `header`, with all that lies behind it up to `end`, and its flags.
+/// The entry whose local header starts at `header`, with all that lies behind it up to `end`, and
+/// its flags.
 fn hidden(source: &Arc<dyn ReadAt>, header: u64, end: u64) -> io::Result<Option<(Record, u16)>> {
     let local = read_up_to(&**source, header, LOCAL_MAX)?;
     let Some(local) = Local::parse(&local) else {
