@@ -12,7 +12,6 @@ use super::forward::Forward;
 use super::{Certainty, MAX_LOOKS, Scanner, script, shorten, stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::read_at::{ReadAt, SubRange};
-use crate::verdict::Verdict;
 
 /// Characters of a member's name that are told.
 const MAX_PLACE: usize = 200;
