@@ -5,8 +5,8 @@ use super::callee::{Callee, Special};
 use super::judge::is_named;
 use crate::pickle::{Graph, Object, Value, ValueId};
 
-/// Whether a call of one of numpy's functions on the list gets what numpy's own pickles give it.
-pub fn are_usual(graph: &Graph, module: &str, name: &str, args: &[ValueId]) -> bool {
+/// Whether a call of one of numpy's functions on the list, at that offset in bytes, gets what numpy's own pickles give it.
+pub fn are_usual(graph: &Graph, module: &str, name: &str, args: &[ValueId], at: u64) -> bool {
     let are_all = |args: &[ValueId], is_fine: fn(&Graph, ValueId) -> bool| {
         args.iter().all(|value| is_fine(graph, *value))
     };
@@ -21,13 +21,13 @@ pub fn are_usual(graph: &Graph, module: &str, name: &str, args: &[ValueId]) -> b
         // numpy reads the buffer of anything.
         ("_frombuffer", [data, dtype, shape, order @ ..]) => {
             matches!(graph.get(*data), Value::Bytes(_) | Value::Blob(_))
-                && is_dtype(graph, *dtype)
+                && is_dtype(graph, *dtype, at)
                 && is_shape(graph, *shape)
                 && are_all(order, |graph, value| {
                     is_plain(graph, value) || is_shape(graph, value)
                 })
         }
-        ("scalar", [dtype, data @ ..]) => is_dtype(graph, *dtype) && are_all(data, is_data),
+        ("scalar", [dtype, data @ ..]) => is_dtype(graph, *dtype, at) && are_all(data, is_data),
         ("_reconstruct" | "_mareconstruct" | "_frombuffer" | "scalar" | "object_", _) => false,
         ("MaskedArray", args) => args.is_empty(),
         _ if module.starts_with("numpy.random") => true,
@@ -42,16 +42,20 @@ pub fn has_usual_state(graph: &Graph, object: &Object) -> bool {
     let class = graph
         .tuple(object.args)
         .and_then(|args| args.first().copied());
-    let mut names = [Some(object.callable), class].into_iter().flatten();
-    let is_of_numpy = names.any(|id| match Callee::of(graph, id) {
+    let is_named = |id| match Callee::of(graph, id) {
         Callee::Named(named) => {
             let (module, _) = named.path();
             module.split('.').next() == Some("numpy") && !module.starts_with("numpy.random")
         }
         _ => false,
-    });
+    };
+    let is_of_numpy = |id| match graph.get(id) {
+        Value::Object(object) => is_named(object.callable),
+        _ => false,
+    };
+    let mut names = [Some(object.callable), class].into_iter().flatten();
     let state = object.state().and_then(|state| graph.tuple(state));
-    let (true, Some(state)) = (is_of_numpy, state) else {
+    let (true, Some(state)) = (names.any(is_named), state) else {
         return true;
     };
     let ([version, shape, dtype, order, data] | [version, shape, dtype, order, data, _, _]) = state
@@ -65,12 +69,17 @@ pub fn has_usual_state(graph: &Graph, object: &Object) -> bool {
         }
         _ => is_bytes(graph, *data),
     };
-    let is_masked = state.get(5).is_none_or(|mask| is_bytes(graph, *mask));
+    let is_masked = match state.get(5..) {
+        Some([mask, fill]) => {
+            is_bytes(graph, *mask) && (is_data(graph, *fill) || is_of_numpy(*fill))
+        }
+        _ => true,
+    };
     is_whole
         && is_masked
         && is_plain(graph, *version)
         && is_plain(graph, *order)
-        && is_dtype(graph, *dtype)
+        && is_dtype(graph, *dtype, object.built_at())
 }
 
 /// The elements of a shape; `None` for what is none.
@@ -101,15 +110,17 @@ fn is_letter(graph: &Graph, id: ValueId) -> bool {
     }
 }
 
-/// Whether a value is a dtype by a call, which is judged by itself.
-fn is_dtype(graph: &Graph, id: ValueId) -> bool {
+/// Whether a value is a dtype by a call, which is judged by itself, and does not change behind `offset`: an array keeps it
+/// and has no more bytes than it had elements then.
+fn is_dtype(graph: &Graph, id: ValueId, offset: u64) -> bool {
     let Value::Object(object) = graph.get(id) else {
         return false;
     };
     match Callee::of(graph, object.callable) {
         Callee::Named(named) => {
             let (module, name) = named.path();
-            Special::of(module, &name) == Some(Special::Dtype) || module == "numpy.dtypes"
+            let is_kind = Special::of(module, &name) == Some(Special::Dtype);
+            object.built_at() < offset && (is_kind || module == "numpy.dtypes")
         }
         _ => false,
     }

@@ -79,6 +79,8 @@ impl<'g> Judge<'g> {
             (Some(Special::Compiler), Some([callback, _, _]))
                 if keeps(graph, object, *callback) =>
             {
+                // A table of the process keeps the backend, whose `reset` torch calls later.
+                self.blame(named.global, (Verdict::Unknown, ""), String::new);
                 return Some(Rights::STATE);
             }
             // It calls the compiler, which only keeps the method that it gets.
@@ -184,7 +186,7 @@ impl<'g> Judge<'g> {
         };
         let is_factory = (module, name.as_str()) != ("collections", "defaultdict")
             || factory.is_none_or(is_name);
-        is_factory && given::is_usual(self.graph, module, &name, object.args)
+        is_factory && given::is_usual(self.graph, module, &name, object.args, object.offset)
     }
 
     /// What may be done with what `functools.partial` returns: its state is only kept where each part of it has the

@@ -23,13 +23,13 @@ const TORCH: &[&str] = &[
     "torch.serialization",
 ];
 
-/// Whether a function of torch or numpy that is on the list gets what such functions get.
-pub fn is_usual(graph: &Graph, module: &str, name: &str, args: ValueId) -> bool {
+/// Whether a function of torch or numpy that is on the list, called at that offset in bytes, gets what such functions get.
+pub fn is_usual(graph: &Graph, module: &str, name: &str, args: ValueId, at: u64) -> bool {
     let top = module.split('.').next().unwrap_or(module);
     match graph.tuple(args) {
         _ if top != "numpy" && !TORCH.contains(&module) => true,
         Some(args) if top == "numpy" => {
-            arrays::are_usual(graph, module, name, args)
+            arrays::are_usual(graph, module, name, args, at)
                 && args.iter().all(|value| is_of(graph, *value, is_of_numpy))
         }
         _ => are_of_tensors(graph, args),

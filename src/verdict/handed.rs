@@ -67,7 +67,8 @@ impl<'g> Judge<'g> {
         };
         // Whatever attributes they become, code looks for them.
         let pairs = graph.pairs(value).unwrap_or_default();
-        let is_named_hook = |key| graph.str(key).is_some() && is_hook(graph, key);
+        let is_named_hook =
+            |key| (graph.str(key).is_some() || makes_text(graph, key)) && is_hook(graph, key);
         if pairs.iter().any(|(key, _)| is_named_hook(*key)) {
             match user {
                 Some(user) => self.blame(user, (Verdict::Dangerous, CHANGES), || path(user)),
@@ -153,6 +154,20 @@ impl<'g> Judge<'g> {
             }
             Callee::Computed(None) => {}
         }
+    }
+}
+
+/// Whether a value may be a text that a call makes, as `numpy.str_` does.
+fn makes_text(graph: &Graph, id: ValueId) -> bool {
+    let Value::Object(object) = graph.get(id) else {
+        return false;
+    };
+    match Callee::of(graph, object.callable) {
+        Callee::Named(named) => {
+            let (module, _) = named.path();
+            ["numpy", "builtins", "_codecs"].contains(&module.split('.').next().unwrap_or(module))
+        }
+        _ => false,
     }
 }
 

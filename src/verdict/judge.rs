@@ -216,7 +216,7 @@ impl<'g> Judge<'g> {
                 let listed = rights(module, &name).filter(|rights| rights.any(needed));
                 // What is special is special only where the file itself calls it.
                 let is_free = needed == Rights::TENSOR
-                    || matches!(given, [args] if given::is_usual(graph, module, &name, *args))
+                    || matches!(given, [args] if given::is_usual(graph, module, &name, *args, call.offset))
                     || !given::is_restricted(module);
                 if let Some(rights) =
                     listed.filter(|_| is_free && Special::of(module, &name).is_none())

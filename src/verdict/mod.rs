@@ -36,6 +36,7 @@ pub use finding::{Finding, GlobalUse, worst};
 pub use judge::judge;
 pub use names::{is_importable, is_known_for_more};
 pub use python2::{python3, qualified};
+pub use rights::{is_kept_away, is_script_type};
 
 /// What a global, a pickle or a file would do. Of several the largest counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

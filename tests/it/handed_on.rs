@@ -194,6 +194,31 @@ fn dtypes_and_arrays_make_no_objects_of_bytes() {
     // The list is whole when the file ends, and not when numpy reads it.
     let late = [&b"]q\x07(Ne0"[..], &array(b"h\x07"), b"h\x07Na0"];
     assert_verdict(late.concat(), Verdict::Dangerous);
+    // An array keeps its dtype, and has no more bytes than that asked for.
+    let sized = b"(K\x03X\x01\0\0\0|NNNM\xe8\x03K\x01K\0tb0";
+    let plain = call(global("numpy", "dtype"), &[text("V8")]);
+    let parts = [
+        b"K\x01",
+        &tuple(&[b"K\x01".to_vec()])[..],
+        b"h\x09",
+        b"\x89",
+    ];
+    let parts = parts.map(<[u8]>::to_vec).into_iter();
+    let made = |bytes: Vec<u8>| {
+        let state: Vec<Vec<u8>> = parts.clone().chain([bytes]).collect();
+        build(reconstruct(text("b")), tuple(&state))
+    };
+    let kept = [&plain[..], b"q\x09"].concat();
+    let before = [&kept[..], sized, &made(text("x"))].concat();
+    assert_verdict(before, Verdict::Known);
+    let after = [
+        &kept[..],
+        b"0",
+        &made(text("x")),
+        b"0h\x09",
+        &sized[..sized.len() - 1],
+    ];
+    assert_verdict(after.concat(), Verdict::Dangerous);
     let fields = b"](X\x01\0\0\0xX\x01\0\0\0O\x86e".to_vec();
     assert_verdict(reconstruct(fields), Verdict::Dangerous);
     let buffer = &[tuple(&[b"K\x01".to_vec()]), text("O"), text("bytes")];
