@@ -47,7 +47,11 @@ pub fn open_with_storages(
     let mut storages = HashMap::with_capacity(listed.len());
     let mut position = keys.end;
     for id in listed {
-        let key = text_of(&keys.graph, *id).unwrap_or_default();
+        let Some(key) = text_of(&keys.graph, *id) else {
+            return Err(Error::corrupt(
+                "the legacy stream lists a storage key that is no text; get the file again",
+            ));
+        };
         let (unit, bytes) = match sizes.get(&key) {
             Some(Ok(size)) => *size,
             Some(Err(what)) => {

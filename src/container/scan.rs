@@ -82,6 +82,8 @@ pub struct Scanner<'g, 'o> {
     depth: usize,
     /// Whether parts of the file that are looked at may overlap, so that each byte counts that is read.
     overlaps: bool,
+    /// Whether the archive is one that `torch.load` hands to `torch.jit.load`.
+    is_script: bool,
 }
 
 impl<'g, 'o> Scanner<'g, 'o> {
@@ -105,6 +107,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
             troubles: 0,
             depth: 0,
             overlaps: false,
+            is_script: false,
         })
     }
 

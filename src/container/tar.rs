@@ -110,6 +110,9 @@ impl Side<'_, '_> {
             let at = position;
             let head = scan::load(member, at, self.guard)?;
             let graph = &head.graph;
+            if !is_plain(graph, head.root) {
+                return Err(malformed("a storage", at));
+            }
             let items = graph.tuple(head.root).unwrap_or_default();
             // The earliest files have no location: (key, class).
             let (Some(key), Some(class)) = (
@@ -193,6 +196,9 @@ impl Side<'_, '_> {
             let at = position;
             let head = scan::load(member, at, self.guard)?;
             let graph = &head.graph;
+            if !is_plain(graph, head.root) {
+                return Err(malformed("a tensor", at));
+            }
             let items = graph.tuple(head.root).unwrap_or_default();
             let mut keys = items.iter().filter_map(|id| text_of(graph, *id));
             // In the earliest files the class stands before the storage's key.
@@ -227,6 +233,26 @@ impl Side<'_, '_> {
             });
         }
         Ok(tensors)
+    }
+}
+
+/// Whether a value has names, texts and numbers only, in tuples or a list of tuples. torch looks keys up, compares locations
+/// and adds offsets, so that methods of anything else would be called.
+pub fn is_plain(graph: &Graph, root: ValueId) -> bool {
+    let is_atom = |id: &ValueId| {
+        !matches!(
+            graph.get(*id),
+            Value::Object(_) | Value::Persistent(_) | Value::Tuple(_) | Value::List(_)
+        )
+    };
+    let is_entry = |id: &ValueId| {
+        graph
+            .tuple(*id)
+            .is_some_and(|items| items.iter().all(is_atom))
+    };
+    match graph.get(root) {
+        Value::List(items) => items.iter().all(is_entry),
+        _ => is_entry(&root),
     }
 }
 

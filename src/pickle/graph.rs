@@ -291,12 +291,30 @@ impl Graph {
         })
     }
 
-    /// Every `bytes`, `bytearray` and `str`.
-    pub(crate) fn strings(&self) -> impl Iterator<Item = (ValueId, Value<'_>)> + '_ {
+    /// Every value, in the order in which the pickle makes them.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (ValueId, Value<'_>)> + '_ {
         let ids = (1..=self.nodes.len()).filter_map(|id| NonZeroU32::new(u32::try_from(id).ok()?));
-        let values = ids.map(|id| (ValueId(id), self.get(ValueId(id))));
-        values
-            .filter(|(_, value)| matches!(value, Value::Bytes(_) | Value::Str(_) | Value::Blob(_)))
+        ids.map(|id| (ValueId(id), self.get(ValueId(id))))
+    }
+
+    /// How often each value lies in another one, or is called.
+    pub(crate) fn references(&self) -> HashMap<ValueId, u64> {
+        let of_objects = self.objects.iter().flat_map(|object| {
+            let once = [object.callable, object.args].into_iter();
+            let once = once.chain(object.kwargs()).chain(object.state());
+            let pairs = object.pairs().iter().flat_map(|(key, value)| [key, value]);
+            once.chain(object.items().iter().chain(pairs).copied())
+        });
+        let pairs = self.dicts.iter().flatten();
+        let of_dicts = pairs.flat_map(|(key, value)| [*key, *value]);
+        let of_lists = self.lists.iter().flatten().copied();
+        let of_tuples = self.ids.iter().copied();
+        let mut counts: HashMap<ValueId, u64> = HashMap::new();
+        for id in of_tuples.chain(of_lists).chain(of_dicts).chain(of_objects) {
+            let count = counts.entry(id).or_default();
+            *count = count.saturating_add(1);
+        }
+        counts
     }
 
     /// Whether a list, set or dict is changed by an opcode behind `offset`, so that what Python took from it there is

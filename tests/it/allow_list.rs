@@ -326,7 +326,14 @@ fn the_types_of_torchscript_are_no_names_of_python() {
             new(global(module, "Linear"), &[]),
             tuple(&[b"N".to_vec(), b"N".to_vec()]),
         );
-        assert_verdict(object, Verdict::Known);
+        let pickle = [b"\x80\x02", &object[..], b"."].concat();
+        let entries: &[(&str, &[u8])] =
+            &[("m/constants.pkl", b"\x80\x02)."), ("m/data.pkl", &pickle)];
+        let archive = zip_of(entries, CompressionMethod::Stored);
+        let found = scan_source(Arc::new(archive), &OpenOptions::default(), &()).unwrap();
+        assert_eq!(found.verdict, Some(Verdict::Known), "{found:?}");
+        // Elsewhere Python looks for a module of that name, which may lie beside the file.
+        assert_verdict(object, Verdict::Unknown);
     }
 }
 

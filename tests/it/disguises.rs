@@ -353,3 +353,25 @@ fn a_pickle_in_a_value_counts_whatever_it_starts_with_and_numbers_do_not() {
         );
     }
 }
+
+#[test]
+fn a_load_of_bytes_counts_unless_it_makes_a_storage_for_a_tensor() {
+    let file = std::fs::read(common::fixtures().join("legacy/bare.pt")).unwrap();
+    let kept = b"\x80\x02cfunctools\npartial\ncos\nsystem\n\x85R.";
+    let kept = archive_of(kept, &[], CompressionMethod::Stored);
+    let load = |file: &[u8]| {
+        let len = (file.len() as u32).to_le_bytes();
+        let name = b"ctorch.storage\n_load_from_bytes\n";
+        [&name[..], b"B", &len, file, b"\x85R"].concat()
+    };
+    for file in [&kept, &file] {
+        for (before, behind) in [
+            (&b""[..], &b"(S'x'\ntR"[..]),
+            (b"", b"Na"),
+            (b"ccollections\nOrderedDict\n", b"\x85R"),
+        ] {
+            let pickle = [b"\x80\x03", before, &load(file), behind, b"."].concat();
+            assert!(!is_clean(&pickle), "{behind:?}");
+        }
+    }
+}

@@ -32,9 +32,9 @@ fn read_from_a_handle() -> Vec<Vec<u8>> {
         npy("'<U3'", "(1,)", &[0; 12]),
         npy("'<M8[ns]'", "(2,)", &[0; 16]),
         npy(
-            "[('a', '<i4'), ('b', [('c', '|u1')], (2, 3))]",
+            "[('a', '<i4'), ('b', '|u1', (2, 3)), ('c', '<M8[ns]')]",
             "(2,)",
-            &[0; 20],
+            &[0; 36],
         ),
         b"\x80\x02}.".to_vec(),
     ]
@@ -71,6 +71,10 @@ fn an_array_whose_end_is_unknown_is_not_clean() {
         ("'<f4'", "(3 ,)"),
         ("'<f4'", "(3)"),
         ("[('a', '<i4', (2,)), ('b', '|O')]", "(1,)"),
+        ("[('a', '<i4'), ('b', [('c', '|u1')])]", "(1,)"),
+        ("'<M8[s],O'", "(1,)"),
+        ("'<i8'", "(1099511627776, 1099511627776, 0)"),
+        ("[('a', '<m8[s],O')]", "(1,)"),
     ] {
         assert!(!is_clean(&npy(descr, shape, &[0; 64])), "{descr} {shape}");
     }
@@ -186,6 +190,8 @@ fn a_legacy_stream_that_does_not_start_as_torch_writes_it_is_not_clean() {
             let stream = [magic, protocol, b"}.", b"}.", last].concat();
             assert!(!is_clean(&stream), "{magic:?} {protocol:?}");
         }
+        // torch compares the second with a number before it looks for more.
+        assert!(!is_clean(&[magic, b"N."].concat()), "{magic:?}");
     }
 }
 
@@ -201,6 +207,27 @@ fn pickles_that_look_like_a_container_too_belong_to_their_stream() {
     let first = b"\x80\x02cos\nsystem\nq\0S'x'\n\x85q\x01}.";
     let third = b"\x80\x02h\0h\x01R.";
     assert!(!is_clean(&[&first[..], &second, third].concat()));
+}
+
+#[test]
+fn a_start_of_several_kinds_is_not_clean() {
+    let tar = |start: &[u8]| {
+        let mut block = [start, &[0; 512][start.len()..]].concat();
+        block[124..135].copy_from_slice(b"00000000000");
+        block[156] = b'0';
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{:06o}\0 ", sum + 8 * 32).as_bytes());
+        [&block[..], &[0; 1024]].concat()
+    };
+    assert!(is_clean(&tar(b"name")));
+    for start in [&b"aaaaPTMF"[..], b"\x1f\x8b\x08", b"\x93NUMPY\x01\0\x10\0"] {
+        assert!(!is_clean(&tar(start)), "{start:?}");
+    }
+    // A text of 777 characters that is a stream of zlib, too: an empty block, its checksum, and what is no block.
+    let text = [b"\0\0\x01".as_slice(), &[b'x'; 774]].concat();
+    assert!(!is_clean(
+        &[b"X\x09\x03\0\0", &text[..], b"0", PAYLOAD].concat()
+    ));
 }
 
 #[test]

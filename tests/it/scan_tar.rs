@@ -300,3 +300,15 @@ fn parts_that_readers_differ_on_are_refused() {
     let expected = fixtures().join("legacy/hand_tar.safetensors");
     assert_eq!(fs::read(target).unwrap(), fs::read(expected).unwrap());
 }
+
+#[test]
+fn objects_where_torch_needs_texts_are_told() {
+    let object = b"cmymodel\nNet\n)\x81";
+    let storage = |location: &[u8]| {
+        let entry = [b"(S'k'\n", location, b"ctorch\nFloatStorage\nt."].concat();
+        [b"I1\n.", &entry[..], &1i64.to_le_bytes(), &[7; 4], b"]."].concat()
+    };
+    let told = |content: &[u8]| judged(&tar_of(&[member("storages", b'0', content)])).problems;
+    assert_eq!(told(&storage(b"S'cpu'\n")), [] as [String; 0]);
+    assert_eq!(told(&storage(object)).len(), 1);
+}

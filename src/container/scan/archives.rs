@@ -91,6 +91,8 @@ impl Scanner<'_, '_> {
             let what = "it is a file of torch.save and an exported program at once";
             self.problem(place, what);
         }
+        let is_script = records.keys().any(|name| name.ends_with("/constants.pkl"));
+        let around = std::mem::replace(&mut self.is_script, is_script);
         let mut members: Vec<(&String, &Record)> = records
             .iter()
             .map(|(key, record)| (key, &**record))
@@ -101,6 +103,7 @@ impl Scanner<'_, '_> {
             let certainty = certainty(key, |name| records.contains_key(name));
             self.record(&inside(place, &record.name), record, certainty, true)?;
         }
+        self.is_script = around;
         let unjudged = unjudged(&records);
         let unjudged = unjudged.map(|what| match place {
             "" => what.to_owned(),

@@ -1,6 +1,7 @@
 //! The entries of a broken zip archive as any reader might see them: those that a directory lists,
 //! whatever else is wrong with the archive, and those that no directory lists.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -172,16 +173,23 @@ impl Scanner<'_, '_> {
 /// I/O errors.
 pub fn chain(source: &dyn ReadAt) -> io::Result<Option<Vec<(u64, u64)>>> {
     let mut archives = Vec::new();
+    let (mut directories, mut found) = (HashSet::new(), Vec::new());
     let mut end = source.len();
     while archives.len() < MAX_ARCHIVES
         && let Some(directory) = Directory::last(source, end, SHORT_TAIL)?
         && directory.archive() < end
     {
+        directories.insert(directory.start());
+        // torch counts from the start of the file, and may find another directory there.
+        if directory.archive() > 0 && read_up_to(source, directory.offset, 4)? == CENTRAL {
+            found.push(directory.offset);
+        }
         archives.push((directory.archive(), end));
         end = directory.archive();
         if end == 0 {
             archives.reverse();
-            return Ok(Some(archives).filter(|archives| archives.len() > 1));
+            let are_known = found.iter().all(|offset| directories.contains(offset));
+            return Ok(Some(archives).filter(|archives| archives.len() > 1 && are_known));
         }
     }
     Ok(None)

@@ -1,5 +1,9 @@
 //! What files start with that hold pickles in ways of their own.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 use super::super::sniff;
 
 /// Kinds of files that are not looked into, by the bytes from an offset on. Besides archives these are data bases, in
@@ -99,9 +103,10 @@ pub struct Npy {
 pub enum NpyData {
     /// A pickle.
     Objects,
-    /// So many bytes; `None` for more than any file has.
-    Numbers(Option<u64>),
-    /// The header is a literal of Python, which can say the same in many ways. Only the form that numpy writes is read.
+    /// So many bytes.
+    Numbers(u64),
+    /// The header is a literal of Python, which can say the same in many ways. Only the form that numpy writes is read, and
+    /// no size that overflows: numpy counts on with what is left.
     Unknown,
 }
 
@@ -124,79 +129,53 @@ pub fn npy(head: &[u8]) -> Option<Npy> {
     })
 }
 
+/// A header as numpy writes it, and a field of its description. A text in it may hold nothing else: numpy takes `<M8[s],O` for
+/// two fields.
+static HEADER: LazyLock<Option<(Regex, Regex)>> = LazyLock::new(|| {
+    let unit = "[0-9]*(?:[YMWDhms]|ms|us|ns|ps|fs|as|generic)(?:/[0-9]+)?";
+    let element = format!(r"'[<>|](?:([biufcSVU])([0-9]+)|[Mm]8(?:\[{unit}\])?)'");
+    let shape = r"\((|[0-9]+,|[0-9]+(?:, [0-9]+)+)\)";
+    let field = format!(r#"\('[^'"\\(]*', {element}(?:, {shape})?\)"#);
+    let descr = format!(r"'\|O'|{element}|\[{field}(?:, {field})*\]");
+    let order = "'fortran_order': (?:True|False)";
+    let header = format!(
+        r"^\{{'descr': (?<descr>{descr}), {order}, 'shape': (?<shape>{shape})(?:, )?\}} *\n$"
+    );
+    Regex::new(&header).ok().zip(Regex::new(&field).ok())
+});
+
 fn npy_data(header: &str) -> Option<NpyData> {
-    let rest = header.strip_prefix("{'descr': ")?;
-    let (size, rest) = match rest.strip_prefix("'|O'") {
-        Some(rest) => (None, rest),
-        None => element(rest).map(|(size, rest)| (Some(size), rest))?,
-    };
-    let rest = rest.strip_prefix(", 'fortran_order': ")?;
-    let rest = rest.strip_prefix("False").or(rest.strip_prefix("True"))?;
-    let (count, rest) = shape(rest.strip_prefix(", 'shape': ")?)?;
-    let rest = rest.strip_prefix(", }").or(rest.strip_prefix('}'))?;
-    if rest.trim_matches(' ') != "\n" {
-        return None;
+    let (whole, field) = HEADER.as_ref()?;
+    let found = whole.captures(header)?;
+    let (descr, shape) = (found.name("descr")?.as_str(), found.name("shape")?.as_str());
+    if descr == "'|O'" {
+        return Some(NpyData::Objects);
     }
-    Some(match size {
-        Some(size) => NpyData::Numbers(count.zip(size).and_then(|(a, b)| a.checked_mul(b))),
-        None => NpyData::Objects,
-    })
+    // One element is a field without a name.
+    let fields = if descr.starts_with('[') {
+        descr.to_owned()
+    } else {
+        format!("('', {descr})")
+    };
+    let sizes = field.captures_iter(&fields).map(|field| {
+        let size = match field.get(1).map(|kind| kind.as_str()) {
+            None => Some(8), // a date, or a span of time
+            Some("U") => number(field.get(2)?.as_str())?.checked_mul(4),
+            Some(_) => number(field.get(2)?.as_str()),
+        };
+        let count = field.get(3).map_or(Some(1), |shape| count(shape.as_str()));
+        size?.checked_mul(count?)
+    });
+    let size = sizes.reduce(|a, b| a?.checked_add(b?)).flatten();
+    let count = count(shape.trim_matches(['(', ')']));
+    size?.checked_mul(count?).map(NpyData::Numbers)
 }
 
-/// The bytes of an element without objects, and what follows its description: a string, or a list of fields.
-fn element(text: &str) -> Option<(Option<u64>, &str)> {
-    let Some(mut rest) = text.strip_prefix('[') else {
-        let (kind, rest) = text.strip_prefix('\'')?.split_once('\'')?;
-        let kind = kind.strip_prefix(['<', '>', '|'])?;
-        let (kind, size) = kind.split_at_checked(1)?;
-        let size = match kind {
-            "M" | "m" => size.split_once('[').map_or(size, |(size, _)| size),
-            _ => size,
-        };
-        let unit = match kind {
-            "b" | "i" | "u" | "f" | "c" | "M" | "m" | "S" | "V" => 1,
-            "U" => 4,
-            _ => return None,
-        };
-        return Some((number(size)?.checked_mul(unit), rest));
-    };
-    let mut sum = Some(0u64);
-    loop {
-        let (name, field) = rest.strip_prefix("('")?.split_once("', ")?;
-        if name.contains(['\'', '\\', '"', '(']) {
-            return None;
-        }
-        let (size, field) = element(field)?;
-        let (count, field) = match field.strip_prefix(", ") {
-            Some(field) => shape(field)?,
-            None => (Some(1), field),
-        };
-        let size = count.zip(size).and_then(|(a, b)| a.checked_mul(b));
-        sum = sum.zip(size).and_then(|(a, b)| a.checked_add(b));
-        rest = field.strip_prefix(')')?;
-        match rest.strip_prefix(']') {
-            Some(rest) => return Some((sum, rest)),
-            None => rest = rest.strip_prefix(", ")?,
-        }
-    }
-}
-
-/// The number of elements of a shape, and what follows it.
-fn shape(text: &str) -> Option<(Option<u64>, &str)> {
-    let (sizes, rest) = text.strip_prefix('(')?.split_once(')')?;
-    let mut count = Some(1u64);
-    if let Some(size) = sizes.strip_suffix(',') {
-        return Some((Some(number(size)?), rest));
-    }
-    if !sizes.is_empty() {
-        // One number in brackets is no tuple.
-        sizes.contains(',').then_some(())?;
-        for size in sizes.split(", ") {
-            let size = number(size)?;
-            count = count.and_then(|count| count.checked_mul(size));
-        }
-    }
-    Some((count, rest))
+/// The number of elements of a shape in digits and commas.
+fn count(shape: &str) -> Option<u64> {
+    let sizes = shape.split(',').map(str::trim);
+    let mut sizes = sizes.filter(|size| !size.is_empty());
+    sizes.try_fold(1u64, |count, size| count.checked_mul(number(size)?))
 }
 
 /// A number in decimal digits, without zeros before it.

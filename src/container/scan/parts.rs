@@ -89,6 +89,9 @@ impl Scanner<'_, '_> {
     ) -> Result<(&'static str, Option<u64>)> {
         let head = sniff::head(&**source)?;
         let kind = sniff::sniff(&head);
+        if certainty != Certainty::Data {
+            self.at_once(place, &head);
+        }
         let is_safetensors = kind == sniff::Kind::Safetensors
             && SafetensorsFile::read(&**source, self.guard.limits).is_ok();
         // In an archive anything can start like that.
@@ -126,6 +129,21 @@ impl Scanner<'_, '_> {
         }
     }
 
+    /// Reports a start that is one of several kinds: each has readers that take it for that.
+    fn at_once(&mut self, place: &str, head: &[u8]) {
+        let kinds = [
+            head.starts_with(b"PK\x03\x04").then_some("a zip archive"),
+            sniff::is_tar(head).then_some("a tar archive"),
+            head.starts_with(b"\x1f\x8b").then_some("a gzip file"),
+            npy(head).map(|_| "a numpy array"),
+            closed(head),
+        ];
+        let kinds: Vec<&str> = kinds.into_iter().flatten().collect();
+        if kinds.len() > 1 {
+            self.problem(place, &format!("it is {} at once", kinds.join(" and ")));
+        }
+    }
+
     /// Looks at what is no container.
     fn other(
         &mut self,
@@ -136,7 +154,12 @@ impl Scanner<'_, '_> {
     ) -> Result<(&'static str, Option<u64>)> {
         if let Some(npy) = npy(head) {
             if let NpyData::Numbers(len) = npy.data {
-                let end = len.and_then(|len| npy.start.checked_add(len));
+                let end = npy.start.checked_add(len);
+                // As for a storage: what numpy takes for objects would be found.
+                let end_there = end.unwrap_or(u64::MAX).min(source.len());
+                if let Some(numbers) = part(source, npy.start, end_there) {
+                    self.stream(place, &numbers, 0, Certainty::Data)?;
+                }
                 return Ok(("numpy array", end));
             }
             let read = self.stream(place, source, npy.start, Certainty::Maybe)?;
@@ -155,6 +178,7 @@ impl Scanner<'_, '_> {
         }
         // joblib reads whole files; of anything else two bytes are no sign.
         if gzip::is_zlib(head) && (place.is_empty() || certainty == Certainty::Sure) {
+            self.stream(place, source, 0, Certainty::Maybe)?;
             self.packed(place, "zlib stream", source, gzip::unpack_zlib)?;
             return Ok(("zlib stream", None));
         }

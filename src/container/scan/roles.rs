@@ -7,7 +7,7 @@ use crate::pickle::{Graph, Read, Value, ValueId};
 #[derive(Default)]
 pub struct Roles {
     first: Vec<Role>,
-    /// Whether the first value is an object that was given a state.
+    /// Whether one of the values that torch compares is an object that only Python knows, and was given a state.
     has_state: bool,
     /// Whether a pickle behind the first one names storages, as the fourth of a legacy stream does.
     has_storages: bool,
@@ -28,6 +28,8 @@ enum Role {
 
 /// Of a legacy stream: magic number, protocol, system info, object, storage keys.
 const PICKLES: usize = 5;
+/// torch compares the first two with numbers.
+pub const COMPARED: usize = 2;
 const PROTOCOL: i64 = 1001;
 const PROTOCOL_AS_FLOAT: f64 = 1001.0;
 
@@ -40,30 +42,32 @@ impl Roles {
         if let Ok(root) = read.root
             && self.first.len() < PICKLES
         {
-            if let Value::Object(object) = read.graph.get(root) {
-                self.has_state |= self.first.is_empty() && object.state().is_some();
+            let role = role(&read.graph, root);
+            if let Value::Object(object) = read.graph.get(root)
+                && self.first.len() < COMPARED
+            {
+                self.has_state |= role == Role::Computed && object.state().is_some();
             }
-            self.first.push(role(&read.graph, root));
+            self.first.push(role);
         }
     }
 
     /// Whether torch could read the pickles as a legacy stream, and so do more than to unpickle them.
     pub fn is_legacy(&self) -> bool {
-        let [magic, protocol, _, _, keys] = match *self.first.as_slice() {
-            [a, b, c, d, e] => [a, b, c, d, e],
-            _ => return self.has_storages,
+        let role = |index: usize| self.first.get(index).copied();
+        let may_be = |role, wanted| {
+            role == Some(wanted) || matches!(role, Some(Role::Array | Role::Computed))
         };
-        let may_be = |role, wanted| role == wanted || matches!(role, Role::Array | Role::Computed);
         self.has_storages
-            || magic == Role::Magic
-            || keys == Role::Computed
-                && may_be(magic, Role::Magic)
-                && may_be(protocol, Role::Protocol)
+            || role(0) == Some(Role::Magic)
+            || role(4) == Some(Role::Computed)
+                && may_be(role(0), Role::Magic)
+                && may_be(role(1), Role::Protocol)
     }
 
-    /// Whether the first value is an object with a state that only Python knows.
+    /// Whether torch compares one of the first values that is an object with a state that only Python knows.
     pub fn is_computed(&self) -> bool {
-        self.has_state && self.first.first() == Some(&Role::Computed)
+        self.has_state
     }
 
     /// Whether the first value is an array of numpy.

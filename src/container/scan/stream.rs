@@ -10,11 +10,11 @@ use super::super::sniff;
 use super::archives::{inside, part};
 use super::formats::{is_container, is_file, is_protocol, may_name};
 use super::parts::{LEGACY, TAR, ZIP};
-use super::roles::Roles;
+use super::roles::{COMPARED, Roles};
 use super::together::Alone;
 use super::{Certainty, Scanner};
 use crate::error::Result;
-use crate::pickle::{BlobKind, Graph, Loaded, Read, Value, ValueId};
+use crate::pickle::{BlobKind, Graph, Loaded, Object, Read, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
 use crate::verdict::{self, GlobalUse, Verdict};
 
@@ -35,13 +35,13 @@ impl Scanner<'_, '_> {
     ) -> Result<Streamed> {
         let first = self.pickles.len();
         let streamed = self.stream_of(place, source, offset, certainty, 1)?;
-        // torch compares the first value of a file with a number, so that methods of it are called.
-        if (place.is_empty() || certainty == Certainty::Maybe)
-            && streamed.roles.is_computed()
-            && let Some(pickle) = self.pickles.get_mut(first)
-            && pickle.globals.iter().any(may_be_called)
-        {
-            pickle.verdict = pickle.verdict.max(Verdict::Unknown);
+        // torch compares the first values of a file with numbers, so that methods of them are called.
+        if (place.is_empty() || certainty == Certainty::Maybe) && streamed.roles.is_computed() {
+            for pickle in self.pickles.iter_mut().skip(first).take(COMPARED) {
+                if pickle.globals.iter().any(may_be_called) {
+                    pickle.verdict = pickle.verdict.max(Verdict::Unknown);
+                }
+            }
         }
         if certainty != Certainty::Data && streamed.roles.is_legacy() {
             self.problem(
@@ -205,6 +205,9 @@ impl Scanner<'_, '_> {
             read,
         } = judged;
         scanned.place = place.to_owned();
+        if !self.is_script {
+            unknown_script_types(&mut scanned);
+        }
         self.globals = self.globals.saturating_add(scanned.globals.len());
         self.kept_bytes = self.kept_bytes.saturating_add(kept_bytes(&scanned));
         let (index, troubles) = (self.pickles.len(), self.troubles);
@@ -213,7 +216,7 @@ impl Scanner<'_, '_> {
         let (known, inside) = self.pickles.split_at_mut(index.saturating_add(1));
         if let Some(scanned) = known.last_mut()
             && self.troubles == troubles
-            && inside.iter().all(is_sound)
+            && inside.iter().all(is_of_storage)
             && loads_only(&read.graph, &looked_at)
         {
             clear_loads(scanned, floor);
@@ -232,7 +235,7 @@ impl Scanner<'_, '_> {
         let mut looked_at = HashSet::new();
         // A pickle can make many values of the same bytes; whether they are a file was found out at the first.
         let mut ranges: HashMap<(u64, u64, BlobKind), bool> = HashMap::new();
-        for (id, value) in graph.strings() {
+        for (id, value) in graph.values() {
             let range = match value {
                 Value::Blob(blob) => Some((blob.offset, blob.len, blob.kind)),
                 _ => None,
@@ -326,7 +329,7 @@ pub(super) fn is_telling(judged: &Judged) -> bool {
 
 /// Whether a method of an object that is on the list could be such a name, or call what it hides.
 fn may_be_called(global: &GlobalUse) -> bool {
-    global.verdict != Verdict::Known || global.name == "functools.partial"
+    global.verdict != Verdict::Known || verdict::is_kept_away(&global.name)
 }
 
 /// Whether a reader of Python may import a module before it stops.
@@ -351,23 +354,55 @@ fn latin1(text: &str) -> Option<Vec<u8>> {
 /// dangerous than what is in the bytes.
 const LOAD: (&str, &str) = ("torch.storage", "_load_from_bytes");
 
-/// Whether a pickle uses that function, and for nothing but values that were looked at.
+/// Whether a pickle is sound and names what a storage or a tensor is made of only.
+fn is_of_storage(pickle: &ScannedPickle) -> bool {
+    let mut globals = pickle.globals.iter();
+    is_sound(pickle)
+        && globals.all(|global| match global.name.rsplit_once('.') {
+            Some(("torch" | "torch.storage", name)) => name.ends_with("Storage"),
+            Some(("torch._utils", name)) => name.starts_with("_rebuild_tensor"),
+            found => found == Some(("collections", "OrderedDict")),
+        })
+}
+
+/// Whether a pickle uses that function, for nothing but values that were looked at, and gives what it returns to nothing
+/// but functions of torch that make tensors of storages.
 fn loads_only(graph: &Graph, looked_at: &HashSet<ValueId>) -> bool {
-    let is_load = |id| {
-        let global = graph.global(id);
-        global.is_some_and(|global| (global.module.as_str(), global.name.as_str()) == LOAD)
+    let callee = |object: &Object| {
+        let global = graph.global(object.callable)?;
+        Some((global.module.as_str(), global.name.as_str()))
     };
-    let is_of_value = |args| match graph.tuple(args) {
-        Some([bytes]) => looked_at.contains(bytes),
-        _ => false,
+    let is_load = |object: &&Object| callee(object) == Some(LOAD);
+    let Some(first) = graph.objects().iter().find(is_load) else {
+        return false;
     };
-    let calls = graph.objects().iter();
-    let mut calls = calls.filter(|object| is_load(object.callable));
-    calls.next().is_some_and(|first| {
-        is_of_value(first.args)
-            && calls.all(|call| is_of_value(call.args))
-            && !graph.is_held(first.callable)
-    })
+    let references = graph.references();
+    let mut rebuilt: HashMap<ValueId, u64> = HashMap::new();
+    for object in graph.objects() {
+        let is_rebuilt = callee(object).is_some_and(|(module, name)| {
+            module == "torch._utils" && name.starts_with("_rebuild_tensor")
+        });
+        // Arguments that another call gets too would be given to that.
+        if is_rebuilt && references.get(&object.args) == Some(&1) {
+            for id in graph.tuple(object.args).unwrap_or_default() {
+                let count = rebuilt.entry(*id).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+    let is_fine = |id: ValueId, load: &Object| {
+        let is_looked_at = match graph.tuple(load.args) {
+            Some([bytes]) => looked_at.contains(bytes),
+            _ => false,
+        };
+        is_looked_at && !load.is_changed() && references.get(&id) == rebuilt.get(&id)
+    };
+    let mut values = graph.values();
+    !graph.is_held(first.callable)
+        && values.all(|(id, value)| match value {
+            Value::Object(object) if is_load(&object) => is_fine(id, object),
+            _ => true,
+        })
 }
 
 /// Takes back what those loads are blamed for.
@@ -384,6 +419,16 @@ fn clear_loads(scanned: &mut ScannedPickle, floor: Verdict) {
     named.for_each(|global| global.verdict = Verdict::Known);
     let worst = verdict::worst(&scanned.globals, &scanned.dangerous_calls);
     scanned.verdict = worst.max(floor);
+}
+
+/// Outside of an archive of TorchScript its types are names of any module, and Python may find one of that name.
+fn unknown_script_types(scanned: &mut ScannedPickle) {
+    for global in &mut scanned.globals {
+        if verdict::is_script_type(&global.name) && global.calls > 0 {
+            global.verdict = global.verdict.max(Verdict::Unknown);
+            scanned.verdict = scanned.verdict.max(Verdict::Unknown);
+        }
+    }
 }
 
 /// Bytes of what is kept of a pickle.

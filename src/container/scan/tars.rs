@@ -70,7 +70,7 @@ impl Scanner<'_, '_> {
             return Ok(());
         };
         // The views of storages, or the object.
-        let end = self.pickles(place, source, end)?;
+        let end = self.pickles(place, source, end, name != "storages")?;
         self.ends_at(place, source, end)
     }
 
@@ -107,12 +107,21 @@ impl Scanner<'_, '_> {
         Ok(Some(end))
     }
 
-    /// Reads pickles one behind the other, and gives the offset at which there are no more.
-    fn pickles(&mut self, place: &str, source: &Arc<dyn ReadAt>, start: u64) -> Result<u64> {
+    /// Reads pickles one behind the other, and returns the offset at which there are no more.
+    fn pickles(
+        &mut self,
+        place: &str,
+        source: &Arc<dyn ReadAt>,
+        start: u64,
+        is_object: bool,
+    ) -> Result<u64> {
         let mut end = start;
         while !is_padding(&**source, end)?
             && let Some(loaded) = self.pickle(place, source, end, Certainty::Sure)?
         {
+            if !is_object && !tar::is_plain(&loaded.graph, loaded.root) {
+                self.problem(place, "holds objects where torch needs texts and numbers");
+            }
             end = loaded.end;
         }
         Ok(end)
@@ -141,6 +150,9 @@ fn number(loaded: &Loaded) -> Option<u64> {
 /// The length of the geometry behind the pickle of a tensor: its rank as i32, four bytes of nothing, then sizes, strides
 /// and offset. It is there whatever the pickle holds.
 fn geometry_behind(loaded: &Loaded, source: &dyn ReadAt) -> Result<Option<u64>> {
+    if !tar::is_plain(&loaded.graph, loaded.root) {
+        return Ok(None);
+    }
     let rank = legacy::count(source, loaded.end)?.map(|rank| rank & 0xffff_ffff);
     Ok(rank.and_then(|rank| {
         rank.checked_mul(2)?
@@ -152,6 +164,9 @@ fn geometry_behind(loaded: &Loaded, source: &dyn ReadAt) -> Result<Option<u64>> 
 /// The length of what lies behind a pickle of a storage `(key, location, class)`: the number of elements and the elements.
 fn storage_behind(loaded: &Loaded, source: &dyn ReadAt) -> Result<Option<u64>> {
     let graph = &loaded.graph;
+    if !tar::is_plain(graph, loaded.root) {
+        return Ok(None);
+    }
     let class = graph.tuple(loaded.root).and_then(|items| items.last());
     let class = class
         .and_then(|class| graph.global(*class))
