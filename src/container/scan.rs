@@ -8,6 +8,7 @@ mod archives;
 mod entries;
 mod formats;
 mod forward;
+mod loads;
 mod parts;
 mod roles;
 mod script;

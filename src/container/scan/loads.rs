@@ -1,0 +1,83 @@
+//! Loads of bytes: `torch.storage._load_from_bytes`, by which Python pickles tensors without torch's own format.
+
+use std::collections::{HashMap, HashSet};
+
+use super::super::judged::ScannedPickle;
+use super::parts::{LEGACY, TAR, ZIP};
+use super::stream::is_sound;
+use crate::pickle::{Graph, Object, Value, ValueId};
+use crate::verdict::{self, Verdict};
+
+/// What `torch.load` reads as it is read here.
+pub const TORCH_FORMATS: [&str; 3] = [ZIP, LEGACY, TAR];
+
+/// Loads a file of `torch.save` from bytes: so tensors are pickled by others than torch (torch/storage.py). It is no more
+/// dangerous than what is in the bytes.
+const LOAD: (&str, &str) = ("torch.storage", "_load_from_bytes");
+
+/// Whether a pickle is sound and names what a storage or a tensor is made of only.
+pub fn is_of_storage(pickle: &ScannedPickle) -> bool {
+    let mut globals = pickle.globals.iter();
+    is_sound(pickle)
+        && globals.all(|global| match global.name.rsplit_once('.') {
+            Some(("torch" | "torch.storage", name)) => name.ends_with("Storage"),
+            Some(("torch._utils", name)) => name.starts_with("_rebuild_tensor"),
+            found => found == Some(("collections", "OrderedDict")),
+        })
+}
+
+/// Whether a pickle uses that function, for nothing but values that were looked at, and gives what it returns to nothing
+/// but functions of torch that make tensors of storages.
+pub fn loads_only(graph: &Graph, looked_at: &HashSet<ValueId>) -> bool {
+    let callee = |object: &Object| {
+        let global = graph.global(object.callable)?;
+        Some((global.module.as_str(), global.name.as_str()))
+    };
+    let is_load = |object: &&Object| callee(object) == Some(LOAD);
+    let Some(first) = graph.objects().iter().find(is_load) else {
+        return false;
+    };
+    let references = graph.references();
+    let mut rebuilt: HashMap<ValueId, u64> = HashMap::new();
+    for object in graph.objects() {
+        let is_rebuilt = callee(object).is_some_and(|(module, name)| {
+            module == "torch._utils" && name.starts_with("_rebuild_tensor")
+        });
+        // Arguments that another call gets too would be given to that.
+        if is_rebuilt && references.get(&object.args) == Some(&1) {
+            for id in graph.tuple(object.args).unwrap_or_default() {
+                let count = rebuilt.entry(*id).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+    let is_fine = |id: ValueId, load: &Object| {
+        let is_looked_at = match graph.tuple(load.args) {
+            Some([bytes]) => looked_at.contains(bytes),
+            _ => false,
+        };
+        is_looked_at && !load.is_changed() && references.get(&id) == rebuilt.get(&id)
+    };
+    let mut values = graph.values();
+    !graph.is_held(first.callable)
+        && values.all(|(id, value)| match value {
+            Value::Object(object) if is_load(&object) => is_fine(id, object),
+            _ => true,
+        })
+}
+
+/// Takes back what those loads are blamed for.
+pub fn clear_loads(scanned: &mut ScannedPickle, floor: Verdict) {
+    let (module, name) = LOAD;
+    let load = format!("{module}.{name}");
+    scanned
+        .dangerous_calls
+        .retain(|finding| finding.global != load);
+    let named = scanned
+        .globals
+        .iter_mut()
+        .filter(|global| global.name == load);
+    named.for_each(|global| global.verdict = Verdict::Known);
+    let worst = verdict::worst(&scanned.globals, &scanned.dangerous_calls);
+    scanned.verdict = worst.max(floor);
+}
