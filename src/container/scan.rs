@@ -176,10 +176,7 @@ impl<'g, 'o> Scanner<'g, 'o> {
         if self.problems.len() >= MAX_PROBLEMS {
             return;
         }
-        let problem = match place {
-            "" => what.to_owned(),
-            place => format!("{place}: {what}"),
-        };
+        let problem = at(place, what);
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
@@ -278,6 +275,14 @@ pub fn load(source: &Arc<dyn ReadAt>, offset: u64, guard: &mut Guard) -> Result<
         })?;
     }
     read.whole()
+}
+
+/// What is said of a place.
+fn at(place: &str, what: &str) -> String {
+    match place {
+        "" => what.to_owned(),
+        place => format!("{place}: {what}"),
+    }
 }
 
 /// At most `max` characters of a text.

@@ -368,6 +368,7 @@ fn a_load_of_bytes_counts_unless_it_makes_a_storage_for_a_tensor() {
         for (before, behind) in [
             (&b""[..], &b"(S'x'\ntR"[..]),
             (b"", b"Na"),
+            (b"", b"Q"),
             (b"ccollections\nOrderedDict\n", b"\x85R"),
         ] {
             let pickle = [b"\x80\x03", before, &load(file), behind, b"."].concat();

@@ -9,7 +9,7 @@ use super::super::{Contents, archive, open_nested, sniff};
 use super::entries;
 use super::formats::is_file;
 use super::forward::Forward;
-use super::{Certainty, MAX_LOOKS, Scanner, script, shorten, stream};
+use super::{Certainty, MAX_LOOKS, Scanner, at, script, shorten, stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::read_at::{ReadAt, SubRange};
 
@@ -104,11 +104,7 @@ impl Scanner<'_, '_> {
             self.record(&inside(place, &record.name), record, certainty, true)?;
         }
         self.is_script = around;
-        let unjudged = unjudged(&records);
-        let unjudged = unjudged.map(|what| match place {
-            "" => what.to_owned(),
-            place => format!("{place}: {what}"),
-        });
+        let unjudged = unjudged(&records).map(|what| at(place, what));
         self.unjudged.extend(unjudged);
         let mut pickled = Vec::new();
         self.open(place, before, |guard| {

@@ -1,4 +1,5 @@
-//! Loads of bytes: `torch.storage._load_from_bytes`, by which Python pickles tensors without torch's own format.
+//! Loads of bytes: `torch.storage._load_from_bytes`, by which Python pickles tensors without
+//! torch's own format.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,8 +12,8 @@ use crate::verdict::{self, Verdict};
 /// What `torch.load` reads as it is read here.
 pub const TORCH_FORMATS: [&str; 3] = [ZIP, LEGACY, TAR];
 
-/// Loads a file of `torch.save` from bytes: so tensors are pickled by others than torch (torch/storage.py). It is no more
-/// dangerous than what is in the bytes.
+/// Loads a file of `torch.save` from bytes: so tensors are pickled by others than torch
+/// (torch/storage.py). It is no more dangerous than what is in the bytes.
 const LOAD: (&str, &str) = ("torch.storage", "_load_from_bytes");
 
 /// Whether a pickle is sound and names what a storage or a tensor is made of only.
@@ -26,17 +27,18 @@ pub fn is_of_storage(pickle: &ScannedPickle) -> bool {
         })
 }
 
-/// Whether a pickle uses that function, for nothing but values that were looked at, and gives what it returns to nothing
-/// but functions of torch that make tensors of storages.
+/// Whether a pickle uses that function, for nothing but values that were looked at, and gives what
+/// it returns to nothing but functions of torch that make tensors of storages.
 pub fn loads_only(graph: &Graph, looked_at: &HashSet<ValueId>) -> bool {
     let callee = |object: &Object| {
         let global = graph.global(object.callable)?;
         Some((global.module.as_str(), global.name.as_str()))
     };
     let is_load = |object: &&Object| callee(object) == Some(LOAD);
-    let Some(first) = graph.objects().iter().find(is_load) else {
-        return false;
-    };
+    let mut called: HashMap<ValueId, u64> = HashMap::new();
+    for load in graph.objects().iter().filter(is_load) {
+        count(&mut called, load.callable);
+    }
     let references = graph.references();
     let mut rebuilt: HashMap<ValueId, u64> = HashMap::new();
     for object in graph.objects() {
@@ -46,8 +48,7 @@ pub fn loads_only(graph: &Graph, looked_at: &HashSet<ValueId>) -> bool {
         // Arguments that another call gets too would be given to that.
         if is_rebuilt && references.get(&object.args) == Some(&1) {
             for id in graph.tuple(object.args).unwrap_or_default() {
-                let count = rebuilt.entry(*id).or_default();
-                *count = count.saturating_add(1);
+                count(&mut rebuilt, *id);
             }
         }
     }
@@ -56,14 +57,21 @@ pub fn loads_only(graph: &Graph, looked_at: &HashSet<ValueId>) -> bool {
             Some([bytes]) => looked_at.contains(bytes),
             _ => false,
         };
-        is_looked_at && !load.is_changed() && references.get(&id) == rebuilt.get(&id)
+        let is_called_only = references.get(&load.callable) == called.get(&load.callable);
+        let is_rebuilt_only = references.get(&id) == rebuilt.get(&id);
+        is_looked_at && !load.is_changed() && is_called_only && is_rebuilt_only
     };
     let mut values = graph.values();
-    !graph.is_held(first.callable)
+    !called.is_empty()
         && values.all(|(id, value)| match value {
             Value::Object(object) if is_load(&object) => is_fine(id, object),
             _ => true,
         })
+}
+
+fn count(counts: &mut HashMap<ValueId, u64>, id: ValueId) {
+    let count = counts.entry(id).or_default();
+    *count = count.saturating_add(1);
 }
 
 /// Takes back what those loads are blamed for.
