@@ -125,7 +125,8 @@ impl Conversion<'_> {
         }
     }
 
-    /// The stages of a conversion. `before` is what there was of the output; `turn` ends with the work for many threads.
+    /// The stages of a conversion. `before` is what there was of the output; `turn` ends with the
+    /// work for many threads.
     fn carry_out(
         &self,
         checkpoint: Checkpoint,
@@ -140,7 +141,7 @@ impl Conversion<'_> {
         let encoded = outputs.encode()?;
         summary.note_files(&encoded, &outputs, self.output);
         let files = Files::create(&checkpoint, encoded, &outputs, options)?;
-        // Nobody else makes it from here on, but somebody may just have done so.
+        // No other run makes it from here on, but one may just have done so.
         if let Existing::Complete(path) = self.existing()? {
             return Ok(Resumed::Complete(path));
         }

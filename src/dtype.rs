@@ -9,7 +9,8 @@ macro_rules! dtypes {
     ($($(#[$doc:meta])* $dtype:ident $torch:literal $size:literal $safetensors:ident;)*) => {
         /// An element type that both torch and safetensors know.
         ///
-        /// Names and sizes come from torch's `c10/core/ScalarType.h` and from the `Dtype` of the safetensors crate.
+        /// Names and sizes come from torch's `c10/core/ScalarType.h` and from the `Dtype` of the
+        /// safetensors crate.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[allow(missing_docs)] // the variants are torch's dtypes of the same name
         #[non_exhaustive]

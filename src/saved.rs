@@ -26,7 +26,8 @@ pub struct Saved {
     /// Names that stand for the tensor of another name, which the metadata records.
     aliases: HashMap<String, String>,
     pub index: Option<SavedIndex>,
-    /// Where the files and the index disagree, so that it depends on the program what is loaded, by the tensor's name.
+    /// Where the files and the index disagree, so that it depends on the program what is loaded, by
+    /// the tensor's name.
     pub oddities: BTreeMap<String, DifferenceKind>,
 }
 

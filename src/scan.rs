@@ -20,7 +20,8 @@ pub struct Scan {
     pub format: &'static str,
     /// Size of the file in bytes.
     pub bytes_in: u64,
-    /// The worst verdict on a global, and unknown for what is not judged; `None` for a file without either.
+    /// The worst verdict on a global, and unknown for what is not judged; `None` for a file without
+    /// either.
     pub verdict: Option<Verdict>,
     /// Every pickle, in the order in which they were found.
     pub pickles: Vec<ScannedPickle>,

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Checkpoints of this size (in bytes) and more are converted one after the other, each by all threads: two at once
-/// would make a disk jump back and forth between them.
+/// Checkpoints of this size (in bytes) and more are converted one after the other, each by all
+/// threads: two at once would make a disk jump back and forth between them.
 const LARGE: u64 = 16 << 20;
 /// Bytes of a thread's stack: as much as the main thread's, for deeply nested pickles.
 const STACK: usize = 8 << 20;
@@ -15,8 +15,9 @@ const STACK: usize = 8 << 20;
 /// How many threads work at once. Clones share them: a caller may run a conversion on each of many threads of its own,
 /// and no more than this number work at any time.
 ///
-/// All of them fill the blocks of a large checkpoint, and large ones go one after the other; small ones are converted
-/// side by side. A conversion that waits for the disk waits on its caller's thread, and keeps none of these.
+/// All of them fill the blocks of a large checkpoint, and large ones go one after the other; small
+/// ones are converted side by side. A conversion that waits for the disk waits on its caller's
+/// thread, and keeps none of these.
 #[derive(Debug, Clone)]
 pub struct Threads {
     shared: Arc<Shared>,
@@ -25,7 +26,8 @@ pub struct Threads {
 #[derive(Debug)]
 struct Shared {
     count: usize,
-    /// Started when it is first needed; `None` where the system has no threads, and callers work themselves.
+    /// Started when it is first needed; `None` where the system has no threads, and callers work
+    /// themselves.
     pool: OnceLock<Option<ThreadPool>>,
     /// Held by the large checkpoint that is converted.
     large: Mutex<()>,
@@ -55,8 +57,8 @@ impl Threads {
         self.shared.count
     }
 
-    /// Waits until no other large checkpoint is converted, if one of `bytes` bytes is large. Call it on the caller's
-    /// thread, so that waiting keeps no thread of the pool.
+    /// Waits until no other large checkpoint is converted, if one of `bytes` bytes is large. Call
+    /// it on the caller's thread, so that waiting keeps no thread of the pool.
     pub(crate) fn turn(&self, bytes: u64) -> Option<MutexGuard<'_, ()>> {
         let large = &self.shared.large;
         (bytes >= LARGE).then(|| large.lock().unwrap_or_else(PoisonError::into_inner))

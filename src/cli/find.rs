@@ -223,7 +223,8 @@ impl Finds {
         }
     }
 
-    /// Takes what matches below the pattern's base. Returns whether folders match that are no checkpoints.
+    /// Takes what matches below the pattern's base. Returns whether folders match that are no
+    /// checkpoints.
     fn take_matches(&mut self, pattern: &Pattern) -> bool {
         let mut walk = Walk::new(&pattern.base, Path::new(""), usize::MAX);
         let mut has_folders = false;

@@ -222,7 +222,8 @@ fn problems(found: &Scan) -> Vec<String> {
     problems.map(|problem| fit(&problem, MAX_TEXT)).collect()
 }
 
-/// What is not judged: code in archives, and what is called, or given a state or items, of unknown packages.
+/// What is not judged: code in archives, and what is called, or given a state or items, of unknown
+/// packages.
 fn unknowns(found: &Scan) -> Vec<String> {
     let pickles = found.pickles.iter();
     let unknown = pickles.flat_map(|pickle| {

@@ -10,8 +10,8 @@ use walkdir::{DirEntry, IntoIter, WalkDir};
 /// Whether an entry of a folder is passed over.
 pub type Skip = Box<dyn Fn(&Path) -> bool>;
 
-/// What lies in and below a folder: all of a folder comes before what is left of the one around it. A link to a folder
-/// is not followed: it could lead back to where the walk comes from.
+/// What lies in and below a folder: all of a folder comes before what is left of the one around it.
+/// A link to a folder is not followed: it could lead back to where the walk comes from.
 pub struct Walk {
     entries: IntoIter,
     /// Where it began, as it was named and as it is walked through.

@@ -97,7 +97,8 @@ pub fn find(records: &Records, guard: &mut Guard) -> Result<Option<Contents>> {
     Ok(Some(Contents::Exported(tensors)))
 }
 
-/// The folder of the weights and the path of a file in it, if it is there. Names of models may have slashes.
+/// The folder of the weights and the path of a file in it, if it is there. Names of models may have
+/// slashes.
 fn weights_file(name: &str) -> Option<(&str, &str)> {
     let start = name.find(WEIGHTS)?;
     let (folder, file) = name.split_at_checked(start.checked_add(WEIGHTS.len())?)?;

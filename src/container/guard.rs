@@ -16,7 +16,8 @@ use crate::verdict::{Finding, GlobalUse, Verdict};
 
 /// What is of at most this many bytes is unpacked in memory, or read to its end for its checksum alone.
 pub const MAX_IN_MEMORY: u64 = 16 << 20;
-/// Bytes of content of unknown size that are unpacked in memory: a file for each of many small ones takes long.
+/// Bytes of content of unknown size that are unpacked in memory: a file for each of many small ones
+/// takes long.
 const SPOOLED: u64 = 64 << 10;
 
 /// Takes what is unpacked, piece by piece.

@@ -236,8 +236,8 @@ impl Side<'_, '_> {
     }
 }
 
-/// Whether a value has names, texts and numbers only, in tuples or a list of tuples. torch looks keys up, compares locations
-/// and adds offsets, so that methods of anything else would be called.
+/// Whether a value has names, texts and numbers only, in tuples or a list of tuples. torch looks
+/// keys up, compares locations and adds offsets, so that methods of anything else would be called.
 pub fn is_plain(graph: &Graph, root: ValueId) -> bool {
     let is_atom = |id: &ValueId| {
         !matches!(

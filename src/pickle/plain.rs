@@ -107,7 +107,8 @@ enum Codec {
 /// The longest alias has 18 characters.
 const MAX_ALIAS: usize = 20;
 
-/// Codecs and their names in Python's `encodings` package and in `encodings.aliases`, the same in 3.8 to 3.13.
+/// Codecs and their names in Python's `encodings` package and in `encodings.aliases`, the same in
+/// 3.8 to 3.13.
 const CODECS: [(Codec, &str); 3] = [
     (
         Codec::Latin1,

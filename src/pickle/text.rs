@@ -136,8 +136,8 @@ fn integer(line: &[u8], base: u32, bytes: &Budget) -> Result<Option<Integer>> {
     Ok(number.map(|number| small_or_big(&BigInt::from_biguint(sign, number))))
 }
 
-/// The integer whose two's complement, little-endian form (LONG1, LONG4) is `bytes`; empty is 0. Further bytes of the
-/// sign go, so that equal numbers have equal bytes.
+/// The integer whose two's complement, little-endian form (LONG1, LONG4) is `bytes`; empty is 0.
+/// Further bytes of the sign go, so that equal numbers have equal bytes.
 pub fn twos_complement(bytes: &[u8]) -> Integer {
     small_or_big(&BigInt::from_signed_bytes_le(bytes))
 }

@@ -1,11 +1,13 @@
-//! What functions of numpy and the states of its arrays are given. numpy takes them as they are: a list that is shorter than
-//! the shape says, or a dtype whose fields lie outside of its elements, makes objects of any bytes in memory.
+//! What functions of numpy and the states of its arrays are given. numpy takes them as they are: a
+//! list that is shorter than the shape says, or a dtype whose fields lie outside of its elements,
+//! makes objects of any bytes in memory.
 
 use super::callee::{Callee, Special};
 use super::judge::is_named;
 use crate::pickle::{Graph, Object, Value, ValueId};
 
-/// Whether a call of one of numpy's functions on the list, at that offset in bytes, gets what numpy's own pickles give it.
+/// Whether a call of one of numpy's functions on the list, at that offset in bytes, gets what
+/// numpy's own pickles give it.
 pub fn are_usual(graph: &Graph, module: &str, name: &str, args: &[ValueId], at: u64) -> bool {
     let are_all = |args: &[ValueId], is_fine: fn(&Graph, ValueId) -> bool| {
         args.iter().all(|value| is_fine(graph, *value))
@@ -36,8 +38,9 @@ pub fn are_usual(graph: &Graph, module: &str, name: &str, args: &[ValueId], at: 
     }
 }
 
-/// Whether an object is no array of numpy, or is given a state as numpy writes it: `(1, shape, dtype, is_fortran, data)`,
-/// and of masked arrays the mask and a value (numpy/_core/src/multiarray/methods.c, `array_setstate`; numpy/ma/core.py).
+/// Whether an object is no array of numpy, or is given a state as numpy writes it: `(1, shape,
+/// dtype, is_fortran, data)`, and of masked arrays the mask and a value
+/// (numpy/_core/src/multiarray/methods.c, `array_setstate`; numpy/ma/core.py).
 pub fn has_usual_state(graph: &Graph, object: &Object) -> bool {
     let class = graph
         .tuple(object.args)
@@ -110,8 +113,8 @@ fn is_letter(graph: &Graph, id: ValueId) -> bool {
     }
 }
 
-/// Whether a value is a dtype by a call, which is judged by itself, and does not change behind `offset`: an array keeps it
-/// and has no more bytes than it had elements then.
+/// Whether a value is a dtype by a call, which is judged by itself, and does not change behind
+/// `offset`: an array keeps it and has no more bytes than it had elements then.
 fn is_dtype(graph: &Graph, id: ValueId, offset: u64) -> bool {
     let Value::Object(object) = graph.get(id) else {
         return false;
@@ -137,7 +140,7 @@ fn is_bytes(graph: &Graph, id: ValueId) -> bool {
     ) || is_encoded(graph, id)
 }
 
-/// Whether a value is bytes as protocol 2 has them.
+/// Whether a value is bytes or a complex number, as protocol 2 has them.
 fn is_encoded(graph: &Graph, id: ValueId) -> bool {
     match graph.get(id) {
         Value::Object(object) => ["_codecs.encode", "builtins.bytes", "builtins.complex"]

@@ -142,8 +142,8 @@ impl<'g> Callee<'g> {
     }
 }
 
-/// The class or function that a value names: itself, by `getattr` of another one, or as the persistent id that
-/// stands for a module's class in old files.
+/// The class or function that a value names: itself, by `getattr` of another one, or as the
+/// persistent id that stands for a module's class in old files.
 pub fn class_of(graph: &Graph, id: ValueId) -> Option<String> {
     match Callee::of(graph, id) {
         Callee::Named(named) => Some(qualified(named.global) + &named.below),

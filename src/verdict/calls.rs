@@ -23,7 +23,8 @@ impl<'g> Judge<'g> {
                 (rights(module, &name), None)
             }
         };
-        // No pickler writes keyword arguments for what is on the list, and C code reads them in ways of its own.
+        // No pickler writes keyword arguments for what is on the list, and C code reads them in
+        // ways of its own.
         if special != Some(Special::Partial) && given::has_keywords(graph, object) {
             self.refuse(object, named);
             return None;

@@ -23,7 +23,8 @@ const TORCH: &[&str] = &[
     "torch.serialization",
 ];
 
-/// Whether a function of torch or numpy that is on the list, called at that offset in bytes, gets what such functions get.
+/// Whether a function of torch or numpy that is on the list, called at that offset in bytes, gets
+/// what such functions get.
 pub fn is_usual(graph: &Graph, module: &str, name: &str, args: ValueId, at: u64) -> bool {
     let top = module.split('.').next().unwrap_or(module);
     match graph.tuple(args) {
@@ -60,8 +61,8 @@ fn are_all(
     graph.tuple(args).is_some() && is_of(graph, args, is_usual)
 }
 
-/// Whether a value, with those in its tuples and lists, is plain or an object of a usual kind. Of unknown packages nothing
-/// more is said.
+/// Whether a value, with those in its tuples and lists, is plain or an object of a usual kind. Of
+/// unknown packages nothing more is said.
 fn is_of(graph: &Graph, value: ValueId, is_usual: fn(&Graph, &Object, &str, &str) -> bool) -> bool {
     let mut values = vec![value];
     let mut looked_at = 0usize;
@@ -86,7 +87,8 @@ fn is_of(graph: &Graph, value: ValueId, is_usual: fn(&Graph, &Object, &str, &str
                 }
                 _ => false,
             },
-            // Of other kinds it stands for any object; torch reads no text (torch/serialization.py, `persistent_load`).
+            // Of other kinds it stands for any object; torch reads no text (torch/serialization.py,
+            // `persistent_load`).
             Value::Persistent(pid) => match graph.get(pid) {
                 Value::Tuple([tag, ..]) => graph.str(*tag) == Some("storage"),
                 Value::Str(_) => true,

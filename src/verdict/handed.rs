@@ -144,7 +144,8 @@ impl<'g> Judge<'g> {
                 }
             }
             Callee::Computed(Some(global)) => {
-                // A method of an object, say: what its package does is no better known than a call of it.
+                // A method of an object, say: what its package does is no better known than a call
+                // of it.
                 let below = String::new();
                 let verdict = match self.of_call(&Named { global, below }) {
                     (Verdict::Unknown, why) => (Verdict::Unknown, why),
@@ -201,7 +202,8 @@ fn is_data(graph: &Graph, object: &Object, module: &str, name: &str) -> bool {
         || given::is_of_torch(graph, object, module, name)
 }
 
-/// Whether a name that can be called is there for what it is: the class of an array, of a number or a tensor.
+/// Whether a name that can be called is there for what it is: the class of an array, of a number or
+/// a tensor.
 fn is_kind(module: &str, name: &str) -> bool {
     let special = Special::of(module, name);
     let is_class = rights(module, name).is_some_and(|rights| rights.any(Rights::TENSOR));

@@ -1,10 +1,11 @@
 //! What unpickling would do: which names a pickle calls, changes or hands to code, and what they are known for.
 //!
-//! [`judge`] needs the pickle alone. A file is clean only if all that it calls, or gives state or items, is on a list
-//! of exact names that are known only to build data (`allowed.txt`, made by `scripts/allow` from real
-//! packages). Everything else is dangerous in packages that this project answers for (Python's own modules, torch,
-//! numpy and their companions), and unknown in others. Tables of bad names only choose the words of a message, or
-//! turn unknown into dangerous; no table of bad names makes anything clean.
+//! [`judge`] needs the pickle alone. A file is clean only if all that it calls, or gives state or
+//! items, is on a list of exact names that are known only to build data (`allowed.txt`, made by
+//! `scripts/allow` from real packages). Everything else is dangerous in packages that this project
+//! answers for (Python's own modules, torch, numpy and their companions), and unknown in others.
+//! Tables of bad names only choose the words of a message, or turn unknown into dangerous; no table
+//! of bad names makes anything clean.
 
 #![deny(
     clippy::arithmetic_side_effects,

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// Lines of `FLAGS MODULE NAME…`; `scripts/allow` makes it, whose README.md says what each flag means and why.
+/// Lines of `FLAGS MODULE NAME…`; `scripts/allow` makes it, whose README.md says what each flag
+/// means and why.
 const LIST: &str = include_str!("allowed.txt");
 
 /// What a pickle may do with a name on the list: a set of the flags in `allowed.txt`.

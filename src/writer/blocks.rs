@@ -194,7 +194,8 @@ struct Buffers {
 }
 
 impl Job<'_> {
-    /// Carries out `work` on all threads. They take it in order, so it is carried out nearly in order.
+    /// Carries out `work` on all threads. They take it in order, so it is carried out nearly in
+    /// order.
     fn run(&self, work: &[Work], threads: &Threads) -> Result<()> {
         let next = AtomicUsize::new(0);
         let failure = OnceLock::new();

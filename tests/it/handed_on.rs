@@ -1,4 +1,5 @@
-//! What code on the list gets hold of: states, attributes and arguments that it calls or looks into.
+//! What code on the list gets hold of: states, attributes and arguments that it calls or looks
+//! into.
 
 use ckpt2st::Verdict;
 

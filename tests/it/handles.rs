@@ -223,7 +223,8 @@ fn a_start_of_several_kinds_is_not_clean() {
     for start in [&b"aaaaPTMF"[..], b"\x1f\x8b\x08", b"\x93NUMPY\x01\0\x10\0"] {
         assert!(!is_clean(&tar(start)), "{start:?}");
     }
-    // A text of 777 characters that is a stream of zlib, too: an empty block, its checksum, and what is no block.
+    // A text of 777 characters that is a stream of zlib, too: an empty block, its checksum, and
+    // what is no block.
     let text = [b"\0\0\x01".as_slice(), &[b'x'; 774]].concat();
     assert!(!is_clean(
         &[b"X\x09\x03\0\0", &text[..], b"0", PAYLOAD].concat()

@@ -52,7 +52,8 @@ fn run(mut command: Command, input: &Path) -> Run {
     let status = format!("/proc/{}/status", child.id());
     let mut memory = 0;
     let code = loop {
-        // Until the name is the program's, the memory is that of this process, which it was started from.
+        // Until the name is the program's, the memory is that of this process, which it was started
+        // from.
         let peak = fs::read_to_string(&status).unwrap_or_default();
         let peak = peak.strip_prefix("Name:\tckpt2st\n").unwrap_or_default();
         let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -125,10 +125,12 @@ fn quirks_of_sound_archives_are_read() {
     }
 }
 
-/// What the crate zip says of headers whose times or further fields differ, which no reader of checkpoints looks at.
+/// What the crate zip says of headers whose times or further fields differ, which no reader of
+/// checkpoints looks at.
 const HARMLESS: [&str; 2] = ["last modified time", "Extra field"];
 
-/// The data of the tensor `w` as the crate zip reads it, which compares both headers of every entry.
+/// The data of the tensor `w` as the crate zip reads it, which compares both headers of every
+/// entry.
 fn seen_by_zip(file: &[u8]) -> ZipResult<Vec<u8>> {
     let mut archive = ZipArchive::new(Cursor::new(file))?;
     assert_eq!(archive.offset(), 0);

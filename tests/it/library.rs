@@ -1,4 +1,5 @@
-//! Types of the library that stand for themselves: dtypes, names, what is there already of an output.
+//! Types of the library that stand for themselves: dtypes, names, what is there already of an
+//! output.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -6,8 +6,9 @@ use regex::Regex;
 
 use super::super::sniff;
 
-/// Kinds of files that are not looked into, by the bytes from an offset on. Besides archives these are data bases, in
-/// which Python keeps pickles (`shelve`; pandas in HDF5), and modules that `torch.jit.load` compiles the code of.
+/// Kinds of files that are not looked into, by the bytes from an offset on. Besides archives these
+/// are data bases, in which Python keeps pickles (`shelve`; pandas in HDF5), and modules that
+/// `torch.jit.load` compiles the code of.
 const CLOSED: &[(usize, &[u8], &str)] = &[
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (0, b"Rar!\x1a\x07", "a RAR archive"),
@@ -80,7 +81,8 @@ fn is_lzma(head: &[u8]) -> bool {
     let low = dictionary.trailing_zeros();
     let is_round =
         matches!(dictionary, 0 | 0xffff_ffff) || matches!(dictionary.checked_shr(low), Some(1 | 3));
-    // Other properties than the usual ones are read too, but with a length any small numbers look like that.
+    // Other properties than the usual ones are read too, but with a length any small numbers look
+    // like that.
     is_round && (len == u64::MAX || *properties == 0x5d && len < 256 << 30)
 }
 
@@ -105,8 +107,8 @@ pub enum NpyData {
     Objects,
     /// So many bytes.
     Numbers(u64),
-    /// The header is a literal of Python, which can say the same in many ways. Only the form that numpy writes is read, and
-    /// no size that overflows: numpy counts on with what is left.
+    /// The header is a literal of Python, which can say the same in many ways. Only the form that
+    /// numpy writes is read, and no size that overflows: numpy counts on with what is left.
     Unknown,
 }
 
@@ -129,8 +131,8 @@ pub fn npy(head: &[u8]) -> Option<Npy> {
     })
 }
 
-/// A header as numpy writes it, and a field of its description. A text in it may hold nothing else: numpy takes `<M8[s],O` for
-/// two fields.
+/// A header as numpy writes it, and a field of its description. A text in it may hold nothing else:
+/// numpy takes `<M8[s],O` for two fields.
 static HEADER: LazyLock<Option<(Regex, Regex)>> = LazyLock::new(|| {
     let unit = "[0-9]*(?:[YMWDhms]|ms|us|ns|ps|fs|as|generic)(?:/[0-9]+)?";
     let element = format!(r"'[<>|](?:([biufcSVU])([0-9]+)|[Mm]8(?:\[{unit}\])?)'");

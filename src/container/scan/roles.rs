@@ -7,7 +7,8 @@ use crate::pickle::{Graph, Read, Value, ValueId};
 #[derive(Default)]
 pub struct Roles {
     first: Vec<Role>,
-    /// Whether one of the values that torch compares is an object that only Python knows, and was given a state.
+    /// Whether one of the values that torch compares is an object that only Python knows, and was
+    /// given a state.
     has_state: bool,
     /// Whether a pickle behind the first one names storages, as the fourth of a legacy stream does.
     has_storages: bool,
@@ -34,8 +35,8 @@ const PROTOCOL: i64 = 1001;
 const PROTOCOL_AS_FLOAT: f64 = 1001.0;
 
 impl Roles {
-    /// Adds the next pickle; `is_apart` says whether it may be part of another file behind this one, whose storages are
-    /// its own.
+    /// Adds the next pickle; `is_apart` says whether it may be part of another file behind this
+    /// one, whose storages are its own.
     pub fn add(&mut self, read: &Read, is_apart: bool) {
         self.has_storages |=
             !is_apart && !self.first.is_empty() && read.graph.persistent_ids().next().is_some();
@@ -65,7 +66,8 @@ impl Roles {
                 && may_be(role(1), Role::Protocol)
     }
 
-    /// Whether torch compares one of the first values that is an object with a state that only Python knows.
+    /// Whether torch compares one of the first values that is an object with a state that only
+    /// Python knows.
     pub fn is_computed(&self) -> bool {
         self.has_state
     }

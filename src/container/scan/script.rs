@@ -45,7 +45,8 @@ pub fn only_compiles(source: &str) -> bool {
             continue;
         }
         if function.is_some_and(|function| indent > function) {
-            // Defaults of a function in a function run when the outer one is compiled; torch prints no such.
+            // Defaults of a function in a function run when the outer one is compiled; torch prints
+            // no such.
             let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
             if words.any(|word| word == "def") {
                 return false;
@@ -94,7 +95,8 @@ mod tests {
             ),
             format!("{class}  n : Final[int] = {call}\n"),
             format!("{class}  n : Final[List[int]] = [\n{call}]\n"),
-            // An operator or an index of an object runs a method of its class, which the archive brings.
+            // An operator or an index of an object runs a method of its class, which the archive
+            // brings.
             format!("{class}  n : Final[int] = CONSTANTS.c0 + 1\n"),
             format!("{class}  n : Final[int] = -CONSTANTS.c0\n"),
             format!("{class}  def f(self, x: int=CONSTANTS.c0[0]) -> int:\n    return x\n"),

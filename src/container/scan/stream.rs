@@ -33,7 +33,8 @@ impl Scanner<'_, '_> {
     ) -> Result<Streamed> {
         let first = self.pickles.len();
         let streamed = self.stream_of(place, source, offset, certainty, 1)?;
-        // torch compares the first values of a file with numbers, so that methods of them are called.
+        // torch compares the first values of a file with numbers, so that methods of them are
+        // called.
         if (place.is_empty() || certainty == Certainty::Maybe) && streamed.roles.is_computed() {
             for pickle in self.pickles.iter_mut().skip(first).take(COMPARED) {
                 if pickle.globals.iter().any(may_be_called) {
@@ -111,7 +112,8 @@ impl Scanner<'_, '_> {
             let head = head_at(source, offset)?;
             if certainty == Certainty::Maybe && is_container(&head) {
                 streamed.next.get_or_insert(offset);
-                // An Unpickler that has read so far may go on with what looks like another container.
+                // An Unpickler that has read so far may go on with what looks like another
+                // container.
                 if sniff::sniff(&head) == sniff::Kind::Legacy {
                     break;
                 }
@@ -231,7 +233,8 @@ impl Scanner<'_, '_> {
         graph: &Graph,
     ) -> Result<HashSet<ValueId>> {
         let mut looked_at = HashSet::new();
-        // A pickle can make many values of the same bytes; whether they are a file was found out at the first.
+        // A pickle can make many values of the same bytes; whether they are a file was found out at
+        // the first.
         let mut ranges: HashMap<(u64, u64, BlobKind), bool> = HashMap::new();
         for (id, value) in graph.values() {
             let range = match value {
@@ -296,7 +299,8 @@ pub(super) struct Streamed {
     pub roles: Roles,
 }
 
-/// Where zeros end that start at `offset`, if that is soon: data bases pad values to blocks (`dbm.dumb`).
+/// Where zeros end that start at `offset`, if that is soon: data bases pad values to blocks
+/// (`dbm.dumb`).
 fn behind_padding(source: &Arc<dyn ReadAt>, offset: u64) -> Result<u64> {
     let head = head_at(source, offset)?;
     let content = head.iter().position(|byte| *byte != 0);
@@ -348,7 +352,8 @@ fn latin1(text: &str) -> Option<Vec<u8>> {
     bytes?.collect()
 }
 
-/// Outside of an archive of TorchScript its types are names of any module, and Python may find one of that name.
+/// Outside of an archive of TorchScript its types are names of any module, and Python may find one
+/// of that name.
 fn unknown_script_types(scanned: &mut ScannedPickle) {
     for global in &mut scanned.globals {
         if verdict::is_script_type(&global.name) && global.calls > 0 {
