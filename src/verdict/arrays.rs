@@ -2,7 +2,7 @@
 //! list that is shorter than the shape says, or a dtype whose fields lie outside of its elements,
 //! makes objects of any bytes in memory.
 
-use super::callee::{Callee, Special};
+use super::callee::{Special, named};
 use super::judge::is_named;
 use crate::pickle::{Graph, Object, Value, ValueId};
 
@@ -45,12 +45,11 @@ pub fn has_usual_state(graph: &Graph, object: &Object) -> bool {
     let class = graph
         .tuple(object.args)
         .and_then(|args| args.first().copied());
-    let is_named = |id| match Callee::of(graph, id) {
-        Callee::Named(named) => {
+    let is_named = |id| {
+        named(graph, id).is_some_and(|named| {
             let (module, _) = named.path();
             module.split('.').next() == Some("numpy") && !module.starts_with("numpy.random")
-        }
-        _ => false,
+        })
     };
     let is_of_numpy = |id| match graph.get(id) {
         Value::Object(object) => is_named(object.callable),
@@ -119,14 +118,11 @@ fn is_dtype(graph: &Graph, id: ValueId, offset: u64) -> bool {
     let Value::Object(object) = graph.get(id) else {
         return false;
     };
-    match Callee::of(graph, object.callable) {
-        Callee::Named(named) => {
-            let (module, name) = named.path();
-            let is_kind = Special::of(module, &name) == Some(Special::Dtype);
-            object.built_at() < offset && (is_kind || module == "numpy.dtypes")
-        }
-        _ => false,
-    }
+    named(graph, object.callable).is_some_and(|named| {
+        let (module, name) = named.path();
+        let is_kind = Special::of(module, &name) == Some(Special::Dtype);
+        object.built_at() < offset && (is_kind || module == "numpy.dtypes")
+    })
 }
 
 fn is_data(graph: &Graph, id: ValueId) -> bool {

@@ -145,8 +145,13 @@ impl<'g> Callee<'g> {
 /// The class or function that a value names: itself, by `getattr` of another one, or as the
 /// persistent id that stands for a module's class in old files.
 pub fn class_of(graph: &Graph, id: ValueId) -> Option<String> {
+    named(graph, id).map(|named| qualified(named.global) + &named.below)
+}
+
+/// What a value names, as [`class_of`].
+pub fn named(graph: &Graph, id: ValueId) -> Option<Named<'_>> {
     match Callee::of(graph, id) {
-        Callee::Named(named) => Some(qualified(named.global) + &named.below),
+        Callee::Named(named) => Some(named),
         Callee::Partial(_) | Callee::Computed(_) => None,
     }
 }

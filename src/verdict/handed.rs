@@ -1,7 +1,7 @@
 //! What code on the list gets hold of, and may call.
 
 use super::Verdict;
-use super::callee::{Callee, Named, Special};
+use super::callee::{Callee, Named, Special, named};
 use super::changes::{CHANGES, is_hook};
 use super::given;
 use super::judge::{COMPUTES, Judge, path};
@@ -163,13 +163,11 @@ fn makes_text(graph: &Graph, id: ValueId) -> bool {
     let Value::Object(object) = graph.get(id) else {
         return false;
     };
-    match Callee::of(graph, object.callable) {
-        Callee::Named(named) => {
-            let (module, _) = named.path();
-            ["numpy", "builtins", "_codecs"].contains(&module.split('.').next().unwrap_or(module))
-        }
-        _ => false,
-    }
+    named(graph, object.callable).is_some_and(|named| {
+        let (module, _) = named.path();
+        let top = module.split('.').next().unwrap_or(module);
+        ["numpy", "builtins", "_codecs"].contains(&top)
+    })
 }
 
 /// Modules whose classes and functions make values without methods that call anything.
