@@ -52,7 +52,7 @@ impl Judged {
             Err(error) if error.kind() == ErrorKind::Io => return Err(error),
             root => root,
         };
-        let judgement = verdict::judge(&read.graph);
+        let judgement = verdict::judge(&read.graph, None);
         let scanned = ScannedPickle {
             place: String::new(),
             offset,
@@ -68,6 +68,17 @@ impl Judged {
             floor: judgement.floor,
             read,
         })
+    }
+
+    /// Judges it as one whose value the loader compares with a number.
+    pub fn compare(&mut self) {
+        if let Ok(value) = self.read.root {
+            let judgement = verdict::judge(&self.read.graph, Some(value));
+            self.scanned.verdict = judgement.verdict;
+            self.scanned.globals = judgement.globals;
+            self.scanned.dangerous_calls = judgement.dangerous;
+            self.floor = judgement.floor;
+        }
     }
 
     /// Whether it was read to its STOP.

@@ -2,16 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::callee::{Callee, Named, Special};
+use super::callee::{Callee, Named, Special, named};
 use super::finding::{Finding, GlobalUse, arguments, worst};
 use super::given;
 use super::handed::may_be_handed_on;
 use super::names;
 use super::python2::python3;
-use super::reach::Root;
+use super::reach::{Root, held, reach};
 use super::rights::{Rights, rights};
 use super::{Verdict, qualified};
-use crate::pickle::{COMPUTED, Global, Graph, Object, ValueId};
+use crate::pickle::{COMPUTED, Global, Graph, Object, Value, ValueId};
 
 /// What a pickle names, and what it would do with it.
 #[derive(Debug, Clone)]
@@ -26,8 +26,9 @@ pub struct Judgement {
     pub floor: Verdict,
 }
 
-/// Judges a pickle by all that it calls, changes, and hands to what it calls.
-pub fn judge(graph: &Graph) -> Judgement {
+/// Judges a pickle by all that it calls, changes, and hands to what it calls. A loader that compares its value, `compared`,
+/// with a number hands on what the methods of an object could call, and the items of an array.
+pub fn judge(graph: &Graph, compared: Option<ValueId>) -> Judgement {
     let mut judge = Judge {
         graph,
         uses: HashMap::new(),
@@ -40,6 +41,9 @@ pub fn judge(graph: &Graph) -> Judgement {
     for global in graph.globals() {
         judge.mention(global);
     }
+    if let Some(value) = compared.filter(|value| runs_methods(graph, *value)) {
+        judge.used(&held(graph, value), None);
+    }
     for object in graph.objects() {
         judge.object(object);
     }
@@ -49,7 +53,21 @@ pub fn judge(graph: &Graph) -> Judgement {
         });
     }
     judge.handed_on();
+    judge.kept();
     judge.judgement()
+}
+
+/// Whether to compare a value runs a method that is not Python's own.
+fn runs_methods(graph: &Graph, value: ValueId) -> bool {
+    let class = match graph.get(value) {
+        Value::Object(object) => named(graph, object.callable),
+        _ => return false,
+    };
+    class.is_some_and(|class| {
+        let (module, name) = class.path();
+        let rights = rights(module, &name).unwrap_or_default();
+        rights.any(Rights::KEPT_AWAY) && !rights.any(Rights::MODULE) || module.starts_with("numpy")
+    })
 }
 
 const CHANGES_GLOBAL: &str = "changes a module or class for the whole program";
@@ -86,6 +104,32 @@ pub(super) struct Use {
 pub(super) type Owned = Option<Rights>;
 
 impl<'g> Judge<'g> {
+    /// Notes what objects keep that is not on the list: whoever uses them may call it, and that may be code that loads
+    /// the file.
+    fn kept(&mut self) {
+        if !self.any_kept_away {
+            return;
+        }
+        let graph = self.graph;
+        let made_of = graph.objects().iter().flat_map(|object| {
+            let made_of = [Some(object.args), object.kwargs(), object.state()];
+            made_of.into_iter().flatten()
+        });
+        let roots = made_of.map(|value| Root { value, user: None });
+        let mut kept = Vec::new();
+        reach(graph, roots.collect(), |value, _| {
+            kept.extend(graph.global(value))
+        });
+        for global in kept {
+            let usage = self.uses.get(&global.offset);
+            let is_only_named = usage.is_some_and(|usage| usage.verdict == Verdict::Named);
+            let below = String::new();
+            if is_only_named && self.of_call(&Named { global, below }).0 == Verdict::Dangerous {
+                self.blame(global, (Verdict::Unknown, ""), String::new);
+            }
+        }
+    }
+
     fn mention(&mut self, global: &Global) {
         let (module, name) = python3(&global.module, &global.name);
         let rights = rights(module, name);

@@ -37,7 +37,7 @@ pub use finding::{Finding, GlobalUse, worst};
 pub use judge::judge;
 pub use names::{is_importable, is_known_for_more};
 pub use python2::{python3, qualified};
-pub use rights::{is_kept_away, is_script_type};
+pub use rights::is_script_type;
 
 /// What a global, a pickle or a file would do. Of several the largest counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -48,7 +48,7 @@ pub enum Verdict {
     /// A name that this program does not know, and that the pickle only mentions: it runs nothing, but unpickling
     /// imports its module.
     Named,
-    /// Called or changed, and of a package that this program cannot judge.
+    /// Called or changed, and of a package that this program cannot judge; or kept by an object, which may call it.
     Unknown,
     /// Runs code, reaches the system, or may do so.
     Dangerous,

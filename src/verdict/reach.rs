@@ -24,35 +24,35 @@ pub fn reach<'g>(
         if !seen.insert(root.value) {
             continue;
         }
-        let mut extend = |ids: &[ValueId]| {
-            roots.extend(ids.iter().map(|value| Root {
-                value: *value,
-                ..root
-            }));
-        };
-        match graph.get(root.value) {
-            Value::Tuple(items)
-            | Value::List(items)
-            | Value::Set(items)
-            | Value::FrozenSet(items) => extend(items),
-            Value::Dict(pairs) => {
-                pairs
-                    .iter()
-                    .for_each(|(key, value)| extend(&[*key, *value]));
-                found(root.value, root);
-            }
-            Value::Persistent(pid) => extend(&[pid]),
-            Value::Object(object) => {
-                found(root.value, root);
-                extend(&[object.args]);
-                extend(object.items());
-                object.kwargs().iter().for_each(|id| extend(&[*id]));
-                object.state().iter().for_each(|id| extend(&[*id]));
-                let pairs = object.pairs().iter();
-                pairs.for_each(|(key, value)| extend(&[*key, *value]));
-            }
-            Value::Global(_) => found(root.value, root),
-            _ => {}
+        let values = held(graph, root.value).into_iter();
+        roots.extend(values.map(|value| Root { value, ..root }));
+        if matches!(
+            graph.get(root.value),
+            Value::Dict(_) | Value::Object(_) | Value::Global(_)
+        ) {
+            found(root.value, root);
         }
+    }
+}
+
+/// What lies in a container or an object, or was used to make it.
+pub fn held(graph: &Graph, value: ValueId) -> Vec<ValueId> {
+    let flat = |pairs: &[(ValueId, ValueId)]| {
+        let items = pairs.iter().flat_map(|(key, value)| [*key, *value]);
+        items.collect::<Vec<_>>()
+    };
+    match graph.get(value) {
+        Value::Tuple(items) | Value::List(items) | Value::Set(items) | Value::FrozenSet(items) => {
+            items.to_vec()
+        }
+        Value::Dict(pairs) => flat(pairs),
+        Value::Persistent(pid) => vec![pid],
+        Value::Object(object) => {
+            let made_of = [Some(object.args), object.kwargs(), object.state()];
+            let made_of = made_of.into_iter().flatten();
+            let items = object.items().iter().copied();
+            made_of.chain(items).chain(flat(object.pairs())).collect()
+        }
+        _ => Vec::new(),
     }
 }

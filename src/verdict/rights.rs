@@ -98,13 +98,6 @@ pub fn rights(module: &str, name: &str) -> Option<Rights> {
     }
 }
 
-/// Whether objects of a class, by its qualified name, have methods that may call what they hold.
-pub fn is_kept_away(class: &str) -> bool {
-    let class = class.rsplit_once('.');
-    let rights = class.and_then(|(module, name)| rights(module, name));
-    rights.is_some_and(|rights| rights.any(Rights::KEPT_AWAY))
-}
-
 /// Whether TorchScript writes types of such a module into `data.pkl`. They are no globals of Python: only
 /// `torch.jit.load` reads them, and Python has no module of that name to import
 /// (torch/csrc/jit/backends/backend_detail.cpp, `LoweredModule`). Classes of C++ are on the list by name, since their

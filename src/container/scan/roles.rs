@@ -7,9 +7,6 @@ use crate::pickle::{Graph, Read, Value, ValueId};
 #[derive(Default)]
 pub struct Roles {
     first: Vec<Role>,
-    /// Whether one of the values that torch compares is an object that only Python knows, and was
-    /// given a state.
-    has_state: bool,
     /// Whether a pickle behind the first one names storages, as the fourth of a legacy stream does.
     has_storages: bool,
 }
@@ -43,13 +40,7 @@ impl Roles {
         if let Ok(root) = read.root
             && self.first.len() < PICKLES
         {
-            let role = role(&read.graph, root);
-            if let Value::Object(object) = read.graph.get(root)
-                && self.first.len() < COMPARED
-            {
-                self.has_state |= role == Role::Computed && object.state().is_some();
-            }
-            self.first.push(role);
+            self.first.push(role(&read.graph, root));
         }
     }
 
@@ -64,12 +55,6 @@ impl Roles {
             || role(4) == Some(Role::Computed)
                 && may_be(role(0), Role::Magic)
                 && may_be(role(1), Role::Protocol)
-    }
-
-    /// Whether torch compares one of the first values that is an object with a state that only
-    /// Python knows.
-    pub fn is_computed(&self) -> bool {
-        self.has_state
     }
 
     /// Whether the first value is an array of numpy.

@@ -16,7 +16,7 @@ use super::{Certainty, Scanner};
 use crate::error::Result;
 use crate::pickle::{BlobKind, Graph, Loaded, Read, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
-use crate::verdict::{self, GlobalUse, Verdict};
+use crate::verdict::{self, Verdict};
 
 /// Whole pickles one behind the other that are not certain to be any.
 const MAX_DOUBTFUL: usize = 1000;
@@ -31,17 +31,7 @@ impl Scanner<'_, '_> {
         offset: u64,
         certainty: Certainty,
     ) -> Result<Streamed> {
-        let first = self.pickles.len();
         let streamed = self.stream_of(place, source, offset, certainty, 1)?;
-        // torch compares the first values of a file with numbers, so that methods of them are
-        // called.
-        if (place.is_empty() || certainty == Certainty::Maybe) && streamed.roles.is_computed() {
-            for pickle in self.pickles.iter_mut().skip(first).take(COMPARED) {
-                if pickle.globals.iter().any(may_be_called) {
-                    pickle.verdict = pickle.verdict.max(Verdict::Unknown);
-                }
-            }
-        }
         if certainty != Certainty::Data && streamed.roles.is_legacy() {
             self.problem(
                 place,
@@ -67,8 +57,12 @@ impl Scanner<'_, '_> {
         // Pickles of a number or two, which anything can begin with: they count when a real one follows.
         let mut doubtful = Vec::new();
         while (certainty == Certainty::Sure || offset < source.len())
-            && let Some(judged) = self.judge(source, offset)?
+            && let Some(mut judged) = self.judge(source, offset)?
         {
+            // A file may be a legacy stream for torch.
+            if alone.read < COMPARED && (place.is_empty() || certainty == Certainty::Maybe) {
+                judged.compare();
+            }
             // torch reads each of those that are certain by itself.
             alone.is_relative |=
                 alone.read > 0 && judged.read.is_relative && certainty != Certainty::Sure;
@@ -112,11 +106,6 @@ impl Scanner<'_, '_> {
             let head = head_at(source, offset)?;
             if certainty == Certainty::Maybe && is_container(&head) {
                 streamed.next.get_or_insert(offset);
-                // An Unpickler that has read so far may go on with what looks like another
-                // container.
-                if sniff::sniff(&head) == sniff::Kind::Legacy {
-                    break;
-                }
             }
         }
         // What is no pickle by itself may hold one.
@@ -327,11 +316,6 @@ pub(super) fn is_telling(judged: &Judged) -> bool {
         unknown.any(|global| global.calls > 0)
     };
     !judged.scanned.dangerous_calls.is_empty() || is_whole && !globals.is_empty() || is_called()
-}
-
-/// Whether a method of an object that is on the list could be such a name, or call what it hides.
-fn may_be_called(global: &GlobalUse) -> bool {
-    global.verdict != Verdict::Known || verdict::is_kept_away(&global.name)
 }
 
 /// Whether a reader of Python may import a module before it stops.
