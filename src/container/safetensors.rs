@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::num::NonZeroU64;
 
 use safetensors::tensor::{Metadata, TensorInfo};
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
-use super::json::{self, Strings, Values};
+use super::json;
 use super::sniff::{self, Kind};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
@@ -17,6 +19,9 @@ use crate::read_at::ReadAt;
 const LENGTH: u64 = 8;
 /// The longest header that the safetensors crate reads, in bytes (`MAX_HEADER_SIZE`).
 pub const MAX_HEADER: u64 = 100_000_000;
+
+/// Values in the header for a tensor: its dtype, shape and offsets, and the lists and objects that hold them.
+const VALUES: NonZeroU64 = NonZeroU64::new(7).unwrap();
 
 /// What a safetensors file says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,12 +82,7 @@ impl SafetensorsFile {
         limits.check(Limit::HeaderBytes, length)?;
         let mut json = vec![0; usize::try_from(length).map_err(invalid)?];
         source.read_exact_at(&mut json, LENGTH).map_err(failed)?;
-        let header = json::parse(
-            &json,
-            limits,
-            |json, values| Entries(values).deserialize(json),
-            invalid,
-        )?;
+        let header: Header = json::parse(&json, limits, VALUES, |why| invalid(why))?;
         drop(json);
 
         let mut by_offset = header.tensors.clone();
@@ -150,18 +150,15 @@ struct Header {
     tensors: Vec<(String, TensorInfo)>,
 }
 
-/// Reads a [`Header`].
-struct Entries<'v>(&'v mut Values);
-
-impl<'de> DeserializeSeed<'de> for Entries<'_> {
-    type Value = Header;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Header, D::Error> {
-        json.deserialize_map(self)
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Header, D::Error> {
+        json.deserialize_map(Entries)
     }
 }
 
-impl<'de> Visitor<'de> for Entries<'_> {
+struct Entries;
+
+impl<'de> Visitor<'de> for Entries {
     type Value = Header;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,14 +169,11 @@ impl<'de> Visitor<'de> for Entries<'_> {
         let mut header = Header::default();
         let mut seen = HashSet::new();
         while let Some(name) = entries.next_key::<String>()? {
-            self.0.charge()?;
             if !seen.insert(name.clone()) {
                 return Err(A::Error::custom(format_args!("{name:?} is there twice")));
             }
             match name.as_str() {
-                "__metadata__" => {
-                    header.metadata = entries.next_value_seed(Strings(self.0))?;
-                }
+                "__metadata__" => header.metadata = entries.next_value()?,
                 _ => header.tensors.push((name, entries.next_value()?)),
             }
         }
