@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::sync::Arc;
 
-use flate2::bufread::{GzDecoder, ZlibDecoder};
+use flate2::bufread::{GzDecoder, MultiGzDecoder, ZlibDecoder};
 
 use super::guard::Sink;
 use super::{Guard, sniff};
@@ -15,18 +15,21 @@ const PIECE: usize = 256 * 1024;
 
 /// Unpacks into a temporary file, if what is inside starts like a checkpoint; else gives its first bytes only.
 pub fn unpack(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Arc<dyn ReadAt>> {
-    let mut members = Members::new(source);
-    let mut buffer = vec![0; PIECE];
-    let first = members.read(&mut buffer)?;
-    let head = buffer.get(..first).unwrap_or_default().to_vec();
-    if let sniff::Kind::Foreign(_) | sniff::Kind::Gzip = sniff::kind(&head)? {
-        return Ok(Arc::new(head));
+    let mut head = Vec::new();
+    let start = BufReader::new(Sequential::new(source.clone()));
+    // Zeros may follow soon, which are no gzip; whatever else is broken is found again.
+    let mut start = MultiGzDecoder::new(start).take(sniff::HEAD);
+    let read = start.read_to_end(&mut head);
+    match (sniff::sniff(&head), read) {
+        (sniff::Kind::Foreign(_), Err(error)) if head.is_empty() => {
+            return Err(broken("gzip file", &error));
+        }
+        (sniff::Kind::Foreign(_) | sniff::Kind::Gzip, _) => return Ok(Arc::new(head)),
+        _ => {}
     }
     let mut left = guard.unpackable()?;
     let unpacked = guard.unpack("the unpacked checkpoint", u64::MAX, |sink| {
-        left.charge_len(head.len())?;
-        sink(&head)?;
-        hand_out(|buffer| members.read(buffer), &mut |bytes| {
+        unpack_members(&source, &mut |bytes| {
             left.charge_len(bytes.len())?;
             sink(bytes)
         })
@@ -35,54 +38,23 @@ pub fn unpack(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Arc<dyn Read
     Ok(unpacked)
 }
 
-/// Hands out what a gzip file holds, in small pieces.
+/// Hands out in small pieces what the members of a gzip file hold, one behind the other. Zeros behind one are padding, as
+/// for Python.
 pub fn unpack_members(source: &Arc<dyn ReadAt>, sink: Sink) -> Result<()> {
-    let mut members = Members::new(source.clone());
-    hand_out(|buffer| members.read(buffer), sink)
-}
-
-/// The members of a gzip file one behind the other; zeros behind the last one are padding, as for Python.
-struct Members<R> {
-    /// `None` behind the last one.
-    decoder: Option<GzDecoder<R>>,
-}
-
-impl Members<BufReader<Sequential<Arc<dyn ReadAt>>>> {
-    fn new(source: Arc<dyn ReadAt>) -> Self {
-        Members {
-            decoder: Some(GzDecoder::new(BufReader::new(Sequential::new(source)))),
-        }
+    let failed = |error: std::io::Error| broken("gzip file", &error);
+    let mut reader = BufReader::new(Sequential::new(source.clone()));
+    while skip_zeros(&mut reader).map_err(failed)? {
+        let mut decoder = GzDecoder::new(reader);
+        hand_out(|buffer| decoder.read(buffer).map_err(failed), sink)?;
+        reader = decoder.into_inner();
     }
+    Ok(())
 }
 
-impl<R: BufRead> Members<R> {
-    /// Fills `buffer` as far as there is anything.
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let broken = |e: std::io::Error| {
-            Error::corrupt(format!(
-                "the gzip file cannot be unpacked ({e}); it is truncated or corrupt, get it again"
-            ))
-        };
-        let mut filled = 0usize;
-        while let Some(decoder) = &mut self.decoder {
-            let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) else {
-                break;
-            };
-            let n = decoder.read(rest).map_err(broken)?;
-            filled = filled.saturating_add(n);
-            if n > 0 {
-                continue;
-            }
-            let mut rest = match self.decoder.take() {
-                Some(decoder) => decoder.into_inner(),
-                None => break,
-            };
-            if skip_zeros(&mut rest).map_err(broken)? {
-                self.decoder = Some(GzDecoder::new(rest));
-            }
-        }
-        Ok(filled)
-    }
+fn broken(what: &str, error: &std::io::Error) -> Error {
+    Error::corrupt(format!(
+        "the {what} cannot be unpacked ({error}); it is truncated or corrupt, get it again"
+    ))
 }
 
 /// Passes over zeros, and tells whether anything else follows.
@@ -111,15 +83,11 @@ pub fn is_zlib(head: &[u8]) -> bool {
 
 /// Hands out what zlib streams one behind the other hold, in small pieces: joblib reads on as Python does in a gzip file.
 pub fn unpack_zlib(source: &Arc<dyn ReadAt>, sink: Sink) -> Result<()> {
+    let failed = |error: std::io::Error| broken("zlib stream", &error);
     let mut reader = BufReader::new(Sequential::new(source.clone()));
-    let broken = |e| {
-        Error::corrupt(format!(
-            "the zlib stream cannot be unpacked ({e}); get the file again"
-        ))
-    };
-    while !reader.fill_buf().map_err(broken)?.is_empty() {
+    while !reader.fill_buf().map_err(failed)?.is_empty() {
         let mut decoder = ZlibDecoder::new(reader);
-        hand_out(|buffer| decoder.read(buffer).map_err(broken), sink)?;
+        hand_out(|buffer| decoder.read(buffer).map_err(failed), sink)?;
         reader = decoder.into_inner();
     }
     Ok(())
