@@ -133,9 +133,7 @@ impl Conversion<'_> {
         before: &Existing,
         turn: Option<MutexGuard<()>>,
     ) -> Result<Resumed> {
-        let Conversion {
-            options, progress, ..
-        } = self;
+        let (options, progress) = (&self.options, self.progress);
         let sources = Snapshot::of(&checkpoint.paths)?;
         let (outputs, mut summary) = options.threads.run(|| self.plan(&checkpoint))?;
         let encoded = outputs.encode()?;
@@ -148,20 +146,18 @@ impl Conversion<'_> {
         if self.resumes {
             summary.note_replaced(before);
         }
-        summary.casts = files.write(options, *progress)?;
+        summary.casts = files.write(options, progress)?;
         if options.verify {
-            files.verify(options, *progress)?;
+            files.verify(options, progress)?;
         }
         drop(turn);
         if options.plan.metadata.hashes {
-            options
-                .threads
-                .run(|| files.hash(&mut summary, *progress))?;
+            options.threads.run(|| files.hash(&mut summary, progress))?;
         }
         let complete = files.into_complete();
         // While it waits for the disk, it keeps neither memory nor open files.
         drop((outputs, checkpoint));
-        complete.commit(options, &sources, *progress)?;
+        complete.commit(options, &sources, progress)?;
         Ok(Resumed::Converted(Box::new(summary)))
     }
 

@@ -181,17 +181,12 @@ const OTHERS: &[(&str, &str)] = &[
     ),
     (".npy", "a numpy archive (.npz), which is no PyTorch file"),
     (
-        ".ckpt",
-        "a zip archive around a checkpoint; unpack it first",
-    ),
-    (".pt", "a zip archive around a checkpoint; unpack it first"),
-    (".pth", "a zip archive around a checkpoint; unpack it first"),
-    (".bin", "a zip archive around a checkpoint; unpack it first"),
-    (
         ".safetensors",
         "a zip archive around a safetensors file; unpack it first",
     ),
 ];
+/// A checkpoint inside, by the end of its name.
+const CHECKPOINTS: &[&str] = &[".ckpt", ".pt", ".pth", ".bin"];
 
 fn encrypted() -> Error {
     Error::not_a_checkpoint(
@@ -204,11 +199,12 @@ fn diagnose(records: &Records) -> Error {
     if records.values().any(|record| record.is_encrypted()) {
         return encrypted();
     }
-    let what = match OTHERS
-        .iter()
-        .find(|(end, _)| records.keys().any(|name| name.ends_with(end)))
-    {
+    let has = |end: &str| records.keys().any(|name| name.ends_with(end));
+    let what = match OTHERS.iter().find(|(end, _)| has(end)) {
         Some((_, what)) => what,
+        None if CHECKPOINTS.iter().any(|end| has(end)) => {
+            "a zip archive around a checkpoint; unpack it first"
+        }
         None => "a zip archive without a data.pkl record; check the path or the download",
     };
     Error::not_a_checkpoint(format!("not a checkpoint: {what}"))

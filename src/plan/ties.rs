@@ -277,17 +277,10 @@ impl Sharing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torch::{Geometry, StorageId};
 
     /// A view of 4-byte elements of storage 0, which has 64 of them.
     fn view(shape: &[u64], strides: &[u64], offset: u64) -> Tensor {
-        let geometry = Geometry {
-            shape: shape.to_vec(),
-            strides: strides.to_vec(),
-            offset,
-        };
-        let storage = StorageId::at(0).unwrap();
-        Tensor::View(TensorInfo::new(Dtype::Float32, geometry, storage, 256).unwrap())
+        Tensor::view(Dtype::Float32, shape, strides, offset, 256)
     }
 
     fn sharing(tensors: &[(Tensor, Dtype)]) -> Sharing {

@@ -278,23 +278,15 @@ mod tests {
     use super::*;
     use crate::dtype::Dtype;
     use crate::plan::FloatType;
-    use crate::torch::{Geometry, StorageId, TensorInfo};
 
     fn planned(shape: [u64; 2], from: Dtype, cast: Option<FloatType>) -> Planned {
         let numel = shape[0] * shape[1];
-        let geometry = Geometry {
-            shape: shape.to_vec(),
-            strides: vec![1, shape[0]],
-            offset: 0,
-        };
-        let storage = StorageId::at(0).unwrap();
-        let info = TensorInfo::new(from, geometry, storage, numel * from.size()).unwrap();
         let dtype = cast.map_or(from, FloatType::dtype);
         Planned {
             name: String::new(),
             source_name: String::new(),
             order: 0,
-            source: Tensor::View(info),
+            source: Tensor::view(from, &shape, &[1, shape[0]], 0, numel * from.size()),
             dtype,
             cast,
             shape: shape.map(|size| size as usize).to_vec(),

@@ -61,8 +61,7 @@ fn read_list(source: &Arc<dyn ReadAt>, members: &mut Vec<Member>) -> Result<u64>
         let size = described.size.unwrap_or(size);
         let name = described.name.unwrap_or_else(|| header.name());
         let kind = match header.kind() {
-            b'1' | b'2' => Some(Kind::Link),
-            b'3' | b'4' | b'6' => Some(Kind::Link),
+            b'1' | b'2' | b'3' | b'4' | b'6' => Some(Kind::Link),
             b'5' => None,
             // As the earliest tars marked folders.
             0 if header.is_folder_by_name() && size == 0 => None,
