@@ -1,6 +1,7 @@
 //! `ckpt2st inspect`: what files hold, on stdout for a person or as JSON Lines.
 
 use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use ckpt2st::{Inspection, OpenOptions, Result, Verdict, inspect};
@@ -9,9 +10,8 @@ use indicatif::{HumanBytes, HumanCount};
 use super::args::InspectArgs;
 use super::board::Board;
 use super::report::{self, count, sanitise};
-use super::tree::{self, Depth};
 use super::width::fit;
-use super::{exit, json, options, signals, stdout};
+use super::{exit, json, options, signals, stdout, tree};
 
 /// The width of lines that do not go to a terminal.
 const PLAIN_WIDTH: usize = 100;
@@ -71,13 +71,10 @@ fn width() -> usize {
 }
 
 fn print(input: &Path, found: &Inspection, args: &InspectArgs, width: usize, is_next: bool) {
-    let depth = match args.depth {
-        Some(levels) => Depth::Levels(levels.get()),
-        None if args.verbose => Depth::All,
-        None => Depth::Fit,
-    };
+    let levels = args.depth.map(NonZeroUsize::get);
+    let levels = levels.or(args.verbose.then_some(usize::MAX));
     let head = head(input, found, args.verbose);
-    let tree = tree::lines(found, depth, width);
+    let tree = tree::lines(found, levels, width);
     let lines = head.iter().chain(&tree).map(|line| fit(line, width));
     let gap = is_next.then(String::new);
     stdout::lines(gap.into_iter().chain(lines));
@@ -87,125 +84,86 @@ fn print(input: &Path, found: &Inspection, args: &InspectArgs, width: usize, is_
 fn head(input: &Path, found: &Inspection, verbose: bool) -> Vec<String> {
     let few = if verbose { usize::MAX } else { FEW };
     let mut lines = vec![sanitise(&input.display().to_string())];
-    let mut line = |label: &str, text: &str| {
-        lines.push(sanitise(&format!("  {label:<10}  {text}")));
+    let mut list = |label: &str, texts: &[String]| {
+        let shown = texts.iter().take(few).map(|text| report::line(label, text));
+        let rest = report::rest(texts.len(), few);
+        let rest = rest.map(|rest| report::line("", &rest));
+        lines.extend(shown.chain(rest).map(|line| sanitise(&line)));
     };
     if found.verdict == Some(Verdict::Dangerous) {
-        line(
-            "DANGEROUS",
-            "unpickling this file runs code; nothing was executed here",
-        );
-        for call in found.dangerous_calls.iter().take(few) {
-            line(
-                "",
-                &format!(
-                    "{} (named at byte {} of its pickle)",
-                    call.call, call.offset
-                ),
-            );
-        }
-        more(&mut line, found.dangerous_calls.len(), few);
+        let what = "unpickling this file runs code; nothing was executed here";
+        list("DANGEROUS", &[what.to_owned()]);
+        let calls = texts(&found.dangerous_calls, |call| {
+            let (call, offset) = (&call.call, call.offset);
+            format!("{call} (named at byte {offset} of its pickle)")
+        });
+        list("", &calls);
     }
-    line(
-        "format",
-        &format!("{}, {}", found.format, HumanBytes(found.bytes_in)),
-    );
+    let size = HumanBytes(found.bytes_in);
+    list("format", &[format!("{}, {size}", found.format)]);
     if found.verdict.is_some() {
-        let root = match found.root.as_str() {
-            "" => "the whole file",
-            root => root,
-        };
-        line("state dict", &format!("{root} ({})", found.root_reason));
+        let root = report::root(&found.root);
+        list("state dict", &[format!("{root} ({})", found.root_reason)]);
     }
     // Lines are cut, so a list that is to be seen whole has a line for each item.
     for parts in found.left_out.chunks(if verbose { 1 } else { usize::MAX }) {
-        line("left out", &report::left_out(parts, verbose));
+        list("left out", &[report::left_out(parts, verbose)]);
     }
     let total = &found.total;
-    line(
+    let (tensors, elements) = (HumanCount(total.tensors), HumanCount(total.elements));
+    let size = HumanBytes(total.bytes);
+    list(
         "tensors",
-        &format!(
-            "{} with {} elements, {}",
-            HumanCount(total.tensors),
-            HumanCount(total.elements),
-            HumanBytes(total.bytes)
-        ),
+        &[format!("{tensors} with {elements} elements, {size}")],
     );
     let mut dtypes: Vec<_> = found.dtypes.iter().collect();
     dtypes.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.bytes));
-    match dtypes.as_slice() {
-        [(only, _)] => line("", &format!("all {only}")),
-        several => {
-            for (dtype, sum) in several {
-                let tensors = count(sum.tensors as usize, "tensor", "tensors");
-                line(
-                    "",
-                    &format!("{dtype}: {tensors}, {}", HumanBytes(sum.bytes)),
-                );
-            }
-        }
+    for (dtype, sum) in &dtypes {
+        let tensors = count(sum.tensors as usize, "tensor", "tensors");
+        let text = match dtypes.len() {
+            1 => format!("all {dtype}"),
+            _ => format!("{dtype}: {tensors}, {}", HumanBytes(sum.bytes)),
+        };
+        list("", &[text]);
     }
-    let refused: Vec<_> = found
-        .tensors
-        .iter()
-        .filter_map(|t| Some((t, t.refused.as_ref()?)))
-        .collect();
-    for (tensor, reason) in refused.iter().take(few) {
-        line("refused", &format!("{:?} {reason}", tensor.name));
-    }
-    more(&mut line, refused.len(), few);
-    if let Some(ema) = &found.ema {
-        line("EMA", ema);
-    }
-    for (label, groups, separator) in [
-        ("tied", &found.ties, " = "),
-        ("overlap", &found.overlaps, ", "),
-    ] {
-        for group in groups.iter().take(few) {
-            line(label, &group.join(separator));
-        }
-        more(&mut line, groups.len(), few);
-    }
+    let refused = found.tensors.iter();
+    let refused = refused.filter_map(|t| Some(format!("{:?} {}", t.name, t.refused.as_ref()?)));
+    list("refused", &refused.collect::<Vec<_>>());
+    list("EMA", found.ema.as_slice());
+    list("tied", &texts(&found.ties, |group| group.join(" = ")));
+    list("overlap", &texts(&found.overlaps, |group| group.join(", ")));
     if found.verdict.is_some() {
-        line("pickle", &judged(found));
+        list("pickle", &[judged(found)]);
         for global in found.globals.iter().filter(|_| verbose) {
             let verdict = serde_json::json!(global.verdict);
             let verdict = verdict.as_str().unwrap_or_default();
-            line("", &format!("{verdict:<9}  {}", global.name));
+            list("", &[format!("{verdict:<9}  {}", global.name)]);
         }
     }
     for (label, map) in [
         ("config", found.config.as_object()),
         ("metadata", found.metadata.as_ref()),
     ] {
-        for (key, value) in map.into_iter().flatten().take(few) {
+        let entries = texts(map.into_iter().flatten(), |(key, value)| {
             let value = match value {
                 serde_json::Value::String(text) => text.clone(),
                 value => value.to_string(),
             };
             // No terminal is so wide, and a value can have megabytes.
-            line(label, &format!("{key}: {}", fit(&value, 500)));
-        }
-        more(&mut line, map.map_or(0, serde_json::Map::len), few);
+            format!("{key}: {}", fit(&value, 500))
+        });
+        list(label, &entries);
     }
     if found.config_truncated {
-        line(
-            "config",
-            "is cut where it says …: it is too large or too deep",
-        );
+        let what = "is cut where it says …: it is too large or too deep";
+        list("config", &[what.to_owned()]);
     }
-    for warning in found.warnings.iter().take(few) {
-        line("warning", warning);
-    }
-    more(&mut line, found.warnings.len(), few);
+    list("warning", &found.warnings);
     lines
 }
 
-/// Says how many entries of a list are not shown.
-fn more(line: &mut dyn FnMut(&str, &str), len: usize, few: usize) {
-    if len > few {
-        line("", &format!("and {} more (-v lists all)", len - few));
-    }
+fn texts<T>(items: impl IntoIterator<Item = T>, text: impl Fn(T) -> String) -> Vec<String> {
+    items.into_iter().map(text).collect()
 }
 
 /// What the pickles name.

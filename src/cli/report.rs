@@ -1,6 +1,5 @@
 //! What a person reads on stderr. Text from files is escaped here, in one place.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -95,6 +94,14 @@ pub fn line(label: &str, text: &str) -> String {
     format!("  {label:<10}  {text}")
 }
 
+/// The path of what was chosen, in words.
+pub fn root(path: &str) -> &str {
+    match path {
+        "" => "the whole file",
+        path => path,
+    }
+}
+
 /// How much is written.
 pub fn volume(summary: &Summary) -> String {
     let files = match summary.index {
@@ -111,11 +118,7 @@ pub fn volume(summary: &Summary) -> String {
 
 /// What is known before anything is written: what was chosen, what is left out, what is odd.
 pub fn about(summary: &Summary, verbose: bool) -> Vec<String> {
-    let root = match summary.root.as_str() {
-        "" => "the whole file",
-        root => root,
-    };
-    let mut lines = vec![line("state dict", root)];
+    let mut lines = vec![line("state dict", root(&summary.root))];
     let beside = left_out(&summary.left_out, verbose);
     if !beside.is_empty() {
         lines.push(line("left out", &beside));
@@ -147,42 +150,30 @@ fn ema(ema: &EmaReport, verbose: bool) -> Option<String> {
         return (ema.mode == Ema::Drop).then(|| "none found".to_owned());
     };
     let entries = |n| count(n, "entry", "entries");
-    let mut parts = Vec::new();
-    if ema.used > 0 {
-        parts.push(format!(
-            "{} from {layout}",
-            count(ema.used, "tensor", "tensors")
-        ));
-    } else {
-        parts.push(layout.clone());
-    }
-    if ema.dropped > 0 {
-        let size = HumanBytes(ema.dropped_bytes);
-        parts.push(format!("dropped {}, {size}", entries(ema.dropped)));
-    }
-    if ema.raw > 0 {
-        parts.push(format!(
-            "{} written as they are without averaging",
-            count(ema.raw, "tensor", "tensors")
-        ));
-    }
-    if ema.kept > 0 {
-        parts.push(format!("{} kept", entries(ema.kept)));
-    }
-    if ema.from_model > 0 {
-        parts.push(format!(
-            "{} without an average from the model",
-            ema.from_model
-        ));
-    }
-    if !ema.unmatched.is_empty() {
-        let names = list(ema.unmatched.iter().map(|name| fit(name, 60)), few(verbose));
-        parts.push(format!(
-            "{} of no tensor of the model, added ({names})",
-            ema.unmatched.len()
-        ));
-    }
-    Some(parts.join("; "))
+    let tensors = |n| count(n, "tensor", "tensors");
+    let (unmatched, size) = (ema.unmatched.len(), HumanBytes(ema.dropped_bytes));
+    let names = list(ema.unmatched.iter().map(|name| fit(name, 60)), few(verbose));
+    Some(joined([
+        (ema.used == 0, layout.clone()),
+        (ema.used > 0, format!("{} from {layout}", tensors(ema.used))),
+        (
+            ema.dropped > 0,
+            format!("dropped {}, {size}", entries(ema.dropped)),
+        ),
+        (
+            ema.raw > 0,
+            format!("{} written as they are without averaging", tensors(ema.raw)),
+        ),
+        (ema.kept > 0, format!("{} kept", entries(ema.kept))),
+        (
+            ema.from_model > 0,
+            format!("{} without an average from the model", ema.from_model),
+        ),
+        (
+            unmatched > 0,
+            format!("{unmatched} of no tensor of the model, added ({names})"),
+        ),
+    ]))
 }
 
 fn ties(ties: &TiesReport, verbose: bool) -> Option<String> {
@@ -193,27 +184,33 @@ fn ties(ties: &TiesReport, verbose: bool) -> Option<String> {
         });
         list(names, few(verbose))
     };
-    let mut parts = Vec::new();
-    if !ties.tied.is_empty() {
-        parts.push(format!("the same: {}", groups(&ties.tied)));
-    }
-    if !ties.overlapping.is_empty() {
-        parts.push(format!("overlapping: {}", groups(&ties.overlapping)));
-    }
-    if parts.is_empty() {
-        return None;
-    }
-    if !ties.aliases.is_empty() {
-        let aliases = count(ties.aliases.len(), "name", "names");
-        parts.push(format!("{aliases} recorded in the metadata"));
-    }
-    if ties.repeated_bytes > 0 {
-        parts.push(format!("{} written again", HumanBytes(ties.repeated_bytes)));
-    }
-    if !ties.tied.is_empty() && ties.aliases.is_empty() {
-        parts.push("--ties alias writes what is the same once".to_owned());
-    }
-    Some(parts.join("; "))
+    let (is_tied, overlaps) = (!ties.tied.is_empty(), !ties.overlapping.is_empty());
+    let (aliases, repeated) = (ties.aliases.len(), HumanBytes(ties.repeated_bytes));
+    let alias = "--ties alias writes what is the same once";
+    let parts = [
+        (is_tied, format!("the same: {}", groups(&ties.tied))),
+        (
+            overlaps,
+            format!("overlapping: {}", groups(&ties.overlapping)),
+        ),
+        (
+            aliases > 0,
+            format!(
+                "{} recorded in the metadata",
+                count(aliases, "name", "names")
+            ),
+        ),
+        (ties.repeated_bytes > 0, format!("{repeated} written again")),
+        (is_tied && aliases == 0, alias.to_owned()),
+    ];
+    (is_tied || overlaps).then(|| joined(parts))
+}
+
+/// The parts of a line that hold.
+fn joined<const N: usize>(parts: [(bool, String); N]) -> String {
+    let holding = parts.into_iter().filter(|(holds, _)| *holds);
+    let texts: Vec<String> = holding.map(|(_, text)| text).collect();
+    texts.join("; ")
 }
 
 /// What the casts did: a line, and a table of the tensors that lost most.
@@ -240,12 +237,11 @@ fn casts(summary: &Summary, verbose: bool) -> Vec<String> {
     if hurt.is_empty() {
         return lines;
     }
-    hurt.sort_by(|a, b| {
-        let order =
-            |cast: &CastReport| (cast.stats.infinite, cast.stats.clamped, cast.stats.zeroed);
-        order(b)
-            .cmp(&order(a))
-            .then(b.stats.max_error.total_cmp(&a.stats.max_error))
+    hurt.sort_by_key(|cast| {
+        let stats = &cast.stats;
+        // The bits of floats that are not negative are in their order.
+        let error = stats.max_error.to_bits();
+        std::cmp::Reverse((stats.infinite, stats.clamped, stats.zeroed, error))
     });
     let shown = &hurt[..hurt.len().min(few(verbose))];
     let names: Vec<String> = shown
@@ -306,32 +302,19 @@ pub fn left_out(parts: &[LeftOut], verbose: bool) -> String {
 
 fn list(items: impl Iterator<Item = String>, few: usize) -> String {
     let items: Vec<String> = items.collect();
-    let mut text = items[..items.len().min(few)].join(", ");
-    if items.len() > few {
-        let _ = write!(text, " and {} more (-v lists all)", items.len() - few);
+    let text = items[..items.len().min(few)].join(", ");
+    match rest(items.len(), few) {
+        Some(rest) => format!("{text} {rest}"),
+        None => text,
     }
-    text
+}
+
+/// How many entries of a list are not shown, if any are not.
+pub fn rest(len: usize, few: usize) -> Option<String> {
+    (len > few).then(|| format!("and {} more (-v lists all)", len - few))
 }
 
 /// A number and what it counts.
 pub fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn invisible_characters_of_a_name_do_not_reach_the_terminal() {
-        assert_eq!(
-            sanitise("a\u{1b}[2J\nb\u{202e}"),
-            "a\\u{1b}[2J\\nb\\u{202e}"
-        );
-        assert_eq!(
-            sanitise("w\u{200b}\u{ad}\u{3164}\u{e0041}"),
-            "w\\u{200b}\\u{ad}\\u{3164}\\u{e0041}"
-        );
-        assert_eq!(sanitise("größe→*e\u{301}"), "größe→*e\u{301}");
-    }
 }

@@ -36,7 +36,7 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
             board.aside(|| match found {
                 Ok((file, found)) => {
                     let status = Status::of(&found);
-                    tally.count(status);
+                    tally.0[status as usize] += 1;
                     let is_fine = status.exit_code(args.allow_unknown) == exit::DONE;
                     match args.json {
                         true => json::print(&json::Found::new(&file, status.name(), &found)),
@@ -45,7 +45,7 @@ pub fn run(args: &ScanArgs) -> Result<u8> {
                     }
                 }
                 Err(error) => {
-                    tally.count(Status::Unreadable);
+                    tally.0[Status::Unreadable as usize] += 1;
                     report::error(&error);
                     if args.json {
                         json::print(&json::Record::failed(error.path(), &error));
@@ -81,7 +81,7 @@ fn files(input: &Path) -> Box<dyn Iterator<Item = Result<PathBuf>>> {
 /// What a scan says of a file; docs/scan.md says what each word promises.
 ///
 /// From the least to the most that a caller has to know, in the order in which exit codes win.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq)]
 enum Status {
     Clean,
     Unknown,
@@ -90,7 +90,12 @@ enum Status {
 }
 
 impl Status {
-    const NAMES: [&str; 4] = ["clean", "unknown", "unreadable", "dangerous"];
+    const ALL: [(Status, &str); 4] = [
+        (Status::Clean, "clean"),
+        (Status::Unknown, "unknown"),
+        (Status::Unreadable, "unreadable"),
+        (Status::Dangerous, "dangerous"),
+    ];
 
     fn of(found: &Scan) -> Status {
         match found.verdict {
@@ -102,7 +107,7 @@ impl Status {
     }
 
     fn name(self) -> &'static str {
-        Status::NAMES[self as usize]
+        Status::ALL[self as usize].1
     }
 
     fn exit_code(self, allow_unknown: bool) -> u8 {
@@ -115,37 +120,30 @@ impl Status {
     }
 }
 
-/// How many files there are of each status, and the worst one.
+/// How many files there are of each status.
 #[derive(Default)]
-struct Tally {
-    counts: [usize; Status::NAMES.len()],
-    worst: Option<Status>,
-}
+struct Tally([usize; Status::ALL.len()]);
 
 impl Tally {
-    fn count(&mut self, status: Status) {
-        self.counts[status as usize] += 1;
-        self.worst = self.worst.max(Some(status));
+    fn counts(&self) -> impl Iterator<Item = (usize, (Status, &'static str))> {
+        self.0.into_iter().zip(Status::ALL)
     }
 
     fn exit_code(&self, allow_unknown: bool) -> u8 {
-        self.worst
-            .map_or(exit::DONE, |worst| worst.exit_code(allow_unknown))
+        let worst = self.counts().filter(|(count, _)| *count > 0).last();
+        worst.map_or(exit::DONE, |(_, (status, _))| {
+            status.exit_code(allow_unknown)
+        })
     }
 
     /// The counts, of more than one file.
     fn line(&self) -> Option<String> {
-        let all = self.counts.iter().sum();
-        let counts = self.counts.iter().zip(Status::NAMES);
-        let counts: Vec<String> = counts
-            .map(|(count, status)| format!("{count} {status}"))
-            .collect();
-        let line = format!(
-            "{} scanned: {}",
-            count(all, "file", "files"),
-            counts.join(", ")
-        );
-        (all != 1).then_some(line)
+        let all = self.0.iter().sum();
+        let counts = self
+            .counts()
+            .map(|(n, (_, status))| format!("{n} {status}"));
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        (all != 1).then(|| format!("{} scanned: {counts}", count(all, "file", "files")))
     }
 }
 
@@ -166,10 +164,9 @@ fn lines(file: &Path, found: &Scan, status: Status, verbose: bool) -> Vec<String
     let mut lines = vec![sanitise(&format!("{}: {head}", file.display()))];
     let mut line = |text: &str| lines.push(sanitise(&format!("  {text}")));
     let mut list = |texts: Vec<String>| {
-        texts.iter().take(few).for_each(|text| line(text));
-        if texts.len() > few {
-            line(&format!("and {} more (-v lists all)", texts.len() - few));
-        }
+        let rest = report::rest(texts.len(), few);
+        let shown = texts.iter().take(few).chain(&rest);
+        shown.for_each(|text| line(text));
     };
     list(dangers(found));
     list(problems(found));

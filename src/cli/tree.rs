@@ -1,7 +1,6 @@
 //! The tree of modules, in lines of a given width.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use ckpt2st::{InspectedTensor, Inspection};
 use indicatif::HumanBytes;
@@ -17,17 +16,6 @@ const FOLDED: usize = 100;
 const BAR: usize = 12;
 /// Columns that a name keeps when there is hardly any room.
 const MIN_NAME: usize = 12;
-
-/// How much of the tree is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
-    /// All of it if it is not too long, else the deepest level that fits.
-    Fit,
-    /// This many levels.
-    Levels(usize),
-    /// All of it.
-    All,
-}
 
 /// A module, or a tensor.
 struct Node<'n> {
@@ -48,37 +36,34 @@ struct Row {
     is_module: bool,
 }
 
-/// The lines of the tree, none wider than `width` columns.
-pub fn lines(found: &Inspection, depth: Depth, width: usize) -> Vec<String> {
+/// The lines of the tree, none wider than `width` columns: those of so many `levels`, or else all
+/// if they are not too many, or else those of the deepest level that fits.
+pub fn lines(found: &Inspection, levels: Option<usize>, width: usize) -> Vec<String> {
     let rows = rows(&nodes(&found.tensors));
     let below = |levels: usize| rows.iter().filter(|row| row.level < levels).count();
     let deepest = rows.iter().map(|row| row.level + 1).max().unwrap_or(0);
-    let (levels, max) = match depth {
-        Depth::All => (deepest, usize::MAX),
-        Depth::Levels(levels) => (levels, usize::MAX),
-        Depth::Fit if rows.len() <= MAX_LINES => (deepest, usize::MAX),
-        Depth::Fit => {
+    let (levels, max) = match levels {
+        Some(levels) => (levels, usize::MAX),
+        None if rows.len() <= MAX_LINES => (deepest, usize::MAX),
+        None => {
             let fits = (1..=deepest).rev().find(|levels| below(*levels) <= FOLDED);
             (fits.unwrap_or(1), FOLDED)
         }
     };
-    let shown: Vec<&Row> = rows.iter().filter(|row| row.level < levels).collect();
-    let cut = shown.len().min(max);
-    let columns = Columns::of(&shown[..cut], width, found.total.bytes);
-    let mut lines: Vec<String> = shown[..cut].iter().map(|row| columns.line(row)).collect();
-    if cut < rows.len() {
-        let hidden = rows.len() - cut;
-        let unit = if hidden == 1 { "line" } else { "lines" };
-        let mut rest = format!("  … {hidden} more {unit}");
-        let deeper = levels + 1;
-        if shown.len() == cut && deeper < deepest {
-            let _ = write!(
-                rest,
-                " (--depth {deeper} opens the next level, -v lists all)"
-            );
-        } else {
-            rest.push_str(" (-v lists all)");
-        }
+    let all_shown = below(levels);
+    let shown = rows.iter().filter(|row| row.level < levels).take(max);
+    let shown: Vec<&Row> = shown.collect();
+    let mut lines = table(&shown, width, found.total.bytes);
+    let hidden = rows.len() - shown.len();
+    if hidden > 0 {
+        let opens = match levels + 1 {
+            deeper if all_shown == shown.len() && deeper < deepest => {
+                format!("--depth {deeper} opens the next level, ")
+            }
+            _ => String::new(),
+        };
+        let hidden = count(hidden, "more line", "more lines");
+        let rest = format!("  … {hidden} ({opens}-v lists all)");
         lines.push(fit(&rest, width));
     }
     lines
@@ -166,66 +151,38 @@ fn describe(tensor: &InspectedTensor) -> String {
     format!("{dtype} [{}]{refused}", sizes.join(", "))
 }
 
-/// Where each column starts.
-struct Columns {
-    name: usize,
-    what: usize,
-    bytes: usize,
-    bar: usize,
-    total: u64,
-    width: usize,
-}
-
-impl Columns {
-    /// The names have what the others leave: first the bar goes, then the description is cut.
-    fn of(rows: &[&Row], width: usize, total: u64) -> Columns {
-        let widest = |of: &dyn Fn(&Row) -> usize| rows.iter().map(|row| of(row)).max().unwrap_or(0);
-        let indent = 2;
-        let name = indent + widest(&|row| 2 * row.level + columns(&row.label));
-        let what = widest(&|row| columns(&row.what)).min(40);
-        let bytes = widest(&|row| columns(&HumanBytes(row.bytes).to_string()));
-        let fixed = what + bytes + 4;
-        let bar = match fixed + BAR + 2 + name.min(30) <= width {
-            true => BAR,
-            false => 0,
+/// Rows in columns. The names have what the others leave: first the bar goes, then the description
+/// is cut.
+fn table(rows: &[&Row], width: usize, total: u64) -> Vec<String> {
+    let widest = |of: &dyn Fn(&Row) -> usize| rows.iter().map(|row| of(row)).max().unwrap_or(0);
+    let names = 2 + widest(&|row| 2 * row.level + columns(&row.label));
+    let whats = widest(&|row| columns(&row.what)).min(40);
+    let sizes = widest(&|row| columns(&HumanBytes(row.bytes).to_string()));
+    let fixed = whats + sizes + 4;
+    let has_bar = fixed + BAR + 2 + names.min(30) <= width;
+    let fixed = if has_bar { fixed + BAR + 2 } else { fixed };
+    let names = names.min(width.saturating_sub(fixed).max(MIN_NAME));
+    let line = |row: &&Row| {
+        let indent = " ".repeat((2 + 2 * row.level).min(names.saturating_sub(6)));
+        let name = pad(fit(&format!("{indent}{}", row.label), names), names);
+        let what = pad(fit(&row.what, whats), whats);
+        let bytes = HumanBytes(row.bytes).to_string();
+        let bar = match row.is_module && has_bar {
+            true => bar(row.bytes, total),
+            false => String::new(),
         };
-        let fixed = if bar > 0 { fixed + bar + 2 } else { fixed };
-        let left = width.saturating_sub(fixed).max(MIN_NAME);
-        Columns {
-            name: name.min(left),
-            what,
-            bytes,
-            bar,
-            total,
-            width,
-        }
-    }
-
-    fn line(&self, row: &Row) -> String {
-        let indent = " ".repeat((2 + 2 * row.level).min(self.name.saturating_sub(6)));
-        let name = fit(&format!("{indent}{}", row.label), self.name);
-        let what = fit(&row.what, self.what);
-        let mut line = format!(
-            "{}  {}  {:>bytes$}",
-            pad(name, self.name),
-            pad(what, self.what),
-            HumanBytes(row.bytes).to_string(),
-            bytes = self.bytes
-        );
-        if row.is_module && self.bar > 0 {
-            line.push_str("  ");
-            line.push_str(&bar(row.bytes, self.total, self.bar));
-        }
-        fit(line.trim_end(), self.width)
-    }
+        let line = format!("{name}  {what}  {bytes:>sizes$}  {bar}");
+        fit(line.trim_end(), width)
+    };
+    rows.iter().map(line).collect()
 }
 
 /// A bar that shows a share in eighths of a column.
-fn bar(part: u64, whole: u64, width: usize) -> String {
+fn bar(part: u64, whole: u64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let share = part as f64 / whole.max(1) as f64;
-    let filled = (share * (8 * width) as f64).round() as usize;
-    let filled = filled.max(usize::from(part > 0)).min(8 * width);
+    let filled = (share * (8 * BAR) as f64).round() as usize;
+    let filled = filled.max(usize::from(part > 0)).min(8 * BAR);
     format!("{}{}", "█".repeat(filled / 8), EIGHTHS[filled % 8])
 }
 
