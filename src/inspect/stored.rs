@@ -13,10 +13,22 @@ use crate::verify::DifferenceKind;
 pub fn of(saved: &Saved) -> Inspection {
     let of_files = saved.files.iter().map(|file| file.source.len());
     let index = saved.index.as_ref();
-    let told = |tensor: &SavedTensor| {
-        let file = index.map(|_| saved.files[tensor.file].name.clone());
-        told(tensor, file)
-    };
+    let tensors = saved
+        .tensors()
+        .map(|SavedTensor { file, stored }| InspectedTensor {
+            name: stored.name.clone(),
+            dtype: Some(stored.torch_dtype()),
+            shape: Some(stored.torch_shape()),
+            bytes: stored.end.saturating_sub(stored.start),
+            file: index.map(|_| saved.files[*file].name.clone()),
+            ..InspectedTensor::default()
+        });
+    let tensors: Vec<InspectedTensor> = tensors.collect();
+    let described = tensors.iter().map(|tensor| {
+        let dtype = tensor.dtype.as_deref().and_then(Dtype::from_torch_name);
+        (tensor.name.as_str(), dtype.zip(tensor.shape.as_deref()))
+    });
+    let ema = averages::in_words(&averages::among(&described.collect::<Vec<_>>()));
     let metadata = match (index, saved.files.first()) {
         (Some(index), _) => Some(index.metadata.clone()),
         (None, file) => file.map(|file| {
@@ -25,6 +37,7 @@ pub fn of(saved: &Saved) -> Inspection {
             texts.collect()
         }),
     };
+    let (dtypes, total) = totals(&tensors);
     Inspection {
         format: match (index, saved.files.len()) {
             (None, _) => "safetensors".to_owned(),
@@ -34,9 +47,22 @@ pub fn of(saved: &Saved) -> Inspection {
         bytes_in: of_files
             .chain(index.map(|index| index.bytes))
             .fold(0, u64::saturating_add),
+        root: String::new(),
+        root_reason: "safetensors has no other".to_owned(),
+        left_out: Vec::new(),
+        ema,
+        tensors,
+        dtypes,
+        total,
+        ties: Vec::new(),
+        overlaps: Vec::new(),
+        verdict: None,
+        globals: Vec::new(),
+        dangerous_calls: Vec::new(),
+        config: Value::Object(Map::new()),
+        config_truncated: false,
         metadata,
         warnings: warnings(saved),
-        ..of_tensors(saved.tensors().map(told).collect())
     }
 }
 
@@ -73,47 +99,4 @@ fn warnings(saved: &Saved) -> Vec<String> {
         .filter(|(names, ..)| !names.is_empty());
     let told = told.map(|(names, start, end)| format!("{start} {}{end}", some_of(&names)));
     told.chain(saved.note_others()).collect()
-}
-
-fn of_tensors(tensors: Vec<InspectedTensor>) -> Inspection {
-    let (dtypes, total) = totals(&tensors);
-    let described = tensors.iter().map(|tensor| {
-        let dtype = tensor.dtype.as_deref().and_then(Dtype::from_torch_name);
-        (tensor.name.as_str(), dtype.zip(tensor.shape.as_deref()))
-    });
-    let ema = averages::in_words(&averages::among(&described.collect::<Vec<_>>()));
-    Inspection {
-        format: String::new(),
-        bytes_in: 0,
-        root: String::new(),
-        root_reason: "safetensors has no other".to_owned(),
-        left_out: Vec::new(),
-        ema,
-        tensors,
-        dtypes,
-        total,
-        ties: Vec::new(),
-        overlaps: Vec::new(),
-        verdict: None,
-        globals: Vec::new(),
-        dangerous_calls: Vec::new(),
-        config: Value::Object(Map::new()),
-        config_truncated: false,
-        metadata: None,
-        warnings: Vec::new(),
-    }
-}
-
-fn told(tensor: &SavedTensor, file: Option<String>) -> InspectedTensor {
-    let stored = &tensor.stored;
-    InspectedTensor {
-        name: stored.name.clone(),
-        dtype: Some(stored.torch_dtype()),
-        shape: Some(stored.torch_shape()),
-        strides: None,
-        bytes: stored.end.saturating_sub(stored.start),
-        storage: None,
-        file,
-        refused: None,
-    }
 }

@@ -122,10 +122,10 @@ impl fmt::Display for Difference {
                 expected,
                 actual,
             } => {
-                let expected = Shortened(expected);
+                let expected = shortened(expected);
                 match actual {
                     Some(actual) => {
-                        let actual = Shortened(actual);
+                        let actual = shortened(actual);
                         write!(f, "says {key:?}: {actual} instead of {expected}")
                     }
                     None => write!(f, "lacks {key:?}: {expected}"),
@@ -136,14 +136,10 @@ impl fmt::Display for Difference {
 }
 
 /// A text in quotes, of which the start is enough.
-struct Shortened<'t>(&'t str);
-
-impl fmt::Display for Shortened<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MAX: usize = 80;
-        match self.0.char_indices().nth(MAX) {
-            Some((end, _)) => write!(f, "{:?}…", &self.0[..end]),
-            None => write!(f, "{:?}", self.0),
-        }
+fn shortened(text: &str) -> String {
+    const MAX: usize = 80;
+    match text.char_indices().nth(MAX) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
     }
 }
