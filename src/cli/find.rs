@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-use ckpt2st::{Error, ErrorKind, Layout, Result, same_place};
+use ckpt2st::{Error, Layout, Result, same_place};
 
 use super::glob::Pattern;
 use super::walk::{Item, Skip, Walk};
@@ -142,8 +142,7 @@ impl Finds {
         };
         let suffixes = SUFFIXES.join(" ");
         let what = format!("the folder holds no checkpoints ({suffixes}){hint}");
-        self.failed
-            .push(Error::new(ErrorKind::Usage, what).in_file(folder));
+        self.failed.push(Error::usage(what).in_file(folder));
     }
 
     /// Takes what lies in a folder that is a checkpoint and is no part of it, or says that it is passed over.
@@ -187,19 +186,38 @@ impl Finds {
             } else {
                 continue;
             };
-            match layout {
-                Err(error) => {
-                    walk.leave(&item);
-                    self.failed.push(error);
+            let is_folder = item.is_folder();
+            self.take(&mut walk, &item, layout, false, is_folder);
+        }
+    }
+
+    /// Takes an entry if it is a checkpoint. If the walk `leads_on` into it, what is no part of the
+    /// checkpoint comes next.
+    fn take(
+        &mut self,
+        walk: &mut Walk,
+        item: &Item,
+        layout: Result<Option<Layout>>,
+        is_named: bool,
+        leads_on: bool,
+    ) {
+        match layout {
+            Err(error) => {
+                self.failed.push(error);
+                if leads_on {
+                    walk.leave(item);
                 }
-                Ok(None) => {}
-                Ok(Some(layout)) => {
-                    if item.is_folder() {
-                        leave_members(&mut walk, &item, &layout);
-                    }
-                    let found = Found::new(&item.path, layout, &item.below, false);
-                    self.found.push(found);
+            }
+            Ok(None) => {}
+            Ok(Some(layout)) => {
+                let found = Found::new(&item.path, layout, &item.below, is_named);
+                match leads_on.then(|| found.layout.members()) {
+                    None => self.take_folder(&found, &item.below),
+                    Some(Ok(members)) => walk.skip_in(&item.path, Box::new(members)),
+                    // The error comes again when the checkpoint is opened.
+                    Some(Err(_)) => walk.leave(item),
                 }
+                self.found.push(found);
             }
         }
     }
@@ -218,8 +236,7 @@ impl Finds {
             let what = format!(
                 "there is nothing of this name, and as a pattern it matches no checkpoint{hint}"
             );
-            self.failed
-                .push(Error::new(ErrorKind::Usage, what).in_file(input));
+            self.failed.push(Error::usage(what).in_file(input));
         }
     }
 
@@ -237,23 +254,8 @@ impl Finds {
                 true => layout_of_match(&item, pattern.is_named),
                 false => continue,
             };
-            match layout {
-                Err(error) => {
-                    self.failed.push(error);
-                    if leads_on {
-                        walk.leave(&item);
-                    }
-                }
-                Ok(None) => has_folders |= item.is_folder() && !leads_on,
-                Ok(Some(layout)) => {
-                    let found = Found::new(&item.path, layout, &item.below, pattern.is_named);
-                    match leads_on {
-                        true => leave_members(&mut walk, &item, &found.layout),
-                        false => self.take_folder(&found, &item.below),
-                    }
-                    self.found.push(found);
-                }
-            }
+            has_folders |= item.is_folder() && !leads_on && matches!(layout, Ok(None));
+            self.take(&mut walk, &item, layout, pattern.is_named, leads_on);
         }
         has_folders
     }
@@ -266,15 +268,6 @@ impl Finds {
                 Err(error) => self.failed.push(error),
             }
         }
-    }
-}
-
-/// Goes on in a folder that is a checkpoint, with what is no part of it.
-fn leave_members(walk: &mut Walk, item: &Item, layout: &Layout) {
-    match layout.members() {
-        Ok(members) => walk.skip_in(&item.path, Box::new(members)),
-        // An error is told of when the checkpoint is opened.
-        Err(_) => walk.leave(item),
     }
 }
 

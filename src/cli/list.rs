@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use ckpt2st::{Error, ErrorKind, Result};
+use ckpt2st::{Error, Result};
 
 /// The longest list that is read, in bytes, and how many paths it may hold: as many as there are inputs for days.
 const MAX_LIST: u64 = 128 << 20;
@@ -14,17 +14,25 @@ const MAX_PATHS: usize = 1_000_000;
 /// else on its line.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for a list that cannot be read, is too long, or names nothing.
+/// [`Usage`](ckpt2st::ErrorKind::Usage) for a list that is unreadable, too long, or empty.
 pub fn read(list: &Path) -> Result<Vec<PathBuf>> {
+    let is_stdin = list == Path::new("-");
     let refused = |why: String| {
-        let name = match is_stdin(list) {
+        let name = match is_stdin {
             true => "standard input".into(),
             false => list.to_string_lossy(),
         };
-        Error::new(ErrorKind::Usage, format!("--from-file: {name} {why}"))
+        Error::usage(format!("--from-file: {name} {why}"))
     };
-    let bytes = content(list).map_err(|e| refused(format!("cannot be read: {e}")))?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_LIST {
+    let content: io::Result<Box<dyn Read>> = match is_stdin {
+        true => Ok(Box::new(io::stdin().lock())),
+        false => File::open(list).map(|file| Box::new(file) as _),
+    };
+    let mut bytes = Vec::new();
+    // As far as it takes to tell that it is too long.
+    let read = content.and_then(|content| content.take(MAX_LIST + 1).read_to_end(&mut bytes));
+    let len = read.map_err(|e| refused(format!("cannot be read: {e}")))?;
+    if len as u64 > MAX_LIST {
         return Err(refused(format!(
             "is longer than {} MiB, and no more is read of a list; split it",
             MAX_LIST >> 20
@@ -49,23 +57,6 @@ pub fn read(list: &Path) -> Result<Vec<PathBuf>> {
         return Err(refused("lists no inputs".to_owned()));
     }
     Ok(paths)
-}
-
-fn is_stdin(list: &Path) -> bool {
-    list == Path::new("-")
-}
-
-/// The content, as far as it takes to tell that it is too long.
-fn content(list: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    match is_stdin(list) {
-        true => io::stdin()
-            .lock()
-            .take(MAX_LIST + 1)
-            .read_to_end(&mut bytes),
-        false => File::open(list)?.take(MAX_LIST + 1).read_to_end(&mut bytes),
-    }?;
-    Ok(bytes)
 }
 
 fn entries(list: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -43,18 +43,3 @@ fn fitting(chars: impl Iterator<Item = char>, width: usize) -> String {
         })
         .collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_shortened_in_the_middle() {
-        assert_eq!(fit_ends("model.ckpt", 10), "model.ckpt");
-        assert_eq!(
-            fit_ends("pytorch_model-00001-of-00010.bin", 16),
-            "pytorch_mo…0.bin"
-        );
-        assert_eq!(fit_ends("国风国风国风", 7), "国风…风");
-    }
-}

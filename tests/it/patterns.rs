@@ -19,6 +19,7 @@ fn a_pattern_is_expanded_where_no_shell_did() {
         "c/E.PT",
         "c/x/d.ckpt",
         "c/x/y/e.ckpt",
+        "c/x/n",
         "c/f.txt",
     ];
     let folder = tree(&paths);
@@ -34,8 +35,15 @@ fn a_pattern_is_expanded_where_no_shell_did() {
         ("./c/*.ckpt", &["a"]),
         // Files whose end the pattern says are named; others are taken as in a folder.
         ("c/*.txt", &["f.txt"]),
+        ("c/*.{txt,foo}", &["f.txt"]),
+        ("c/{b.pt,f.txt}", &["b", "f.txt"]),
+        ("c/*/n", &["x/n"]),
         ("c/*", &["E", "a", "b"]),
         ("c/**/x/*", &["x/d"]),
+        ("c/**", &["E", "a", "b", "x/d", "x/y/e"]),
+        ("c/*t*", &["a", "b"]),
+        ("c/*.[pt]*t", &["b"]),
+        ("c/{*.pt,*.txt}", &["b"]),
     ] {
         converts(folder, &[pattern, "-o", "out/"]);
         let expected: Vec<String> = expected
