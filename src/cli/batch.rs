@@ -25,24 +25,24 @@ const STACK: usize = 8 << 20;
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when the report cannot be written.
-pub fn run(run: &Run) -> Result<u8> {
-    let bytes: Vec<u64> = run.jobs.iter().map(Job::bytes).collect();
-    let board = board(run, &bytes);
-    let results = Results::new(run, &board)?;
+pub fn run(mut run: Run) -> Result<u8> {
+    let failed = std::mem::take(&mut run.failed);
+    let run = &run;
+    let board = board(run);
+    let results = Results::new(run, failed.len(), &board)?;
     signals::end_in_order();
-    for (number, error) in run.failed.iter().enumerate() {
-        results.no_job(number, error);
+    for (number, error) in failed.into_iter().enumerate() {
+        results.tell(number, None, &Outcome::Failed(error));
     }
-    if !run.quiet {
+    if !run.args.quiet {
         board.say(&run.notes);
     }
-    let refused = tell_refused(run, &bytes, &board, &results);
-    if !run.dry_run {
+    let refused = tell_refused(run, &board, &results);
+    if !run.args.dry_run {
         remove_leftovers(run);
     }
     let batch = Batch {
         run,
-        bytes: &bytes,
         board: &board,
         results: &results,
         refused,
@@ -53,18 +53,17 @@ pub fn run(run: &Run) -> Result<u8> {
     Ok(results.finish())
 }
 
-fn board(run: &Run, bytes: &[u64]) -> Board {
+fn board(run: &Run) -> Board {
     // A plan reads no data, so files are counted instead of bytes.
-    let bytes = if run.dry_run { 0 } else { bytes.iter().sum() };
+    let jobs = run.jobs.iter().filter(|_| !run.args.dry_run);
+    let bytes = jobs.map(|job| job.bytes).sum();
     let options = &run.options;
     let passes = 1 + u32::from(options.verify) + u32::from(options.plan.metadata.hashes);
-    Board::new(run.jobs.len(), bytes, passes, run.quiet)
+    Board::new(run.jobs.len(), bytes, passes, run.args.quiet)
 }
 
 struct Batch<'r> {
-    run: &'r Run,
-    /// The sizes of the jobs' inputs in bytes.
-    bytes: &'r [u64],
+    run: &'r Run<'r>,
     board: &'r Board,
     results: &'r Results<'r>,
     /// Which jobs have ended before they began.
@@ -75,22 +74,23 @@ struct Batch<'r> {
     alone: RwLock<()>,
 }
 
-/// Tells of outputs that cannot be made, as far as it is known before any work. Gives whose they are.
-fn tell_refused(run: &Run, bytes: &[u64], board: &Board, results: &Results) -> Vec<bool> {
+/// Tells of outputs that cannot be made, as far as it is known before any work. Returns for each
+/// job whether it is refused.
+fn tell_refused(run: &Run, board: &Board, results: &Results) -> Vec<bool> {
     // With `skip_existing`, whether an output will do is looked at when it is its turn.
-    let overwrite = run.options.overwrite || run.skip_existing;
-    let refused = |(number, job): (usize, &Job)| {
-        let checked = match run.dry_run {
-            true => Ok(()),
-            false => job.output.check(&job.input, overwrite),
+    let overwrite = run.options.overwrite || run.args.skip_existing;
+    let is_refused = |(number, job): (usize, &Job)| {
+        if run.args.dry_run {
+            return false;
+        }
+        let Err(error) = job.output.check(&job.input, overwrite) else {
+            return false;
         };
-        let error = checked.err()?;
-        drop(board.begin(&job.input, bytes[number]));
+        drop(board.begin(&job.input, job.bytes));
         results.ends(number, &Outcome::Failed(error));
-        Some(())
+        true
     };
-    let jobs = run.jobs.iter().enumerate();
-    jobs.map(|job| refused(job).is_some()).collect()
+    run.jobs.iter().enumerate().map(is_refused).collect()
 }
 
 fn remove_leftovers(run: &Run) {
@@ -105,11 +105,9 @@ fn remove_leftovers(run: &Run) {
 impl Batch<'_> {
     fn work(&self) {
         let threads = self.run.options.threads.count();
-        let Run {
-            dry_run, fail_fast, ..
-        } = *self.run;
+        let args = self.run.args;
         // After a failure, what has begun is not stopped: so no more begin than can work.
-        let waiting = match dry_run || fail_fast || !self.run.options.sync {
+        let waiting = match args.dry_run || args.fail_fast || args.no_sync {
             true => 0,
             false => SYNCING,
         };
@@ -128,7 +126,7 @@ impl Batch<'_> {
 
     fn work_alone(&self) {
         let is_over =
-            || signals::is_interrupted() || self.run.fail_fast && self.results.any_failed();
+            || signals::is_interrupted() || self.run.args.fail_fast && self.results.any_failed();
         while !is_over() {
             let number = self.next.fetch_add(1, Ordering::SeqCst);
             let Some(job) = self.run.jobs.get(number) else {
@@ -136,29 +134,29 @@ impl Batch<'_> {
             };
             if !self.refused[number] {
                 self.results.wait_for_turn(number);
-                let outcome = self.carry_out(job, self.bytes[number]);
+                let outcome = self.carry_out(job);
                 self.results.ends(number, &outcome);
             }
         }
     }
 
-    fn carry_out(&self, job: &Job, bytes: u64) -> Outcome {
+    fn carry_out(&self, job: &Job) -> Outcome {
         let beside = self.alone.read();
-        let outcome = self.try_out(job, bytes);
+        let outcome = self.try_out(job);
         drop(beside);
         match &outcome {
             // A checkpoint of many files may find room for them when it is the only one in work.
             Outcome::Failed(error) if open_files::is_lack_of(error) => {
                 let _alone = self.alone.write();
-                self.try_out(job, bytes)
+                self.try_out(job)
             }
             _ => outcome,
         }
     }
 
     /// Not even a fault in this program takes the other conversions along.
-    fn try_out(&self, job: &Job, bytes: u64) -> Outcome {
-        let done = catch_unwind(AssertUnwindSafe(|| self.act(job, bytes)));
+    fn try_out(&self, job: &Job) -> Outcome {
+        let done = catch_unwind(AssertUnwindSafe(|| self.act(job)));
         let done = done.unwrap_or_else(|_| {
             let what = "a fault in ckpt2st, its output may be missing; please report it";
             Err(Error::new(ErrorKind::Internal, what).in_file(&job.input))
@@ -166,8 +164,8 @@ impl Batch<'_> {
         done.unwrap_or_else(Outcome::Failed)
     }
 
-    fn act(&self, job: &Job, bytes: u64) -> Result<Outcome> {
-        let bar = self.board.begin(&job.input, bytes);
+    fn act(&self, job: &Job) -> Result<Outcome> {
+        let bar = self.board.begin(&job.input, job.bytes);
         let error = match self.carry_through(job, &bar) {
             Err(error) => error,
             done => return done,
@@ -199,7 +197,7 @@ impl Batch<'_> {
         let converted = |summary| Outcome::Converted(summary, bar.elapsed());
         let why = "the output is complete and no older than its source";
         let complete = |path| Ok(Outcome::skipped(Reason::Complete, path, why));
-        match (self.run.dry_run, self.run.skip_existing) {
+        match (self.run.args.dry_run, self.run.args.skip_existing) {
             (true, skip_existing) => {
                 if skip_existing && let Existing::Complete(path) = Existing::of(input, output)? {
                     return complete(path);

@@ -1,20 +1,19 @@
 //! `--dry-run`: what a conversion would do, as a table on stdout.
 
+use std::path::Path;
+
 use ckpt2st::{Preview, PreviewTensor, Why};
 use indicatif::HumanBytes;
 
-use super::job::Job;
 use super::report;
 
 /// Longer names stand out of their column: one of them must not make all lines long.
 const WIDEST: usize = 90;
-/// The columns behind the name.
-const COLUMNS: usize = 4;
 
 /// The plan.
-pub fn lines(job: &Job, preview: &Preview, verbose: bool) -> Vec<String> {
+pub fn lines(input: &Path, preview: &Preview, verbose: bool) -> Vec<String> {
     let summary = &preview.summary;
-    let mut lines = vec![report::title(job, summary)];
+    let mut lines = vec![report::title(input, summary)];
     lines.extend(report::about(summary, verbose));
     lines.push(String::new());
     lines.extend(table(preview));
@@ -41,19 +40,17 @@ pub fn lines(job: &Job, preview: &Preview, verbose: bool) -> Vec<String> {
 
 /// A row for each tensor, and a heading for each of several files.
 fn table(preview: &Preview) -> Vec<String> {
-    let rows: Vec<(String, [String; COLUMNS])> = preview.planned.iter().map(row).collect();
+    let rows: Vec<[String; 5]> = preview.planned.iter().map(row).collect();
     let width = |column: usize| {
-        rows.iter()
-            .map(|(_, cells)| cells[column].chars().count())
-            .max()
+        let widths = rows.iter().map(|cells| cells[column].chars().count());
+        widths.max().unwrap_or(0)
     };
-    let widths: [usize; COLUMNS] = std::array::from_fn(|column| width(column).unwrap_or(0));
-    let names = rows.iter().map(|(name, _)| name.chars().count()).max();
-    let names = names.unwrap_or(0).min(WIDEST);
+    let [names, shapes, dtypes, sizes] = [0, 1, 2, 3].map(width);
+    let names = names.min(WIDEST);
     let files = &preview.summary.files;
     let mut lines = Vec::new();
     let mut file = None;
-    for ((name, cells), tensor) in rows.iter().zip(&preview.planned) {
+    for ([name, shape, dtype, bytes, source], tensor) in rows.iter().zip(&preview.planned) {
         if files.len() > 1 && file != Some(tensor.file) {
             file = Some(tensor.file);
             let path = files
@@ -61,8 +58,6 @@ fn table(preview: &Preview) -> Vec<String> {
                 .map(|file| file.path.display().to_string());
             lines.push(path.unwrap_or_default());
         }
-        let [shape, dtype, bytes, source] = cells;
-        let [shapes, dtypes, sizes, _] = widths;
         let line = format!(
             "  {name:<names$}  {shape:<shapes$}  {dtype:<dtypes$}  {bytes:>sizes$}  {source}"
         );
@@ -71,7 +66,7 @@ fn table(preview: &Preview) -> Vec<String> {
     lines
 }
 
-fn row(tensor: &PreviewTensor) -> (String, [String; COLUMNS]) {
+fn row(tensor: &PreviewTensor) -> [String; 5] {
     let dtype = match tensor.source_dtype == tensor.dtype {
         true => tensor.dtype.to_string(),
         false => format!("{} -> {}", tensor.source_dtype, tensor.dtype),
@@ -80,11 +75,11 @@ fn row(tensor: &PreviewTensor) -> (String, [String; COLUMNS]) {
         true => String::new(),
         false => format!("<- {}", report::sanitise(&tensor.source_name)),
     };
-    let cells = [
+    [
+        report::sanitise(&tensor.name),
         format!("{:?}", tensor.shape),
         dtype,
         HumanBytes(tensor.bytes).to_string(),
         source,
-    ];
-    (report::sanitise(&tensor.name), cells)
+    ]
 }

@@ -15,15 +15,8 @@ pub struct Job {
     pub output: Destination,
     /// Whether the input was asked for by its name, and not found in a folder.
     pub named: bool,
-}
-
-impl Job {
     /// The size of the input in bytes, as far as it is known without reading it.
-    pub fn bytes(&self) -> u64 {
-        let files = self.layout.files(&self.input).unwrap_or_default();
-        let sizes = files.iter().filter_map(|file| file.metadata().ok());
-        sizes.map(|found| found.len()).sum()
-    }
+    pub bytes: u64,
 }
 
 /// Where a checkpoint goes; `max` is the size in bytes of the files that it is to be cut into.
@@ -65,7 +58,10 @@ pub fn into_job(
         Layout::Shards(index) => index.clone(),
         _ => found.path,
     };
+    let files = found.layout.files(&input).unwrap_or_default();
+    let sizes = files.iter().filter_map(|file| file.metadata().ok());
     Ok(Job {
+        bytes: sizes.map(|found| found.len()).sum(),
         input,
         layout: found.layout,
         output: destination,

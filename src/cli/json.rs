@@ -9,7 +9,6 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::invisible::is_invisible;
-use super::job::Job;
 use super::outcome::{Outcome, Reason};
 use super::stdout;
 
@@ -38,9 +37,9 @@ struct Failure {
 }
 
 impl<'r> Record<'r> {
-    pub fn of(job: &'r Job, outcome: &'r Outcome) -> Record<'r> {
+    pub fn of(input: Option<&'r Path>, outcome: &'r Outcome) -> Record<'r> {
         let record = Record {
-            input: Some(job.input.to_string_lossy()),
+            input: input.map(Path::to_string_lossy),
             ..Record::default()
         };
         match outcome {
@@ -57,13 +56,13 @@ impl<'r> Record<'r> {
                 preview: Some(preview),
                 ..record
             },
-            Outcome::Skipped(skipped) => Record {
+            Outcome::Skipped { reason, output, .. } => Record {
                 status: "skipped",
-                reason: Some(skipped.reason),
-                output: (skipped.reason != Reason::NoWeights).then(|| text(&skipped.output)),
+                reason: Some(*reason),
+                output: (*reason != Reason::NoWeights).then(|| text(output)),
                 ..record
             },
-            Outcome::Failed(error) => Record::failed(Some(&job.input), error),
+            Outcome::Failed(error) => Record::failed(input.or(error.path()), error),
         }
     }
 

@@ -75,7 +75,7 @@ pub fn run() -> u8 {
     signals::catch();
     open_files::allow_many();
     let done = match &cli.verb {
-        None => run::Run::new(&cli.convert, &typed).and_then(|run| batch::run(&run)),
+        None => run::Run::new(&cli.convert, &typed).and_then(batch::run),
         Some(args::Verb::Inspect(args)) => inspect::run(args),
         Some(args::Verb::Scan(args)) => scan::run(args),
         Some(args::Verb::Verify(args)) => verify::run(args, &typed),

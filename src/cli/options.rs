@@ -3,33 +3,33 @@
 use std::collections::BTreeMap;
 
 use ckpt2st::{
-    ConvertOptions, Ema, Error, FloatType, Limits, MetadataOptions, OpenOptions, PlanOptions,
-    Result, Root, Threads,
+    ConvertOptions, Ema, Error, FloatType, Limits, MetadataOptions, PlanOptions, Result, Root,
+    Threads,
 };
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
 
-use super::args::{Cli, ConvertArgs, LimitArgs, MetadataArgs, ReportArgs, RootArgs, WeightArgs};
+use super::args::{Cli, LimitArgs, MetadataArgs, ReportArgs, RootArgs, WeightArgs};
 
-/// The options of a conversion; `typed` are those that [`typed`] gives.
+/// The options of a conversion, or of one that is verified; `typed` are those that [`typed`] gives.
 ///
 /// # Errors
 /// [`Usage`](ckpt2st::ErrorKind::Usage) for what can be told without a file.
-pub fn convert(args: &ConvertArgs, typed: &[String]) -> Result<ConvertOptions> {
+pub fn conversion(
+    weights: &WeightArgs,
+    metadata: &MetadataArgs,
+    limits: &LimitArgs,
+    report: &ReportArgs,
+    typed: &[String],
+) -> Result<ConvertOptions> {
     let mut options = ConvertOptions::default();
-    options.open = open(&args.weights, &args.limits)?;
-    options.plan = plan(&args.weights)?;
-    options.plan.metadata = metadata(&args.metadata, typed)?;
-    options.sidecar.clone_from(&args.sidecar);
-    options.overwrite = args.overwrite;
-    options.verify = args.verify;
-    options.sync = !args.no_sync;
-    options.threads = threads(&args.telling);
+    options.open.root = root(&weights.root);
+    options.open.allow_dangerous = weights.allow_dangerous;
+    options.open.limits = self::limits(limits)?;
+    options.plan = plan(weights)?;
+    options.plan.metadata = self::metadata(metadata, typed)?;
+    options.threads = report.threads.map_or_else(Threads::default, Threads::new);
     Ok(options)
-}
-
-pub fn threads(args: &ReportArgs) -> Threads {
-    args.threads.map_or_else(Threads::default, Threads::new)
 }
 
 pub fn root(args: &RootArgs) -> Root {
@@ -38,18 +38,6 @@ pub fn root(args: &RootArgs) -> Root {
         None if args.all => Root::All,
         None => Root::Auto,
     }
-}
-
-/// How a checkpoint is opened.
-///
-/// # Errors
-/// Those of [`limits`].
-pub fn open(args: &WeightArgs, limits: &LimitArgs) -> Result<OpenOptions> {
-    let mut options = OpenOptions::default();
-    options.root = root(&args.root);
-    options.allow_dangerous = args.allow_dangerous;
-    options.limits = self::limits(limits)?;
-    Ok(options)
 }
 
 /// How much of a file is read.
@@ -75,7 +63,7 @@ pub fn limits(args: &LimitArgs) -> Result<Limits> {
 ///
 /// # Errors
 /// [`Usage`](ckpt2st::ErrorKind::Usage) for a pattern or expression that is none.
-pub fn plan(args: &WeightArgs) -> Result<PlanOptions> {
+fn plan(args: &WeightArgs) -> Result<PlanOptions> {
     let mut options = PlanOptions::default();
     options.dtype = match args.dtype {
         _ if args.fp16 => Some(FloatType::Float16),
@@ -102,7 +90,7 @@ pub fn plan(args: &WeightArgs) -> Result<PlanOptions> {
 ///
 /// # Errors
 /// [`Usage`](ckpt2st::ErrorKind::Usage) for entries that are none, or that another option sets.
-pub fn metadata(args: &MetadataArgs, typed: &[String]) -> Result<MetadataOptions> {
+fn metadata(args: &MetadataArgs, typed: &[String]) -> Result<MetadataOptions> {
     let mut options = MetadataOptions::default();
     options.entries = entries(&args.entries)?;
     options.config = args.keep_config;
@@ -166,12 +154,10 @@ pub fn typed(matches: &ArgMatches) -> Vec<String> {
         let id = arg.get_id().as_str();
         let decides =
             matches!(arg.get_help_heading(), Some("Weights" | "Names")) || id == "max_shard_size";
-        let Some(long) = arg.get_long().filter(|_| decides) else {
+        let is_typed = decides && matches.value_source(id) == Some(ValueSource::CommandLine);
+        let Some(long) = arg.get_long().filter(|_| is_typed) else {
             continue;
         };
-        if matches.value_source(id) != Some(ValueSource::CommandLine) {
-            continue;
-        }
         if !arg.get_action().takes_values() {
             typed.push(format!("--{long}"));
             continue;

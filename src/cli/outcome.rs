@@ -1,6 +1,6 @@
 //! What became of an input.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ckpt2st::{Error, Preview, Summary};
@@ -11,19 +11,16 @@ pub enum Outcome {
     Converted(Box<Summary>, Duration),
     /// What would become of it.
     Planned(Box<Preview>),
-    Skipped(Skipped),
+    Skipped {
+        reason: Reason,
+        output: PathBuf,
+        /// Completes a sentence.
+        why: String,
+    },
     Failed(Error),
 }
 
 /// Why an input was passed over, though nothing is wrong with it.
-pub struct Skipped {
-    pub reason: Reason,
-    pub output: PathBuf,
-    /// A sentence.
-    pub why: String,
-}
-
-/// Why an input was passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -36,24 +33,11 @@ pub enum Reason {
 }
 
 impl Outcome {
-    /// `why` completes a sentence.
     pub fn skipped(reason: Reason, output: PathBuf, why: &str) -> Outcome {
-        let why = format!("skipped, {why}");
-        Outcome::Skipped(Skipped {
+        Outcome::Skipped {
             reason,
             output,
-            why,
-        })
-    }
-}
-
-impl Skipped {
-    /// The file that is skipped, and why, in a sentence.
-    pub fn line(&self, input: &Path) -> String {
-        let about = match self.reason {
-            Reason::NoWeights => input,
-            Reason::Complete | Reason::Busy => &self.output,
-        };
-        format!("{}: {}", about.display(), self.why)
+            why: why.to_owned(),
+        }
     }
 }

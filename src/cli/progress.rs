@@ -59,7 +59,7 @@ impl Work {
 }
 
 /// The state of a run.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Totals {
     /// Whether there is one file from the start, whose passes are shown instead of the run.
     pub is_single: bool,
@@ -84,9 +84,7 @@ impl Totals {
             files,
             bytes,
             passes,
-            ended: 0,
-            converted: 0,
-            works: BTreeMap::new(),
+            ..Totals::default()
         }
     }
 

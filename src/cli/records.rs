@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use ckpt2st::{Error, ErrorKind, Result};
+use ckpt2st::{Error, Result};
 
 use super::stdout;
 
@@ -15,62 +15,40 @@ const AHEAD_BYTES: usize = 8 << 20;
 /// How a record begins; what begins otherwise is no report.
 const START: &[u8] = b"{\"input\":";
 
-/// `--report`: a line for each input.
-pub struct Report {
-    file: File,
-    is_lost: bool,
-}
-
-impl Report {
-    /// Begins a report; an older one under its name goes, unless this run `resumes` it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Usage`] for a file that is something else, or another run's, and for what cannot be written.
-    pub fn create(path: &Path, resumes: bool) -> Result<Report> {
-        let refused = |why: String| {
-            let what = format!("--report: {why}");
-            Error::new(ErrorKind::Usage, what).in_file(path)
+/// Opens the file of `--report`; an older report under its name goes, unless this run `resumes` it.
+///
+/// # Errors
+/// [`Usage`](ckpt2st::ErrorKind::Usage) for a file that is something else, or another run's, and
+/// for what cannot be written.
+fn open_report(path: &Path, resumes: bool) -> Result<File> {
+    let refused = |why: String| {
+        let what = format!("--report: {why}");
+        Error::usage(what).in_file(path)
+    };
+    if path == Path::new("-") {
+        return Err(refused("use --json for standard output".to_owned()));
+    }
+    // A mistyped `--report *.ckpt` must not cost a checkpoint.
+    if path.is_file() && !is_report(path) {
+        let why = "there is a file already, and it is no report; choose another name";
+        return Err(refused(why.to_owned()));
+    }
+    let cannot = |e| refused(format!("cannot write the file: {e}"));
+    let mut options = OpenOptions::new();
+    let file = options.read(path.is_file()).append(true).create(true);
+    let mut file = file.open(path).map_err(cannot)?;
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        let why = "another run is writing the file; choose another name";
+        return Err(refused(why.to_owned()));
+    }
+    if path.is_file() {
+        let kept = match resumes {
+            true => whole_lines(&mut file),
+            false => Ok(0),
         };
-        if path == Path::new("-") {
-            return Err(refused("use --json for standard output".to_owned()));
-        }
-        // A mistyped `--report *.ckpt` must not cost a checkpoint.
-        if path.is_file() && !is_report(path) {
-            let why = "there is a file already, and it is no report; choose another name";
-            return Err(refused(why.to_owned()));
-        }
-        let cannot = |e| refused(format!("cannot write the file: {e}"));
-        let mut options = OpenOptions::new();
-        let file = options.read(path.is_file()).append(true).create(true);
-        let mut file = file.open(path).map_err(cannot)?;
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            let why = "another run is writing the file; choose another name";
-            return Err(refused(why.to_owned()));
-        }
-        if path.is_file() {
-            let kept = match resumes {
-                true => whole_lines(&mut file),
-                false => Ok(0),
-            };
-            kept.and_then(|bytes| file.set_len(bytes)).map_err(cannot)?;
-        }
-        Ok(Report {
-            file,
-            is_lost: false,
-        })
+        kept.and_then(|bytes| file.set_len(bytes)).map_err(cannot)?;
     }
-
-    /// Adds a record. When that fails, it is said once, and the run goes on.
-    fn add(&mut self, record: &[u8]) -> Option<String> {
-        if self.is_lost {
-            return None;
-        }
-        // One write for each line: whoever follows the file sees whole ones.
-        let error = self.file.write_all(record).err()?;
-        self.is_lost = true;
-        let what = "cannot write the report, which ends here";
-        Some(format!("ckpt2st: {what}: {error}"))
-    }
+    Ok(file)
 }
 
 /// Whether a file begins as a report does, as far as it goes.
@@ -103,7 +81,10 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
 /// Where records go.
 #[derive(Default)]
 pub struct Records {
-    report: Option<Report>,
+    /// `--report`: a line for each input.
+    report: Option<File>,
+    /// Whether a record could not be written, though somebody waits for it.
+    pub is_lost: bool,
     /// Texts for stdout, by the number of the input, that wait for those before them.
     waiting: BTreeMap<usize, Vec<u8>>,
     /// Their bytes.
@@ -112,11 +93,13 @@ pub struct Records {
 }
 
 impl Records {
-    pub fn new(report: Option<Report>) -> Records {
-        Records {
-            report,
-            ..Records::default()
-        }
+    /// Begins the report at `path`, or `resumes` it.
+    ///
+    /// # Errors
+    /// [`Usage`](ckpt2st::ErrorKind::Usage) for what is no report, or cannot be written.
+    pub fn begin_report(&mut self, path: &Path, resumes: bool) -> Result<()> {
+        self.report = Some(open_report(path, resumes)?);
+        Ok(())
     }
 
     /// Takes what belongs on stdout for input number `number`, of which each must come once.
@@ -142,14 +125,15 @@ impl Records {
         number > self.next && is_far_ahead
     }
 
-    /// Adds a record to the report, if there is one. Gives a line that is to be said when it cannot.
+    /// Adds a record to the report, if there is one. When that fails, a line that is to be said is
+    /// returned once, and the run goes on.
     pub fn report(&mut self, record: &[u8]) -> Option<String> {
-        self.report.as_mut()?.add(record)
-    }
-
-    /// Whether a record could not be written, though somebody waits for it.
-    pub fn is_lost(&self) -> bool {
-        self.report.as_ref().is_some_and(|report| report.is_lost)
+        let report = self.report.as_mut().filter(|_| !self.is_lost)?;
+        // One write for each line: whoever follows the file sees whole ones.
+        let error = report.write_all(record).err()?;
+        self.is_lost = true;
+        let what = "cannot write the report, which ends here";
+        Some(format!("ckpt2st: {what}: {error}"))
     }
 }
 
@@ -162,9 +146,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.jsonl");
         let write = |record: &[u8], resumes| {
-            let mut report = Report::create(&path, resumes).unwrap();
-            assert!(Report::create(&path, resumes).is_err(), "it has a writer");
-            assert_eq!(report.add(record), None);
+            let mut records = Records::default();
+            records.begin_report(&path, resumes).unwrap();
+            assert!(open_report(&path, resumes).is_err(), "it has a writer");
+            assert_eq!(records.report(record), None);
         };
         write(b"{\"input\":1}\n", false);
         write(b"{\"input\":2}\n{\"inp", false);
@@ -176,8 +161,8 @@ mod tests {
         );
         for other in [&b"PK\x03\x04"[..], b"{\n  \"metadata\": {}}", b"{}"] {
             std::fs::write(&path, other).unwrap();
-            assert!(Report::create(&path, false).is_err());
-            assert!(Report::create(&path, true).is_err());
+            assert!(open_report(&path, false).is_err());
+            assert!(open_report(&path, true).is_err());
             assert_eq!(std::fs::read(&path).unwrap(), other);
         }
     }

@@ -8,7 +8,6 @@ use ckpt2st::{CastReport, Ema, EmaReport, Error, LeftOut, Summary, TiesReport};
 use indicatif::HumanBytes;
 
 use super::invisible::is_invisible;
-use super::job::Job;
 use super::width::fit;
 
 /// How many names a line lists.
@@ -42,8 +41,8 @@ pub fn sanitise(text: &str) -> String {
 }
 
 /// What one conversion did.
-pub fn converted(job: &Job, summary: &Summary, time: Duration, verbose: bool) -> Vec<String> {
-    let mut lines = vec![title(job, summary)];
+pub fn converted(input: &Path, summary: &Summary, time: Duration, verbose: bool) -> Vec<String> {
+    let mut lines = vec![title(input, summary)];
     lines.extend(about(summary, verbose));
     lines.extend(casts(summary, verbose));
     let hashes = summary.files.iter().filter_map(|file| {
@@ -64,11 +63,11 @@ pub fn converted(job: &Job, summary: &Summary, time: Duration, verbose: bool) ->
 }
 
 /// What one conversion of many did: a line, and what somebody should know of.
-pub fn brief(job: &Job, summary: &Summary, time: Duration) -> Vec<String> {
+pub fn brief(input: &Path, summary: &Summary, time: Duration) -> Vec<String> {
     let took = format!("in {:.1} s", time.as_secs_f64());
     let mut lines = vec![format!(
         "{}: {} {took}",
-        title(job, summary),
+        title(input, summary),
         volume(summary)
     )];
     let casts = summary.casts.iter().map(|cast| &cast.stats);
@@ -84,9 +83,9 @@ pub fn brief(job: &Job, summary: &Summary, time: Duration) -> Vec<String> {
 }
 
 /// The input and the output.
-pub fn title(job: &Job, summary: &Summary) -> String {
+pub fn title(input: &Path, summary: &Summary) -> String {
     let output = summary.output().unwrap_or(Path::new(""));
-    format!("{} -> {}", job.input.display(), output.display())
+    format!("{} -> {}", input.display(), output.display())
 }
 
 /// A line of the report below its title.

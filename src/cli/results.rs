@@ -1,15 +1,15 @@
 //! What is told of each input as it ends: lines, records, the tally, the exit code.
 
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
-use ckpt2st::{Error, ErrorKind, Result};
+use ckpt2st::{ErrorKind, Result};
 
 use super::board::Board;
-use super::job::Job;
 use super::outcome::{Outcome, Reason};
 use super::progress::lock;
-use super::records::{Records, Report};
+use super::records::Records;
 use super::run::Run;
 use super::tally::{self, Tally};
 use super::{dry_run, exit, json, report, signals, stdout};
@@ -21,7 +21,9 @@ const NAMED: usize = 10;
 
 /// Tells results from several threads.
 pub struct Results<'r> {
-    run: &'r Run,
+    run: &'r Run<'r>,
+    /// How many inputs have no job. They come first.
+    no_jobs: usize,
     board: &'r Board,
     began: Instant,
     state: Mutex<State>,
@@ -40,14 +42,17 @@ struct State {
 }
 
 impl State {
-    fn note_failure(&mut self, error: &Error) {
-        self.code = self.code.max(exit::of(error.kind()));
-        self.cancelled |= error.kind() == ErrorKind::Cancelled;
-        if self.failed.len() < NAMED
-            && let Some(path) = error.path()
-        {
-            let kind = tally::kind(error.kind());
-            self.failed.push(format!("  {} ({kind})", path.display()));
+    fn count(&mut self, outcome: &Outcome) {
+        self.tally.count(outcome);
+        if let Outcome::Failed(error) = outcome {
+            self.code = self.code.max(exit::of(error.kind()));
+            self.cancelled |= error.kind() == ErrorKind::Cancelled;
+            if self.failed.len() < NAMED
+                && let Some(path) = error.path()
+            {
+                let kind = tally::kind(error.kind());
+                self.failed.push(format!("  {} ({kind})", path.display()));
+            }
         }
     }
 }
@@ -57,16 +62,14 @@ impl<'r> Results<'r> {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when the report cannot be written.
-    pub fn new(run: &'r Run, board: &'r Board) -> Result<Results<'r>> {
-        let report = run.report.as_deref();
-        let report = report.map(|path| Report::create(path, run.skip_existing));
-        let report = report.transpose()?;
-        let state = State {
-            records: Records::new(report),
-            ..State::default()
-        };
+    pub fn new(run: &'r Run, no_jobs: usize, board: &'r Board) -> Result<Results<'r>> {
+        let mut state = State::default();
+        if let Some(path) = &run.args.report {
+            state.records.begin_report(path, run.args.skip_existing)?;
+        }
         Ok(Results {
             run,
+            no_jobs,
             board,
             began: Instant::now(),
             state: Mutex::new(state),
@@ -74,93 +77,82 @@ impl<'r> Results<'r> {
         })
     }
 
-    /// Tells why input number `number` of those without a job has none.
-    pub fn no_job(&self, number: usize, error: &Error) {
-        let record = self.record(|| json::Record::failed(error.path(), error));
-        let mut state = self.lock();
-        state.note_failure(error);
-        state.tally.failed(error.kind());
-        let trouble = state.records.report(&record);
-        let text = if self.run.json { record } else { Vec::new() };
-        self.print(&mut state, number, text);
-        drop(state);
-        self.say([format!("ckpt2st: {error}")].into_iter().chain(trouble));
-    }
-
     /// Tells what became of job number `number`.
     pub fn ends(&self, number: usize, outcome: &Outcome) {
-        let job = &self.run.jobs[number];
-        let record = self.record(|| json::Record::of(job, outcome));
-        let mut state = self.lock();
-        state.tally.count(outcome);
-        if let Outcome::Failed(error) = outcome {
-            state.note_failure(error);
-        }
-        let trouble = state.records.report(&record);
-        let text = match outcome {
-            _ if self.run.json => record,
-            Outcome::Planned(preview) => {
-                stdout::text(dry_run::lines(job, preview, self.run.verbose))
-            }
-            _ => Vec::new(),
-        };
-        self.print(&mut state, self.run.failed.len() + number, text);
-        drop(state);
-        self.printed.notify_all();
-        self.say(self.lines(job, outcome).into_iter().chain(trouble));
+        let input = &self.run.jobs[number].input;
+        self.tell(self.no_jobs + number, Some(input), outcome);
     }
 
-    /// Prints lines, where there are any. The state is not locked then: nobody's result waits for a slow terminal.
-    fn say(&self, lines: impl IntoIterator<Item = String>) {
-        let mut lines = lines.into_iter().peekable();
-        if lines.peek().is_some() {
+    /// Tells what became of input number `number`; of one without a job, that it failed.
+    pub fn tell(&self, number: usize, input: Option<&Path>, outcome: &Outcome) {
+        let args = self.run.args;
+        // A line of JSON, where anybody wants it.
+        let record = match args.telling.json || args.report.is_some() {
+            true => json::line(&json::Record::of(input, outcome)),
+            false => Vec::new(),
+        };
+        let input = input.unwrap_or(Path::new(""));
+        let mut state = self.lock();
+        state.count(outcome);
+        let trouble = state.records.report(&record);
+        let text = match outcome {
+            _ if args.telling.json => record,
+            Outcome::Planned(preview) => stdout::text(dry_run::lines(input, preview, args.verbose)),
+            _ => Vec::new(),
+        };
+        if self.prints() {
+            // An empty text only takes its place.
+            self.board.aside(|| state.records.print(number, text));
+        }
+        drop(state);
+        self.printed.notify_all();
+        // The state is not locked then: nobody's result waits for a slow terminal.
+        let mut lines = self.lines(input, outcome);
+        lines.extend(trouble);
+        if !lines.is_empty() {
             self.board.say(lines);
         }
     }
 
-    /// Prints a result on stdout when all before it are; an empty text only takes its place.
-    fn print(&self, state: &mut State, number: usize, text: Vec<u8>) {
-        if self.run.json || self.run.dry_run {
-            self.board.aside(|| state.records.print(number, text));
-        }
+    /// Whether results are printed on stdout.
+    fn prints(&self) -> bool {
+        self.run.args.telling.json || self.run.args.dry_run
     }
 
-    /// A line of JSON, where anybody wants it.
-    fn record<'j>(&self, record: impl FnOnce() -> json::Record<'j>) -> Vec<u8> {
-        match self.run.json || self.run.report.is_some() {
-            true => json::line(&record()),
-            false => Vec::new(),
-        }
-    }
-
-    fn lines(&self, job: &Job, outcome: &Outcome) -> Vec<String> {
-        let verbose = self.run.verbose;
-        let is_alone = self.run.jobs.len() == 1;
+    fn lines(&self, input: &Path, outcome: &Outcome) -> Vec<String> {
+        let args = self.run.args;
+        let is_told = args.verbose || self.run.jobs.len() == 1;
         match outcome {
             // Of several, all that were in work end so at once.
             Outcome::Failed(error) if error.kind() == ErrorKind::Cancelled => Vec::new(),
             Outcome::Failed(error) => vec![format!("ckpt2st: {error}")],
-            _ if self.run.quiet => Vec::new(),
+            _ if args.quiet => Vec::new(),
             Outcome::Planned(_) => Vec::new(),
-            Outcome::Skipped(skipped)
-                if skipped.reason == Reason::Complete && !is_alone && !verbose =>
-            {
-                Vec::new()
+            Outcome::Skipped {
+                reason,
+                output,
+                why,
+            } => {
+                let about = match reason {
+                    Reason::Complete if !is_told => return Vec::new(),
+                    Reason::NoWeights => input,
+                    Reason::Complete | Reason::Busy => output,
+                };
+                vec![format!("{}: skipped, {why}", about.display())]
             }
-            Outcome::Skipped(skipped) => vec![skipped.line(&job.input)],
-            Outcome::Converted(summary, time) => match is_alone || verbose {
-                true => report::converted(job, summary, *time, verbose),
-                false => report::brief(job, summary, *time),
-            },
+            Outcome::Converted(summary, time) if is_told => {
+                report::converted(input, summary, *time, args.verbose)
+            }
+            Outcome::Converted(summary, time) => report::brief(input, summary, *time),
         }
     }
 
     /// Waits until the result of job number `number` would not have to wait for too many others.
     pub fn wait_for_turn(&self, number: usize) {
-        if !self.run.json && !self.run.dry_run {
+        if !self.prints() {
             return;
         }
-        let slot = self.run.failed.len() + number;
+        let slot = self.no_jobs + number;
         let mut state = self.lock();
         while state.records.is_full_for(slot) {
             state = self.printed.wait(state).unwrap_or_else(|e| e.into_inner());
@@ -175,16 +167,16 @@ impl<'r> Results<'r> {
     pub fn finish(self) -> u8 {
         let mut state = self.state.into_inner().unwrap_or_else(|e| e.into_inner());
         state.records.flush();
-        let inputs = self.run.failed.len() + self.run.jobs.len();
+        let inputs = self.no_jobs + self.run.jobs.len();
         if signals::is_interrupted() && (state.cancelled || state.tally.left(inputs) > 0) {
             state.code = exit::INTERRUPTED;
             self.board
                 .say(["ckpt2st: interrupted, nothing was written of what was in work"]);
         }
-        if state.records.is_lost() {
+        if state.records.is_lost {
             state.code = state.code.max(exit::FAILED);
         }
-        if self.run.quiet || self.run.dry_run || inputs < 2 {
+        if self.run.args.quiet || self.run.args.dry_run || inputs < 2 {
             return state.code;
         }
         let mut lines = vec![state.tally.line(inputs, self.began.elapsed())];

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::PathBuf;
 
 use ckpt2st::{ConvertOptions, Error, Result};
 
@@ -13,34 +12,34 @@ use super::job::{Job, into_job, is_folder};
 use super::{list, options};
 
 /// Everything that one command does.
-pub struct Run {
+pub struct Run<'a> {
+    pub args: &'a ConvertArgs,
     pub jobs: Vec<Job>,
     /// Inputs that gave no job, and why.
     pub failed: Vec<Error>,
     /// What is to be said before anything is converted.
     pub notes: Vec<String>,
     pub options: ConvertOptions,
-    pub skip_existing: bool,
-    /// Begin nothing more after a failure.
-    pub fail_fast: bool,
-    /// A file for a record of each input.
-    pub report: Option<PathBuf>,
-    /// Show the plans only.
-    pub dry_run: bool,
-    /// Tell results as JSON on stdout.
-    pub json: bool,
-    pub quiet: bool,
-    pub verbose: bool,
 }
 
-impl Run {
+impl<'a> Run<'a> {
     /// Expands lists, patterns and folders and settles every output's name.
     ///
     /// # Errors
     /// [`Usage`](ckpt2st::ErrorKind::Usage) for options that mean nothing or contradict the inputs, and when two inputs have one
     /// output.
-    pub fn new(args: &ConvertArgs, typed: &[String]) -> Result<Run> {
-        let options = options::convert(args, typed)?;
+    pub fn new(args: &'a ConvertArgs, typed: &[String]) -> Result<Run<'a>> {
+        let mut options = options::conversion(
+            &args.weights,
+            &args.metadata,
+            &args.limits,
+            &args.telling,
+            typed,
+        )?;
+        options.sidecar.clone_from(&args.sidecar);
+        options.overwrite = args.overwrite;
+        options.verify = args.verify;
+        options.sync = !args.no_sync;
         let max = args.max_shard_size.as_deref();
         let max = max.map(|size| options::size("--max-shard-size", size));
         let max = max.transpose()?;
@@ -70,17 +69,11 @@ impl Run {
             ));
         }
         Ok(Run {
+            args,
             jobs,
             failed,
             notes,
             options,
-            skip_existing: args.skip_existing,
-            fail_fast: args.fail_fast,
-            report: args.report.clone(),
-            dry_run: args.dry_run,
-            json: args.telling.json,
-            quiet: args.quiet,
-            verbose: args.verbose,
         })
     }
 }

@@ -27,13 +27,9 @@ impl Tally {
                 self.bytes_out += summary.bytes_out;
             }
             Outcome::Planned(_) => {}
-            Outcome::Skipped(skipped) => *self.skipped.entry(why(skipped.reason)).or_default() += 1,
-            Outcome::Failed(error) => self.failed(error.kind()),
+            Outcome::Skipped { reason, .. } => *self.skipped.entry(why(*reason)).or_default() += 1,
+            Outcome::Failed(error) => *self.failed.entry(kind(error.kind())).or_default() += 1,
         }
-    }
-
-    pub fn failed(&mut self, kind: ErrorKind) {
-        *self.failed.entry(self::kind(kind)).or_default() += 1;
     }
 
     pub fn all_failed(&self) -> usize {
@@ -113,25 +109,5 @@ pub fn kind(kind: ErrorKind) -> &'static str {
         ErrorKind::Cancelled => "interrupted",
         ErrorKind::Internal => "a fault in ckpt2st",
         _ => "other",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ckpt2st::Error;
-
-    use super::*;
-
-    #[test]
-    fn inputs_are_counted_by_what_became_of_them() {
-        let mut tally = Tally::default();
-        for kind in [ErrorKind::Corrupt, ErrorKind::Dangerous, ErrorKind::Corrupt] {
-            tally.count(&Outcome::Failed(Error::new(kind, "")));
-        }
-        tally.count(&Outcome::skipped(Reason::Complete, "x".into(), ""));
-        assert_eq!(
-            tally.line(6, Duration::from_secs(2)),
-            "0 converted, 1 skipped (1 complete), 3 failed (2 corrupt, 1 dangerous), 2 not begun"
-        );
     }
 }

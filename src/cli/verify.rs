@@ -1,6 +1,6 @@
 //! `ckpt2st verify`: whether an output holds what its source says.
 
-use ckpt2st::{ConvertOptions, DifferenceKind, Result, Verification, verify};
+use ckpt2st::{DifferenceKind, Result, Verification, verify};
 use indicatif::HumanBytes;
 
 use super::args::VerifyArgs;
@@ -12,24 +12,21 @@ use super::{exit, json, options, report, signals, stdout};
 /// # Errors
 /// [`Usage`](ckpt2st::ErrorKind::Usage) for options that mean nothing.
 pub fn run(args: &VerifyArgs, typed: &[String]) -> Result<u8> {
-    let mut options = ConvertOptions::default();
-    options.open = options::open(&args.weights, &args.limits)?;
-    options.plan = options::plan(&args.weights)?;
-    options.plan.metadata = options::metadata(&args.metadata, typed)?;
-    options.threads = options::threads(&args.report);
+    let options = options::conversion(
+        &args.weights,
+        &args.metadata,
+        &args.limits,
+        &args.report,
+        typed,
+    )?;
     if let Some(size) = &args.max_shard_size {
         options::size("--max-shard-size", size)?;
     }
-    let found = {
-        signals::end_in_order();
-        let board = Board::new(1, 0, 1, args.quiet);
-        verify(
-            &args.source,
-            &args.output,
-            &options,
-            &board.begin(&args.source, 0),
-        )
-    };
+    signals::end_in_order();
+    let (source, output) = (&args.source, &args.output);
+    let board = Board::new(1, 0, 1, args.quiet);
+    let found = verify(source, output, &options, &board.begin(source, 0));
+    drop(board);
     Ok(match found {
         Ok(found) => {
             let (status, code) = match found.is_equal() {
@@ -38,8 +35,8 @@ pub fn run(args: &VerifyArgs, typed: &[String]) -> Result<u8> {
             };
             match args.report.json {
                 true => json::print(&json::Found {
-                    output: Some(args.output.to_string_lossy()),
-                    ..json::Found::new(&args.source, status, &found)
+                    output: Some(output.to_string_lossy()),
+                    ..json::Found::new(source, status, &found)
                 }),
                 false if args.quiet => {}
                 false => stdout::lines(lines(args, &found)),
@@ -49,7 +46,7 @@ pub fn run(args: &VerifyArgs, typed: &[String]) -> Result<u8> {
         Err(error) => {
             report::error(&error);
             if args.report.json {
-                json::print(&json::Record::failed(Some(&args.source), &error));
+                json::print(&json::Record::failed(Some(source), &error));
             }
             exit::of(error.kind())
         }
@@ -74,42 +71,39 @@ fn lines(args: &VerifyArgs, found: &Verification) -> Vec<String> {
 
 /// How many differences of which kind there are.
 fn counts(found: &Verification) -> String {
-    let [mut differ, mut missing, mut extra] = [0; 3];
-    let [mut repeated, mut misplaced, mut entries] = [0; 3];
-    for difference in &found.differences {
-        *match difference.kind {
-            DifferenceKind::Missing => &mut missing,
-            DifferenceKind::Extra => &mut extra,
-            DifferenceKind::Duplicate { .. } => &mut repeated,
-            DifferenceKind::Misplaced { .. } => &mut misplaced,
-            DifferenceKind::Metadata { .. } => &mut entries,
-            _ => &mut differ,
-        } += 1;
-    }
-    let of = report::count(found.tensors, "tensor", "tensors");
-    let kinds = [
-        (differ, "differs", "differ"),
-        (missing, "is missing", "are missing"),
-        (repeated, "is in several files", "are in several files"),
-        (extra, "is extra", "are extra"),
+    const KINDS: [(&str, &str); 6] = [
+        ("differs", "differ"),
+        ("is missing", "are missing"),
+        ("is in several files", "are in several files"),
+        ("is extra", "are extra"),
+        ("is misplaced by the index", "are misplaced by the index"),
         (
-            misplaced,
-            "is misplaced by the index",
-            "are misplaced by the index",
-        ),
-        (
-            entries,
             "entry of the metadata differs",
             "entries of the metadata differ",
         ),
     ];
-    let kinds = kinds.iter().enumerate().filter(|(_, (n, ..))| *n > 0);
-    let parts = kinds.enumerate().map(|(part, (kind, (n, one, many)))| {
-        let what = if *n == 1 { one } else { many };
-        // Extra tensors are none of those that there should be, nor need those be that the index names.
+    let mut counts = [0; KINDS.len()];
+    for difference in &found.differences {
+        let kind = match difference.kind {
+            DifferenceKind::Missing => 1,
+            DifferenceKind::Duplicate { .. } => 2,
+            DifferenceKind::Extra => 3,
+            DifferenceKind::Misplaced { .. } => 4,
+            DifferenceKind::Metadata { .. } => 5,
+            _ => 0,
+        };
+        counts[kind] += 1;
+    }
+    let of = report::count(found.tensors, "tensor", "tensors");
+    let kinds = counts.into_iter().zip(KINDS).enumerate();
+    let kinds = kinds.filter(|(_, (n, _))| *n > 0).enumerate();
+    let parts = kinds.map(|(part, (kind, (n, (one, many))))| {
+        let what = if n == 1 { one } else { many };
+        // Extra tensors are none of those that there should be, nor need those be that the index
+        // names.
         match (part, kind) {
             (0, 0..=2) => format!("{n} of {of} {what}"),
-            (0, 3 | 4) => format!("{} {what}", report::count(*n, "tensor", "tensors")),
+            (0, 3 | 4) => format!("{} {what}", report::count(n, "tensor", "tensors")),
             _ => format!("{n} {what}"),
         }
     });

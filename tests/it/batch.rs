@@ -250,6 +250,7 @@ fn fail_fast_begins_nothing_after_the_first_failure() {
         .arg(&report);
     let output = command.arg(folder.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("1 failed (1 corrupt), 2 not begun;"));
     let told = records(&output.stdout);
     assert_eq!(
         [count(&told, "converted"), count(&told, "failed")],
