@@ -322,14 +322,14 @@ for length, line in ((4, b"cmacos\nsystem\n"), (7, b"cos\nsystem\n")):
 MILDER = {
     "clean": {
         "a global that is only named", "a global that is named and popped", "as an item of an object", "a key of a dict",
-        "a member of a frozenset", "attrgetter of a way out, never called", "call functools.partial",
+        "a member of a frozenset", "call functools.partial",
         "getattr of a dangerous attribute by name",
     },
     "unknown": {
         "getattr down to a module", "in the state of an object", "in kwargs", "the name any.module.subprocess", "attrgetter, handed to a call", "partial, called",
         "attrgetter itself, handed to a call", "getattr, called with a lower-case name", "partial itself, handed to a call",
         "getattr itself, handed to a call after a harmless use", "getattr itself, in a list of arguments",
-        "as the factory of a defaultdict", "partial of a dangerous function", "partial with another function in its state",
+        "as the factory of a defaultdict", "attrgetter of a way out, never called", "partial of a dangerous function", "partial with another function in its state",
     },
 }
 

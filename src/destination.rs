@@ -176,7 +176,7 @@ pub(crate) fn check_output(input: &Path, output: &Path, overwrite: bool) -> Resu
         },
         Err(e) => return Err(Error::io("cannot look at the target", e).in_file(output)),
     };
-    if same_file::is_same_file(input, output).unwrap_or(false) {
+    if is_same_file(input, output) {
         return Err(
             Error::usage("the output is the input itself; choose another path").in_file(output),
         );
@@ -210,6 +210,23 @@ fn is_of_the_system(path: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_of_the_system(_path: &Path) -> bool {
     false
+}
+
+#[cfg(unix)]
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    match (fs::canonicalize(a), fs::canonicalize(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
 }
 
 /// The same for all spellings of a path, whether there is something or not. A link is not what it leads to: its

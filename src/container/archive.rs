@@ -35,17 +35,12 @@ pub fn of_records(records: Records, guard: &mut Guard) -> Result<Contents> {
 pub fn open_pickled(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Archive> {
     let records = directory(&source, guard)?;
     unpacks(&records, guard)?;
-    match find_prefix(&records)? {
-        Some(prefix) => pickled(records, &prefix, guard),
-        None => Err(diagnose(&records)),
-    }
+    let prefix = find_prefix(&records)?.ok_or_else(|| diagnose(&records))?;
+    pickled(records, &prefix, guard)
 }
 
 fn directory(source: &Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Records> {
-    match zip::directory(source, guard.limits)? {
-        Some(records) => Ok(records),
-        None => Err(truncated::diagnose(source, guard)),
-    }
+    zip::directory(source, guard.limits)?.ok_or_else(|| truncated::diagnose(source, guard))
 }
 
 /// Charges what the compressed records may unpack to.

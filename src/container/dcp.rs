@@ -79,13 +79,10 @@ pub fn read(source: &Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Metadata> {
             return Err(malformed("a name that is no text"));
         };
         known.insert(name);
-        let path = match paths.get(name) {
-            Some(path) => path.clone(),
-            None => Path {
-                keys: vec![name.to_owned()],
-                in_list: false,
-            },
-        };
+        let path = paths.get(name).cloned().unwrap_or_else(|| Path {
+            keys: vec![name.to_owned()],
+            in_list: false,
+        });
         let mut find = |offsets: Option<Vec<u64>>| slices.remove(&(name.to_owned(), offsets));
         match class_name(graph, *value) {
             Some("TensorStorageMetadata") => {

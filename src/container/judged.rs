@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::pickle;
 use crate::read_at::ReadAt;
-use crate::verdict::{self, Finding, GlobalUse, Verdict};
+use crate::verdict::{self, Finding, GlobalUse, Use, Verdict};
 
 /// A pickle that was found in a file, and judged without being unpickled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,10 +70,10 @@ impl Judged {
         })
     }
 
-    /// Judges it as one whose value the loader compares with a number.
-    pub fn compare(&mut self) {
+    /// Judges it as one whose value the loader uses so.
+    pub fn used(&mut self, by: Use) {
         if let Ok(value) = self.read.root {
-            let judgement = verdict::judge(&self.read.graph, Some(value));
+            let judgement = verdict::judge(&self.read.graph, Some((by, value)));
             self.scanned.verdict = judgement.verdict;
             self.scanned.globals = judgement.globals;
             self.scanned.dangerous_calls = judgement.dangerous;

@@ -1,7 +1,7 @@
 //! The index of a checkpoint that is cut into shards, `pytorch_model.bin.index.json`
 //! (transformers and diffusers write it; huggingface_hub/serialization).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
 use serde::Deserialize;
@@ -41,10 +41,8 @@ impl Index {
 
     /// The shards, each once, by name.
     pub fn files(&self) -> Vec<&str> {
-        let mut files: Vec<&str> = self.weight_map.values().map(String::as_str).collect();
-        files.sort_unstable();
-        files.dedup();
-        files
+        let files: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
+        files.into_iter().collect()
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::zip_entry::{LOCAL_MAX, Local};
 use super::{Guard, scan};
 use crate::error::{Error, ErrorKind};
 use crate::pickle::Loaded;
-use crate::read_at::ReadAt;
+use crate::read_at::{ReadAt, read_up_to};
 use crate::torch::StorageRef;
 
 /// The error for a zip archive without a directory; its pickle is judged, if it starts with that.
@@ -32,14 +33,9 @@ pub fn diagnose(source: &Arc<dyn ReadAt>, guard: &mut Guard) -> Error {
 
 /// Where the data of the first record starts, if it is stored; `torch.save` writes the pickle there.
 pub fn first_pickle(source: &dyn ReadAt) -> Option<u64> {
-    let mut fixed = [0; 30];
-    source.read_exact_at(&mut fixed, 0).ok()?;
-    let [_, _, _, _, _, _, _, _, 0, 0, .., n0, n1, e0, e1] = fixed else {
-        return None;
-    };
-    let name_len = u64::from(u16::from_le_bytes([n0, n1]));
-    let extra_len = u64::from(u16::from_le_bytes([e0, e1]));
-    name_len.checked_add(extra_len)?.checked_add(30)
+    let start = read_up_to(source, 0, LOCAL_MAX).ok()?;
+    let local = Local::parse(&start).filter(|local| local.method == 0)?;
+    Some(local.header_len)
 }
 
 /// How long the file is at least: up to the end of the pickle, and then every storage.

@@ -266,7 +266,7 @@ fn index(
 mod tests {
     use super::*;
     use crate::dtype::Dtype;
-    use crate::torch::Tensor;
+    use crate::torch::{Tensor, TensorInfo};
 
     /// Tensors of so many bytes.
     fn tensors(sizes: &[u64]) -> Vec<Planned> {
@@ -274,7 +274,7 @@ mod tests {
             name: format!("t{order}"),
             source_name: format!("t{order}"),
             order,
-            source: Tensor::view(Dtype::UInt8, &[], &[], 0, 1),
+            source: Tensor::View(TensorInfo::view(Dtype::UInt8, &[], &[], 0, 1)),
             dtype: Dtype::UInt8,
             cast: None,
             shape: Vec::new(),

@@ -280,7 +280,13 @@ mod tests {
 
     /// A view of 4-byte elements of storage 0, which has 64 of them.
     fn view(shape: &[u64], strides: &[u64], offset: u64) -> Tensor {
-        Tensor::view(Dtype::Float32, shape, strides, offset, 256)
+        Tensor::View(TensorInfo::view(
+            Dtype::Float32,
+            shape,
+            strides,
+            offset,
+            256,
+        ))
     }
 
     fn sharing(tensors: &[(Tensor, Dtype)]) -> Sharing {

@@ -25,21 +25,18 @@ pub(crate) struct Geometry {
     pub offset: u64,
 }
 
-#[cfg(test)]
-impl Tensor {
+impl TensorInfo {
     /// A view of a storage of `bytes` bytes, the only one of a test.
-    pub fn view(dtype: Dtype, shape: &[u64], strides: &[u64], offset: u64, bytes: u64) -> Tensor {
+    #[cfg(test)]
+    pub fn view(dtype: Dtype, shape: &[u64], strides: &[u64], offset: u64, bytes: u64) -> Self {
         let geometry = Geometry {
             shape: shape.to_vec(),
             strides: strides.to_vec(),
             offset,
         };
-        let storage = StorageId::at(0).unwrap();
-        Tensor::View(TensorInfo::new(dtype, geometry, storage, bytes).unwrap())
+        Self::new(dtype, geometry, StorageId::at(0).unwrap(), bytes).unwrap()
     }
-}
 
-impl TensorInfo {
     /// Checks the geometry against a storage of `storage_bytes` bytes.
     ///
     /// # Errors

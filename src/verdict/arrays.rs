@@ -56,9 +56,13 @@ pub fn has_usual_state(graph: &Graph, object: &Object) -> bool {
         _ => false,
     };
     let mut names = [Some(object.callable), class].into_iter().flatten();
-    let state = object.state().and_then(|state| graph.tuple(state));
-    let (true, Some(state)) = (names.any(is_named), state) else {
+    let (true, Some(state)) = (names.any(is_named), object.state()) else {
         return true;
+    };
+    let state = match graph.get(state) {
+        Value::Tuple(state) => state,
+        // numpy reads any other sequence as it reads a tuple.
+        state => return matches!(state, Value::Dict(_) | Value::None),
     };
     let ([version, shape, dtype, order, data] | [version, shape, dtype, order, data, _, _]) = state
     else {
@@ -82,6 +86,35 @@ pub fn has_usual_state(graph: &Graph, object: &Object) -> bool {
         && is_plain(graph, *version)
         && is_plain(graph, *order)
         && is_dtype(graph, *dtype, object.built_at())
+}
+
+/// Whether an object is no generator of torch, or is given a state as torch writes it, `(seed, offset, tensor)`: its C++
+/// takes anything for such a tuple (torch/csrc/Generator.cpp, `THPGenerator_pickleSetState`).
+pub fn has_usual_generator(graph: &Graph, object: &Object) -> bool {
+    let class = graph.tuple(object.args).and_then(|args| args.first());
+    let mut names = std::iter::once(&object.callable).chain(class);
+    let is_generator = names.any(|id| {
+        named(graph, *id).is_some_and(|named| {
+            named.path().1.ends_with("Generator") && named.path().0.starts_with("torch")
+        })
+    });
+    let (true, Some(state)) = (is_generator, object.state()) else {
+        return true;
+    };
+    let is_tensor = |id| match graph.get(id) {
+        Value::Object(object) => {
+            is_named(graph, object.callable, "torch._utils", "_rebuild_tensor_v2")
+        }
+        _ => false,
+    };
+    let numbers = |id| {
+        matches!(
+            graph.get(id),
+            Value::Int(_) | Value::BigInt(_) | Value::None
+        )
+    };
+    matches!(graph.tuple(state), Some([seed, offset, tensor])
+        if numbers(*seed) && numbers(*offset) && is_tensor(*tensor))
 }
 
 /// The elements of a shape; `None` for what is none.

@@ -51,6 +51,8 @@ pub enum Special {
     Compiler,
     /// `torch._dynamo.eval_frame.OptimizedModule(module, compiler)`, which wraps a method of the module.
     Compiled,
+    /// `operator.attrgetter(name)` and its like, of which a few together reach everything.
+    Getter,
     /// `torch.ScriptObject`, whose state names a class of C++ that gets the rest of it.
     ScriptObject,
     /// `iter(iterable)`; with a second argument it calls the first.
@@ -71,6 +73,7 @@ impl Special {
             ("functools" | "_functools", "reduce") => Special::Reduce,
             ("operator" | "_operator", "getitem") => Special::Getitem,
             ("builtins", "iter") => Special::Iter,
+            ("operator", "attrgetter" | "itemgetter" | "methodcaller") => Special::Getter,
             ("torch", "ScriptObject") => Special::ScriptObject,
             ("numpy", "dtype") => Special::Dtype,
             ("numpy", "ndarray") => Special::Ndarray,

@@ -91,6 +91,11 @@ impl<'g> Judge<'g> {
                 self.used(&[*module], Some(named.global));
                 return Some(Rights::default());
             }
+            (Some(Special::Getter), Some(_)) => {
+                self.used(&[object.args], Some(named.global));
+                self.blame(named.global, (Verdict::Unknown, ""), String::new);
+                return Some(Rights::default());
+            }
             (Some(Special::Getitem), Some([owner, _])) if is_type(graph, *owner) => special = None,
             (Some(Special::Iter | Special::Ndarray), Some([_]))
             | (Some(Special::Record | Special::Ndarray), Some([])) => special = None,

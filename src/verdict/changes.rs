@@ -50,6 +50,7 @@ impl<'g> Judge<'g> {
         owner: Option<&'g Global>,
     ) -> bool {
         arrays::has_usual_state(self.graph, object)
+            && arrays::has_usual_generator(self.graph, object)
             && (object.items().is_empty() || rights.any(Rights::APPEND.or(Rights::ADD)))
             && (object.pairs().is_empty() || rights.any(Rights::ITEMS))
             && object

@@ -26,9 +26,18 @@ pub struct Judgement {
     pub floor: Verdict,
 }
 
-/// Judges a pickle by all that it calls, changes, and hands to what it calls. A loader that compares its value, `compared`,
-/// with a number hands on what the methods of an object could call, and the items of an array.
-pub fn judge(graph: &Graph, compared: Option<ValueId>) -> Judgement {
+/// What a loader does with the value of a pickle, besides to return it.
+#[derive(Debug, Clone, Copy)]
+pub enum Use {
+    /// Compares it with a number.
+    Compare,
+    /// Writes it into a message.
+    Format,
+}
+
+/// Judges a pickle by all that it calls, changes, and hands to what it calls, and what a loader that does more with a
+/// value than to return it hands to the value's methods.
+pub fn judge(graph: &Graph, used: Option<(Use, ValueId)>) -> Judgement {
     let mut judge = Judge {
         graph,
         uses: HashMap::new(),
@@ -41,8 +50,12 @@ pub fn judge(graph: &Graph, compared: Option<ValueId>) -> Judgement {
     for global in graph.globals() {
         judge.mention(global);
     }
-    if let Some(value) = compared.filter(|value| runs_methods(graph, *value)) {
-        judge.used(&held(graph, value), None);
+    match used {
+        Some((Use::Compare, value)) if runs_methods(graph, value) => {
+            judge.used(&held(graph, value), None);
+        }
+        Some((Use::Format, value)) => judge.used(&[value], None),
+        _ => {}
     }
     for object in graph.objects() {
         judge.object(object);
@@ -57,16 +70,30 @@ pub fn judge(graph: &Graph, compared: Option<ValueId>) -> Judgement {
     judge.judgement()
 }
 
-/// Whether to compare a value runs a method that is not Python's own.
+/// Whether to compare a value with a number may run a method that uses what the value holds.
 fn runs_methods(graph: &Graph, value: ValueId) -> bool {
-    let class = match graph.get(value) {
-        Value::Object(object) => named(graph, object.callable),
-        _ => return false,
+    let Value::Object(object) = graph.get(value) else {
+        return false;
     };
-    class.is_some_and(|class| {
+    let class = match (
+        Special::of_value(graph, object.callable),
+        graph.tuple(object.args),
+    ) {
+        (Some(Special::Reconstructor | Special::NewObject), Some([class, ..])) => *class,
+        _ => object.callable,
+    };
+    named(graph, class).is_some_and(|class| {
         let (module, name) = class.path();
-        let rights = rights(module, &name).unwrap_or_default();
-        rights.any(Rights::KEPT_AWAY) && !rights.any(Rights::MODULE) || module.starts_with("numpy")
+        let is_container = matches!(
+            (module, name.as_str()),
+            (
+                "collections",
+                "OrderedDict" | "defaultdict" | "Counter" | "deque"
+            ) | ("functools", "partial")
+                | ("builtins", _)
+        );
+        let rights = rights(module, &name);
+        !is_container && rights.is_some_and(|rights| !rights.any(Rights::MODULE))
     })
 }
 
@@ -77,7 +104,7 @@ const COMPUTED_NAME: &str = "is named by what a call returns, so it can be anyth
 pub(super) struct Judge<'g> {
     pub(super) graph: &'g Graph,
     /// By the offset at which a global is named first.
-    pub(super) uses: HashMap<u64, Use>,
+    pub(super) uses: HashMap<u64, Usage>,
     /// Findings that no global stands for.
     computed: Vec<Finding>,
     /// What code on the list gets hold of.
@@ -90,7 +117,7 @@ pub(super) struct Judge<'g> {
     pub(super) any_kept_away: bool,
 }
 
-pub(super) struct Use {
+pub(super) struct Usage {
     pub(super) rights: Option<Rights>,
     pub(super) special: Option<Special>,
     /// The verdict on calling it although it is not on the list, once it was asked for.
@@ -137,7 +164,7 @@ impl<'g> Judge<'g> {
         self.any_kept_away |= !may_be_handed_on(rights)
             || special.is_some()
             || rights.is_some_and(|rights| rights.any(Rights::CALL));
-        let mut usage = Use {
+        let mut usage = Usage {
             rights,
             special,
             unlisted: None,

@@ -34,7 +34,7 @@ use serde::Serialize;
 
 pub use callee::class_of;
 pub use finding::{Finding, GlobalUse, worst};
-pub use judge::judge;
+pub use judge::{Use, judge};
 pub use names::{is_importable, is_known_for_more};
 pub use python2::{python3, qualified};
 pub use rights::is_script_type;

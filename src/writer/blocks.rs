@@ -278,6 +278,7 @@ mod tests {
     use super::*;
     use crate::dtype::Dtype;
     use crate::plan::FloatType;
+    use crate::torch::TensorInfo;
 
     fn planned(shape: [u64; 2], from: Dtype, cast: Option<FloatType>) -> Planned {
         let numel = shape[0] * shape[1];
@@ -286,7 +287,13 @@ mod tests {
             name: String::new(),
             source_name: String::new(),
             order: 0,
-            source: Tensor::view(from, &shape, &[1, shape[0]], 0, numel * from.size()),
+            source: Tensor::View(TensorInfo::view(
+                from,
+                &shape,
+                &[1, shape[0]],
+                0,
+                numel * from.size(),
+            )),
             dtype,
             cast,
             shape: shape.map(|size| size as usize).to_vec(),

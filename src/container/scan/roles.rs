@@ -2,6 +2,7 @@
 
 use super::super::sniff::LEGACY_MAGIC;
 use crate::pickle::{Graph, Read, Value, ValueId};
+use crate::verdict::Use;
 
 /// What torch could take the first pickles of a stream for.
 #[derive(Default)]
@@ -26,8 +27,6 @@ enum Role {
 
 /// Of a legacy stream: magic number, protocol, system info, object, storage keys.
 const PICKLES: usize = 5;
-/// torch compares the first two with numbers.
-pub const COMPARED: usize = 2;
 const PROTOCOL: i64 = 1001;
 const PROTOCOL_AS_FLOAT: f64 = 1001.0;
 
@@ -55,6 +54,16 @@ impl Roles {
             || role(4) == Some(Role::Computed)
                 && may_be(role(0), Role::Magic)
                 && may_be(role(1), Role::Protocol)
+    }
+
+    /// What torch does with the value of the next pickle, if the file is a legacy stream for it: it compares the first
+    /// one with the magic number, and tells of a protocol that is another one.
+    pub fn use_of_next(&self) -> Option<Use> {
+        match self.first.as_slice() {
+            [] => Some(Use::Compare),
+            [Role::Magic | Role::Array | Role::Computed] => Some(Use::Format),
+            _ => None,
+        }
     }
 
     /// Whether the first value is an array of numpy.

@@ -10,7 +10,7 @@ use super::super::sniff;
 use super::archives::{inside, part};
 use super::formats::{is_container, is_file, is_protocol, may_name};
 use super::loads::{TORCH_FORMATS, clear_loads, is_of_storage, loads_only};
-use super::roles::{COMPARED, Roles};
+use super::roles::Roles;
 use super::together::Alone;
 use super::{Certainty, Scanner};
 use crate::error::Result;
@@ -59,9 +59,12 @@ impl Scanner<'_, '_> {
         while (certainty == Certainty::Sure || offset < source.len())
             && let Some(mut judged) = self.judge(source, offset)?
         {
-            // A file may be a legacy stream for torch.
-            if alone.read < COMPARED && (place.is_empty() || certainty == Certainty::Maybe) {
-                judged.compare();
+            if place.is_empty() || certainty == Certainty::Maybe {
+                streamed
+                    .roles
+                    .use_of_next()
+                    .into_iter()
+                    .for_each(|by| judged.used(by));
             }
             // torch reads each of those that are certain by itself.
             alone.is_relative |=

@@ -23,9 +23,7 @@ impl Scanner<'_, '_> {
             Err(error) => self.problem(place, error.message()),
         }
         for member in members {
-            if self.guard.progress.cancelled() {
-                return Err(Error::cancelled());
-            }
+            self.check_cancelled()?;
             let name = member.name.as_str();
             let is_wanted = tar::is_part(name) || is_pickle_name(name);
             // There a reader can go on that has read the member: with padding, or with a header.
