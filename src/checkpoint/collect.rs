@@ -11,7 +11,7 @@ use crate::container::{self, Archive, Contents, Description, Exported, Guard, Re
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
 use crate::read_at::{FileSource, ReadAt};
-use crate::torch::{Geometry, Leaf, Reader, Refusal, TensorInfo};
+use crate::torch::{Leaf, Reader, Refusal, TensorInfo};
 
 /// What was read so far.
 pub struct Collected<'o> {
@@ -152,12 +152,8 @@ impl Collected<'_> {
         };
         let bytes = record.len;
         let storage = self.stores.push(record, ByteOrder::Little, file)?;
-        let geometry = Geometry {
-            shape: described.shape,
-            strides: described.strides,
-            offset: described.offset,
-        };
-        let info = TensorInfo::new(dtype, geometry, storage, bytes);
+        let (shape, strides) = (described.shape, described.strides);
+        let info = TensorInfo::new(dtype, shape, strides, described.offset, storage, bytes);
         Ok(Leaf::from(info.map_err(Refusal::corrupt)))
     }
 }

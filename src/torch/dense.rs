@@ -3,87 +3,79 @@
 use super::globals::{self, Element, Meaning, StorageClass};
 use super::leaf::Refusal;
 use super::storage::{BadStorage, Storages};
-use super::tensor::{Geometry, TensorInfo};
+use super::tensor::TensorInfo;
 use crate::dtype::Dtype;
 use crate::pickle::{Graph, Value, ValueId};
 
-/// What a rebuild function is given, by its place in the pickle.
-pub struct Arguments {
-    /// Storage, offset, size and stride.
-    pub view: [ValueId; 4],
-    /// v3 only: the storage is untyped.
-    pub dtype: Option<ValueId>,
-    pub metadata: Option<ValueId>,
-    /// Offset in bytes of the opcode that rebuilds the tensor.
-    pub at: u64,
-}
-
-impl Arguments {
-    /// Reads the tensor.
-    pub fn read(&self, graph: &Graph, storages: &mut Storages) -> Result<TensorInfo, Refusal> {
-        let [storage, offset, shape, strides] = self.view;
-        let (id, class) = storages.intern(graph, storage).map_err(|bad| match bad {
-            BadStorage::Meta => Refusal::unsupported("is a meta tensor, which has no data"),
-            BadStorage::Malformed(what) => {
-                Refusal::corrupt(format!("is corrupt: its storage {what}"))
-            }
-        })?;
-        if storages.is_changed(id) {
-            return Err(Refusal::unsupported(CHANGED));
-        }
-        let Some(stored) = storages.get(id) else {
-            return Err(Refusal::corrupt("has no storage"));
-        };
-        let element = match (class, self.dtype) {
-            // torch 2.15 takes each tensor's own type, earlier versions the first one for all. torch saves so only
-            // storages without data.
-            (StorageClass::Typed(_), None) if stored.bytes > 0 && storages.is_mixed(id) => {
-                return Err(Refusal::unsupported(
-                    "has a storage that is named with different element types, which versions of torch read differently",
-                ));
-            }
-            (StorageClass::Typed(element), None) => element,
-            (_, Some(dtype)) => element_of(graph, dtype)?,
-            (StorageClass::Untyped, None) => {
-                return Err(Refusal::corrupt("has an untyped storage and no dtype"));
-            }
-        };
-        let dtype = match element {
-            Element::Known(dtype) => dtype,
-            Element::Foreign(name, _) => {
-                return Err(Refusal::unsupported(format!(
-                    "is of dtype {name}, which safetensors does not have"
-                )));
-            }
-        };
-        let metadata = self.metadata.map(|id| globals::see_through(graph, id));
-        let given = [Some(shape), Some(strides), metadata];
-        if given
-            .iter()
-            .flatten()
-            .any(|id| graph.is_changed_after(*id, self.at))
-        {
+/// Reads a tensor from what a rebuild function is given: storage, offset, size and stride, in v3
+/// also a dtype, as the storage is untyped, and metadata. `at` is the offset in bytes of the opcode
+/// that rebuilds the tensor.
+pub fn read(
+    graph: &Graph,
+    storages: &mut Storages,
+    view: [ValueId; 4],
+    dtype: Option<ValueId>,
+    metadata: Option<ValueId>,
+    at: u64,
+) -> Result<TensorInfo, Refusal> {
+    let [storage, offset, shape, strides] = view;
+    let (id, class) = storages.intern(graph, storage).map_err(|bad| match bad {
+        BadStorage::Meta => Refusal::unsupported("is a meta tensor, which has no data"),
+        BadStorage::Malformed(what) => Refusal::corrupt(format!("is corrupt: its storage {what}")),
+    })?;
+    if storages.is_changed(id) {
+        return Err(Refusal::unsupported(CHANGED));
+    }
+    let Some(stored) = storages.get(id) else {
+        return Err(Refusal::corrupt("has no storage"));
+    };
+    let element = match (class, dtype) {
+        // torch 2.15 takes each tensor's own type, earlier versions the first one for all. torch saves so only
+        // storages without data.
+        (StorageClass::Typed(_), None) if stored.bytes > 0 && storages.is_mixed(id) => {
             return Err(Refusal::unsupported(
-                "is rebuilt from values that the pickle changes afterwards",
+                "has a storage that is named with different element types, which versions of torch read differently",
             ));
         }
-        let sizes = |id, what: &str| {
-            sizes(graph, id)
-                .ok_or_else(|| Refusal::corrupt(format!("has {what} that are no valid sizes")))
-        };
-        let geometry = Geometry {
-            shape: sizes(shape, "dimensions")?,
-            strides: sizes(strides, "strides")?,
-            offset: size(graph, offset)
-                .ok_or_else(|| Refusal::corrupt("has an offset that is no valid size"))?,
-        };
-        let (conjugated, negated) = flags(graph, metadata)?;
-        if conjugated && dtype != Dtype::Complex64 {
-            return Err(Refusal::corrupt("is conjugated, but not complex"));
+        (StorageClass::Typed(element), None) => element,
+        (_, Some(dtype)) => element_of(graph, dtype)?,
+        (StorageClass::Untyped, None) => {
+            return Err(Refusal::corrupt("has an untyped storage and no dtype"));
         }
-        let info = TensorInfo::new(dtype, geometry, id, stored.bytes).map_err(Refusal::corrupt)?;
-        Ok(info.with_flags(conjugated, negated))
+    };
+    let dtype = match element {
+        Element::Known(dtype) => dtype,
+        Element::Foreign(name, _) => {
+            return Err(Refusal::unsupported(format!(
+                "is of dtype {name}, which safetensors does not have"
+            )));
+        }
+    };
+    let metadata = metadata.map(|id| globals::see_through(graph, id));
+    let given = [Some(shape), Some(strides), metadata];
+    if given
+        .iter()
+        .flatten()
+        .any(|id| graph.is_changed_after(*id, at))
+    {
+        return Err(Refusal::unsupported(
+            "is rebuilt from values that the pickle changes afterwards",
+        ));
     }
+    let sizes = |id, what: &str| {
+        sizes(graph, id)
+            .ok_or_else(|| Refusal::corrupt(format!("has {what} that are no valid sizes")))
+    };
+    let (shape, strides) = (sizes(shape, "dimensions")?, sizes(strides, "strides")?);
+    let offset = size(graph, offset)
+        .ok_or_else(|| Refusal::corrupt("has an offset that is no valid size"))?;
+    let (conjugated, negated) = flags(graph, metadata)?;
+    if conjugated && dtype != Dtype::Complex64 {
+        return Err(Refusal::corrupt("is conjugated, but not complex"));
+    }
+    let info = TensorInfo::new(dtype, shape, strides, offset, id, stored.bytes);
+    let info = info.map_err(Refusal::corrupt)?;
+    Ok(info.with_flags(conjugated, negated))
 }
 
 /// Why a tensor is refused that the pickle changes, or one that shares its memory.

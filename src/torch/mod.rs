@@ -37,4 +37,4 @@ pub(crate) use rebuild::{NamedTensor, Reader};
 pub(crate) use storage::{BadStorage, StorageRef, text_of};
 pub use storage::{Place, Storage, StorageId};
 pub use tensor::TensorInfo;
-pub(crate) use tensor::{Geometry, numel};
+pub(crate) use tensor::numel;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::dense::{self, CHANGED};
 use super::leaf::Refusal;
 use super::storage::{Place, Storage, Storages};
-use super::tensor::{self, Geometry, TensorInfo};
+use super::tensor::{self, TensorInfo};
 use crate::dtype::{ByteOrder, Dtype};
-use crate::pickle::{Blob, BlobKind, Graph, Object, Value, ValueId};
+use crate::pickle::{BlobKind, Graph, Object, Value, ValueId};
 
 /// numpy's type strings (numpy/_core/_dtype.py), without the byte order.
 const DTYPES: &[(&str, Dtype)] = &[
@@ -32,14 +32,6 @@ const FOREIGN: &[&str] = &["c16", "c24", "c32", "f12", "f16"];
 /// Kinds of numpy dtypes that are no numbers: objects, bytes, text, records, dates and spans of time.
 const NO_NUMBERS: [char; 6] = ['O', 'S', 'U', 'V', 'M', 'm'];
 
-/// An array as pickled, not yet looked at closely.
-struct Array {
-    dtype: ValueId,
-    shape: Vec<u64>,
-    strides: Vec<u64>,
-    data: ValueId,
-}
-
 /// `_reconstruct(ndarray, (0,), b'b')` with the state `(1, shape, dtype, is_fortran, data)`
 /// (numpy/_core/src/multiarray/methods.c, `array_setstate`).
 pub fn reconstructed(
@@ -58,13 +50,8 @@ pub fn reconstructed(
         Value::Int(flag) => flag != 0,
         _ => return Err(Refusal::corrupt("is a numpy array of an unknown order")),
     };
-    let array = Array {
-        dtype: *dtype,
-        strides: strides(&shape, fortran),
-        shape,
-        data: *data,
-    };
-    array.read(graph, storages, id)
+    let strides = strides(&shape, fortran);
+    array(graph, storages, id, *dtype, shape, strides, *data)
 }
 
 /// `_frombuffer(buffer, dtype, shape, order[, axis_order])`, protocol 5 (numpy/_core/numeric.py).
@@ -87,10 +74,7 @@ pub fn from_buffer(
     // Order K: the buffer's axes are yet to be transposed.
     let axes = rest.first().and_then(|axes| graph.tuple(*axes));
     if graph.str(*order) == Some("K") {
-        let axis = |id: &ValueId| match graph.get(*id) {
-            Value::Int(axis) => usize::try_from(axis).ok(),
-            _ => None,
-        };
+        let axis = |id: &ValueId| usize::try_from(dense::size(graph, *id)?).ok();
         let axes: Option<Vec<usize>> = axes.and_then(|axes| axes.iter().map(axis).collect());
         let pick = |from: &[u64]| -> Option<Vec<u64>> {
             let axes = axes.as_ref().filter(|axes| {
@@ -107,13 +91,7 @@ pub fn from_buffer(
         };
         (shape, strides) = (picked, steps);
     }
-    let array = Array {
-        dtype: *dtype,
-        shape,
-        strides,
-        data: *data,
-    };
-    array.read(graph, storages, id)
+    array(graph, storages, id, *dtype, shape, strides, *data)
 }
 
 /// `scalar(dtype, data)`; `None` for one of a dtype that safetensors does not have: like a Python value, it is no tensor.
@@ -130,13 +108,7 @@ pub fn scalar(
     if code.is_some_and(|(_, code)| FOREIGN.contains(&code) || code.starts_with(NO_NUMBERS)) {
         return None;
     }
-    let array = Array {
-        dtype: *dtype,
-        shape: Vec::new(),
-        strides: Vec::new(),
-        data: *data,
-    };
-    let number = array.read(graph, storages, id);
+    let number = array(graph, storages, id, *dtype, Vec::new(), Vec::new(), *data);
     Some(number.map(TensorInfo::into_number))
 }
 
@@ -180,60 +152,51 @@ pub fn number(graph: &Graph, args: &[ValueId]) -> Option<Number> {
     })
 }
 
-impl Array {
-    fn read(
-        self,
-        graph: &Graph,
-        storages: &mut Storages,
-        id: ValueId,
-    ) -> Result<TensorInfo, Refusal> {
-        if storages.changed().has_data(self.data) {
-            return Err(Refusal::unsupported(CHANGED));
-        }
-        let (dtype, byte_order) = dtype_of(graph, self.dtype)?;
-        let bytes = tensor::numel(&self.shape).and_then(|numel| numel.checked_mul(dtype.size()));
-        let Some(bytes) = bytes else {
-            return Err(Refusal::corrupt("has more elements than can be counted"));
-        };
-        let (place, held) = match graph.get(self.data) {
-            Value::Bytes(data) => (Place::Memory(Arc::new(data.to_vec())), Some(data.len())),
-            // Python 2 has one type for bytes and text.
-            Value::Str(data) => (
-                Place::Memory(Arc::new(data.as_bytes().to_vec())),
-                Some(data.len()),
-            ),
-            Value::Blob(blob) if blob.kind != BlobKind::Text => (Place::Blob(blob), held_by(blob)),
-            _ => return Err(Refusal::unsupported("is a numpy array of Python objects")),
-        };
-        let held = held.map(u64::try_from);
-        if held.is_some_and(|held| held != Ok(bytes)) {
-            return Err(Refusal::corrupt(
-                "is a numpy array whose data is not of the size that its shape says",
-            ));
-        }
-        let storage = storages.own(id, || Storage {
-            key: "of a numpy array".to_owned(),
-            bytes,
-            place,
-            byte_order: Some(byte_order),
-            untyped: false,
-        });
-        let storage = storage.ok_or_else(|| Refusal::corrupt("is one array too many"))?;
-        let geometry = Geometry {
-            shape: self.shape,
-            strides: self.strides,
-            offset: 0,
-        };
-        TensorInfo::new(dtype, geometry, storage, bytes).map_err(Refusal::corrupt)
+/// An array as pickled.
+fn array(
+    graph: &Graph,
+    storages: &mut Storages,
+    id: ValueId,
+    dtype: ValueId,
+    shape: Vec<u64>,
+    strides: Vec<u64>,
+    data: ValueId,
+) -> Result<TensorInfo, Refusal> {
+    if storages.changed().has_data(data) {
+        return Err(Refusal::unsupported(CHANGED));
     }
-}
-
-/// The bytes that a blob stands for, if that can be told without reading it.
-fn held_by(blob: Blob) -> Option<usize> {
-    match blob.kind {
-        BlobKind::Bytes => Some(usize::try_from(blob.len).unwrap_or(usize::MAX)),
-        BlobKind::Text | BlobKind::Latin1 => None,
+    let (dtype, byte_order) = dtype_of(graph, dtype)?;
+    let bytes = tensor::numel(&shape).and_then(|numel| numel.checked_mul(dtype.size()));
+    let Some(bytes) = bytes else {
+        return Err(Refusal::corrupt("has more elements than can be counted"));
+    };
+    let in_memory = |data: &[u8]| {
+        let held = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        (Place::Memory(Arc::new(data.to_vec())), Some(held))
+    };
+    let (place, held) = match graph.get(data) {
+        Value::Bytes(data) => in_memory(data),
+        // Python 2 has one type for bytes and text.
+        Value::Str(data) => in_memory(data.as_bytes()),
+        Value::Blob(blob) if blob.kind == BlobKind::Bytes => (Place::Blob(blob), Some(blob.len)),
+        // How many bytes the text stands for is not known without reading it.
+        Value::Blob(blob) if blob.kind == BlobKind::Latin1 => (Place::Blob(blob), None),
+        _ => return Err(Refusal::unsupported("is a numpy array of Python objects")),
+    };
+    if held.is_some_and(|held| held != bytes) {
+        return Err(Refusal::corrupt(
+            "is a numpy array whose data is not of the size that its shape says",
+        ));
     }
+    let storage = storages.own(id, || Storage {
+        key: "of a numpy array".to_owned(),
+        bytes,
+        place,
+        byte_order: Some(byte_order),
+        untyped: false,
+    });
+    let storage = storage.ok_or_else(|| Refusal::corrupt("is one array too many"))?;
+    TensorInfo::new(dtype, shape, strides, 0, storage, bytes).map_err(Refusal::corrupt)
 }
 
 /// The byte order and the type string that `dtype(…)` is given.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::changed;
-use super::dense::{self, Arguments, CHANGED};
+use super::dense::{self, CHANGED};
 use super::dtensor;
 use super::globals::{self, Element, Meaning, StorageClass};
 use super::keys::Children;
@@ -12,7 +12,7 @@ use super::mapping;
 use super::module::ScriptClasses;
 use super::numpy;
 use super::storage::{Place, Storage, Storages, text_of};
-use super::tensor::{Geometry, TensorInfo};
+use super::tensor::TensorInfo;
 use crate::dtype::Dtype;
 use crate::pickle::{Graph, Object, Value, ValueId};
 
@@ -72,12 +72,9 @@ impl<'g> Reader<'g> {
         let name = format!("{}: {}, {}", tensor.record, tensor.start, tensor.bytes);
         let leaf = match self.storages.keyed(name, tensor.class, storage) {
             Ok((storage, StorageClass::Typed(Element::Known(dtype)))) => {
-                let geometry = Geometry {
-                    shape: tensor.shape,
-                    strides: tensor.strides,
-                    offset: tensor.offset,
-                };
-                let info = TensorInfo::new(dtype, geometry, storage, tensor.bytes);
+                let (shape, strides) = (tensor.shape, tensor.strides);
+                let bytes = tensor.bytes;
+                let info = TensorInfo::new(dtype, shape, strides, tensor.offset, storage, bytes);
                 Leaf::from(info.map_err(Refusal::corrupt))
             }
             _ => Leaf::Refused(Refusal::corrupt("has a storage that contradicts itself")),
@@ -129,30 +126,43 @@ impl<'g> Reader<'g> {
                     continue;
                 }
                 (Meaning::TensorClass, args) => match self.old_style(object, args) {
-                    Ok(OldStyle::Dense(arguments)) => arguments.read(graph, &mut self.storages),
+                    Ok(OldStyle::Dense(view)) => dense::read(
+                        graph,
+                        &mut self.storages,
+                        view,
+                        None,
+                        None,
+                        object.built_at(),
+                    ),
                     Ok(OldStyle::Around(tensor)) => {
                         id = tensor;
                         continue;
                     }
                     Err(refusal) => Err(refusal),
                 },
-                (Meaning::RebuildTensor, [storage, offset, size, stride, rest @ ..]) => Arguments {
-                    view: [*storage, *offset, *size, *stride],
-                    dtype: None,
-                    metadata: rest.get(2).copied(),
-                    at: object.offset,
+                (Meaning::RebuildTensor, [a, b, c, d, rest @ ..]) => {
+                    let (view, metadata) = ([*a, *b, *c, *d], rest.get(2).copied());
+                    dense::read(
+                        graph,
+                        &mut self.storages,
+                        view,
+                        None,
+                        metadata,
+                        object.offset,
+                    )
                 }
-                .read(graph, &mut self.storages),
-                (
-                    Meaning::RebuildTensorV3,
-                    [storage, offset, size, stride, _, _, dtype, rest @ ..],
-                ) => Arguments {
-                    view: [*storage, *offset, *size, *stride],
-                    dtype: Some(*dtype),
-                    metadata: rest.first().copied(),
-                    at: object.offset,
+                (Meaning::RebuildTensorV3, [a, b, c, d, _, _, dtype, rest @ ..]) => {
+                    let (view, metadata) = ([*a, *b, *c, *d], rest.first().copied());
+                    let dtype = Some(*dtype);
+                    dense::read(
+                        graph,
+                        &mut self.storages,
+                        view,
+                        dtype,
+                        metadata,
+                        object.offset,
+                    )
                 }
-                .read(graph, &mut self.storages),
                 (Meaning::NumpyArray, _) => {
                     numpy::reconstructed(graph, &mut self.storages, id, object)
                 }
@@ -262,12 +272,9 @@ impl<'g> Reader<'g> {
     /// stride) for a tensor, and a tuple of five that starts with the tensor for a variable.
     fn old_style(&self, object: &Object, args: &[ValueId]) -> Result<OldStyle, Refusal> {
         match object.state().and_then(|state| self.graph.tuple(state)) {
-            Some([storage, offset, size, stride]) => Ok(OldStyle::Dense(Arguments {
-                view: [*storage, *offset, *size, *stride],
-                dtype: None,
-                metadata: None,
-                at: object.built_at(),
-            })),
+            Some([storage, offset, size, stride]) => {
+                Ok(OldStyle::Dense([*storage, *offset, *size, *stride]))
+            }
             Some([tensor, _, _, _, _]) => Ok(OldStyle::Around(*tensor)),
             _ => match args {
                 [tensor, ..] => Ok(OldStyle::Around(*tensor)),
@@ -358,7 +365,8 @@ struct Call<'g> {
 
 /// How an instance of a tensor class holds its data.
 enum OldStyle {
-    Dense(Arguments),
+    /// In a storage: that, offset, size and stride.
+    Dense([ValueId; 4]),
     /// In another tensor.
     Around(ValueId),
 }

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::changed::Changed;
-use super::globals::{self, Element, Meaning, StorageClass};
+use super::dense::size;
+use super::globals::{Element, StorageClass};
 use crate::dtype::{ByteOrder, Dtype};
 use crate::pickle::{Blob, Graph, Value, ValueId};
 
@@ -114,9 +115,8 @@ impl StorageRef {
         if graph.str(*tag) != Some("storage") {
             return Err(malformed("has a persistent id of an unknown kind"));
         }
-        let class = match graph.global(*class).and_then(globals::meaning) {
-            Some(Meaning::Storage(class)) => class,
-            _ => return Err(malformed("is of a class that is no known storage class")),
+        let Some(class) = graph.global(*class).and_then(StorageClass::of) else {
+            return Err(malformed("is of a class that is no known storage class"));
         };
         // Python 2 files may give the location as bytes; only `meta` matters.
         if graph.str(*location) == Some("meta") {
@@ -125,11 +125,8 @@ impl StorageRef {
         let Some(key) = text_of(graph, *key) else {
             return Err(malformed("has a key that is no text"));
         };
-        let bytes = |id: ValueId| match graph.get(id) {
-            Value::Int(numel) => u64::try_from(numel).ok()?.checked_mul(class.unit()),
-            _ => None,
-        };
-        let Some(size) = bytes(*numel) else {
+        let bytes = |numel: ValueId| size(graph, numel)?.checked_mul(class.unit());
+        let Some(whole) = bytes(*numel) else {
             return Err(malformed(
                 "has a size that is no possible number of elements",
             ));
@@ -141,7 +138,7 @@ impl StorageRef {
                 let (Some(key), Some(start), Some(len)) = view else {
                     return Err(malformed("is a view of another one in an unknown form"));
                 };
-                if start.checked_add(len).is_none_or(|end| end > size) {
+                if start.checked_add(len).is_none_or(|end| end > whole) {
                     return Err(BadStorage::Malformed(format!(
                         "is named with the view {key:?}, which reaches beyond its end"
                     )));
@@ -153,7 +150,7 @@ impl StorageRef {
         Ok(StorageRef {
             key,
             class,
-            bytes: size,
+            bytes: whole,
             view,
         })
     }

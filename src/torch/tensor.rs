@@ -18,41 +18,29 @@ pub struct TensorInfo {
     is_number: bool,
 }
 
-/// The arguments of a rebuild function, not yet checked. Strides and offset count elements.
-pub(crate) struct Geometry {
-    pub shape: Vec<u64>,
-    pub strides: Vec<u64>,
-    pub offset: u64,
-}
-
 impl TensorInfo {
     /// A view of a storage of `bytes` bytes, the only one of a test.
     #[cfg(test)]
     pub fn view(dtype: Dtype, shape: &[u64], strides: &[u64], offset: u64, bytes: u64) -> Self {
-        let geometry = Geometry {
-            shape: shape.to_vec(),
-            strides: strides.to_vec(),
-            offset,
-        };
-        Self::new(dtype, geometry, StorageId::at(0).unwrap(), bytes).unwrap()
+        let (shape, strides) = (shape.to_vec(), strides.to_vec());
+        let storage = StorageId::at(0).unwrap();
+        Self::new(dtype, shape, strides, offset, storage, bytes).unwrap()
     }
 
-    /// Checks the geometry against a storage of `storage_bytes` bytes.
+    /// Checks shape, strides and offset, which count elements, against a storage of
+    /// `storage_bytes` bytes.
     ///
     /// # Errors
     /// A phrase that completes "the tensor …" when the ranks differ, the element count overflows, or an
     /// element would lie outside the storage. Tensors without elements may have any offset and strides.
     pub(crate) fn new(
         dtype: Dtype,
-        geometry: Geometry,
+        shape: Vec<u64>,
+        strides: Vec<u64>,
+        offset: u64,
         storage: StorageId,
         storage_bytes: u64,
     ) -> Result<TensorInfo, String> {
-        let Geometry {
-            shape,
-            strides,
-            offset,
-        } = geometry;
         if shape.len() != strides.len() {
             return Err(format!(
                 "has {} dimensions but {} strides",
