@@ -114,10 +114,8 @@ fn assemble(
         });
     }
     let grid = tensor.shape.clone();
-    Ok(match Assembled::new(dtype, tensor.shape, grid, parts) {
-        Ok(assembled) => Leaf::Tensor(Tensor::Assembled(assembled)),
-        Err(reason) => Leaf::Refused(Refusal::corrupt(reason)),
-    })
+    let assembled = Assembled::new(dtype, tensor.shape, grid, parts);
+    Ok(Leaf::from(assembled))
 }
 
 /// The `.distcp` files, each opened once.

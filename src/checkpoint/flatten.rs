@@ -76,7 +76,7 @@ impl<'g> Walker<'g> {
                 path.pop();
                 continue;
             };
-            match key {
+            let (key, reason) = match key {
                 Key::Name(key) => {
                     name.push(&key);
                     if level.keys == 0 {
@@ -86,32 +86,27 @@ impl<'g> Walker<'g> {
                         tree.note_key(&key);
                     }
                     self.visit(id, &name, &mut path, &mut tree)?;
+                    continue;
                 }
                 Key::Doubtful(key) => {
-                    if self.any_tensor(&[id])? {
-                        name.push(&key);
-                        let reason = "has a name that another key of the same dict may be equal to";
-                        self.refuse(&name, &path, reason, &mut tree);
-                    }
+                    let reason = "has a name that another key of the same dict may be equal to";
+                    (key, reason)
                 }
                 Key::Unnamable(what) => {
-                    if self.any_tensor(&[id])? {
-                        name.push(&format!("({what})"));
-                        let reason = "has a key that cannot be part of a tensor's name";
-                        self.refuse(&name, &path, reason, &mut tree);
-                    }
+                    let reason = "has a key that cannot be part of a tensor's name";
+                    (format!("({what})"), reason)
+                }
+            };
+            if self.any_tensor(&[id])? {
+                name.push(&key);
+                let leaf = Leaf::Refused(Refusal::unsupported(reason));
+                tree.push(&name, level_module(&path), leaf);
+                if name.keys() == 1 {
+                    tree.note_key(name.text());
                 }
             }
         }
         Ok(tree)
-    }
-
-    fn refuse(&self, name: &Name, path: &[Level], reason: &str, tree: &mut Tree) {
-        let leaf = Leaf::Refused(Refusal::unsupported(reason));
-        tree.push(name, level_module(path), leaf);
-        if name.keys() == 1 {
-            tree.note_key(name.text());
-        }
     }
 
     fn visit(
@@ -193,7 +188,7 @@ impl<'g> Walker<'g> {
     }
 
     fn charge_tensor(&mut self, name: &Name, leaf: &Leaf) -> Result<()> {
-        let rank = leaf.rank();
+        let rank = leaf.shape().len();
         self.rank.check(rank)?;
         let sizes = name.keys().saturating_add(rank.saturating_mul(2));
         let bytes = name.text().len().saturating_add(sizes.saturating_mul(8));

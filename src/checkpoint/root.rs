@@ -7,7 +7,7 @@ use super::names::{EMA_TREES, STATE_DICT, STATE_DICTS, SWAPPED, WRAPPERS, is_tra
 use super::tree::{Found, Tree};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::torch::Leaf;
+use crate::torch::{Leaf, Tensor};
 
 /// The choice, and what it leaves aside.
 #[derive(Default)]
@@ -66,10 +66,9 @@ impl Branch {
 
     /// Whether it is a tensor as training state has them: a scalar (a loss), or bytes (a random state).
     fn is_minor(&self) -> bool {
-        self.found.iter().all(|found| match &found.leaf {
-            Leaf::Tensor(tensor) => tensor.shape().is_empty() || tensor.dtype() == Dtype::UInt8,
-            Leaf::Refused(_) => false,
-        })
+        let is_minor = |t: &Tensor| t.shape().is_empty() || t.dtype() == Dtype::UInt8;
+        let mut tensors = self.found.iter().map(|found| found.leaf.tensor());
+        tensors.all(|tensor| tensor.is_some_and(is_minor))
     }
 
     /// Whether the key names training state or averages. A tensor with a dotted name belongs to a flat state

@@ -1,6 +1,5 @@
 //! The states of a DeepSpeed run with ZeRO: reading what each process saved (deepspeed/runtime/engine.py).
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -67,27 +66,19 @@ fn names(folder: &Path, end: &str) -> io::Result<Vec<String>> {
             names.push(name);
         }
     }
-    names.sort_by(|a, b| natural(a, b));
+    names.sort_by_cached_key(|name| (numbered(name), name.clone()));
     Ok(names)
 }
 
-/// Compares names with the numbers in them as numbers.
-fn natural(a: &str, b: &str) -> Ordering {
-    let pieces = |name: &str| -> Vec<(u64, String)> {
-        name.split_inclusive(|c: char| !c.is_ascii_digit())
-            .map(|piece| {
-                let digits = piece.trim_end_matches(|c: char| !c.is_ascii_digit());
-                let number = digits.parse().unwrap_or(0);
-                (
-                    number,
-                    piece
-                        .trim_start_matches(|c: char| c.is_ascii_digit())
-                        .to_owned(),
-                )
-            })
-            .collect()
+/// A name cut into pieces that start with a number each, to be compared as numbers.
+fn numbered(name: &str) -> Vec<(u64, String)> {
+    let pieces = name.split_inclusive(|c: char| !c.is_ascii_digit());
+    let piece = |piece: &str| {
+        let text = piece.trim_start_matches(|c: char| c.is_ascii_digit());
+        let digits = piece.strip_suffix(text).unwrap_or_default();
+        (digits.parse().unwrap_or(0), text.to_owned())
     };
-    pieces(a).cmp(&pieces(b)).then_with(|| a.cmp(b))
+    pieces.map(piece).collect()
 }
 
 /// Merges the states in `folder`.
@@ -338,16 +329,12 @@ fn model_states(collected: &mut Collected, file: &OpenFile) -> Result<Model> {
 /// Refuses the states of one process' model alone: at stage 3 its parameters are empty.
 pub fn refuse_alone(tree: &Tree) -> Result<()> {
     let has = |key: &str| tree.keys.iter().any(|known| known == key);
-    let is_empty = |leaf: &Leaf| match leaf {
-        Leaf::Tensor(tensor) => tensor.shape() == [0],
-        Leaf::Refused(_) => false,
-    };
     let is_states = has("buffer_names") && has("param_shapes") && has("ds_version");
     let mut parameters = tree
         .found
         .iter()
         .filter(|found| found.name.head() == Some("module"));
-    match is_states && parameters.any(|found| is_empty(&found.leaf)) {
+    match is_states && parameters.any(|found| found.leaf.shape() == [0]) {
         true => Err(Error::unsupported(
             "this file is a part of DeepSpeed's states at ZeRO stage 3, whose weights lie in the files beside it; \
              name the folder",

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::tree::{Name, Tree};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::torch::{self, Assembled, Leaf, Part, Refusal, Tensor, TensorInfo};
+use crate::torch::{self, Assembled, Leaf, Part, Tensor, TensorInfo};
 
 /// The optimizer's states of one process.
 pub struct States {
@@ -63,15 +63,15 @@ pub fn merge(states: &[States], models: Vec<Model>) -> Result<Tree> {
     let Some(model) = models.first() else {
         return Err(malformed("no model"));
     };
-    let mut whole = Whole::default();
+    let mut whole = Leaves::new();
     let buffers: HashSet<&str> = model.buffers.iter().map(String::as_str).collect();
     for (name, leaf) in &model.module {
         if buffers.contains(name.as_str()) {
-            whole.put(name, in_float32(leaf.clone()));
+            whole.insert(name.clone(), in_float32(leaf.clone()));
         }
     }
     for (name, shape) in &model.frozen {
-        whole.put(name, frozen(name, shape, stage, &fragments)?);
+        whole.insert(name.clone(), frozen(name, shape, stage, &fragments)?);
     }
     match stage {
         3 => trained_3(&mut whole, states, &model.shapes)?,
@@ -80,47 +80,36 @@ pub fn merge(states: &[States], models: Vec<Model>) -> Result<Tree> {
     // zero_to_fp32.py drops frozen parameters at stage 1; they are whole in the module.
     for (name, leaf) in &model.module {
         let is_shared = || model.shared.iter().any(|(shared, _)| shared == name);
-        if !whole.leaves.contains_key(name) && !is_shared() {
+        if !whole.contains_key(name) && !is_shared() {
             if stage == 3 && leaf.bytes() == 0 {
                 return Err(malformed(&format!(
                     "a {name:?} of which no process has a part"
                 )));
             }
-            whole.put(name, leaf.clone());
+            whole.insert(name.clone(), leaf.clone());
         }
     }
     for (name, kept) in &model.shared {
-        let Some(leaf) = whole.leaves.get(kept).cloned() else {
+        let Some(leaf) = whole.get(kept).cloned() else {
             return Err(malformed(&format!(
                 "a {name:?} that is the same as {kept:?}, which is missing"
             )));
         };
-        whole.put(name, leaf);
+        whole.insert(name.clone(), leaf);
     }
-    Ok(whole.into_tree())
+    let mut tree = Tree::default();
+    for (key, leaf) in whole {
+        // The names are those of a state_dict: nothing is to be unwrapped.
+        tree.push(&Name::of([key.as_str()]), Some(0), leaf);
+        tree.note_key(&key);
+    }
+    Ok(tree)
 }
 
 /// Tensors by name.
-#[derive(Default)]
-struct Whole {
-    leaves: BTreeMap<String, Leaf>,
-}
-
-impl Whole {
-    fn put(&mut self, name: &str, leaf: Leaf) {
-        self.leaves.insert(name.to_owned(), leaf);
-    }
-
-    fn into_tree(self) -> Tree {
-        let mut tree = Tree::default();
-        for (key, leaf) in self.leaves {
-            // The names are those of a state_dict: nothing is to be unwrapped.
-            tree.push(&Name::of([key.as_str()]), Some(0), leaf);
-            tree.note_key(&key);
-        }
-        tree
-    }
-}
+type Leaves = BTreeMap<String, Leaf>;
+/// The names and shapes of parameter groups.
+type Shapes = [Vec<(String, Vec<u64>)>];
 
 /// Floating buffers become float32 as the weights do.
 fn in_float32(leaf: Leaf) -> Leaf {
@@ -166,15 +155,8 @@ fn frozen(
 
 /// Stages 1 and 2: the parameters of a group lie one behind the other in its flat vector, which is cut into
 /// a part for each process.
-fn trained_2(
-    whole: &mut Whole,
-    states: &[States],
-    shapes: &[Vec<(String, Vec<u64>)>],
-) -> Result<()> {
-    if states
-        .iter()
-        .any(|state| state.groups.len() != shapes.len())
-    {
+fn trained_2(whole: &mut Leaves, states: &[States], shapes: &Shapes) -> Result<()> {
+    if states.iter().any(|s| s.groups.len() != shapes.len()) {
         return Err(malformed(
             "another number of parameter groups than of shapes",
         ));
@@ -193,8 +175,9 @@ fn trained_2(
         let mut offset = 0u64;
         for (number, (name, shape)) in shapes.iter().enumerate() {
             let numel = numel(shape)?;
-            let pieces = pieces(&parts, offset, numel);
-            whole.put(name, assemble(name, Dtype::Float32, shape, numel, pieces)?);
+            let pieces = pieces(parts.iter().copied(), offset, numel);
+            let leaf = assemble(name, Dtype::Float32, shape, numel, pieces)?;
+            whole.insert(name.clone(), leaf);
             let skip = padding.and_then(|group| group.get(number)).copied();
             offset = total([offset, numel, skip.unwrap_or(0)]);
         }
@@ -212,24 +195,15 @@ fn trained_2(
 
 /// Stage 3: each parameter is cut into a part for each process, and these lie at the same place of every
 /// process' flat weights.
-fn trained_3(
-    whole: &mut Whole,
-    states: &[States],
-    shapes: &[Vec<(String, Vec<u64>)>],
-) -> Result<()> {
+fn trained_3(whole: &mut Leaves, states: &[States], shapes: &Shapes) -> Result<()> {
     let world = u64::try_from(states.len()).unwrap_or(1).max(1);
     let mut offset = 0u64;
     for (name, shape) in shapes.iter().flatten() {
         let numel = numel(shape)?;
         let part = numel.div_ceil(world);
-        let per_rank = states.iter().flat_map(|state| {
-            let groups: Vec<&TensorInfo> = state.groups.iter().collect();
-            pieces(&groups, offset, part)
-        });
-        whole.put(
-            name,
-            assemble(name, Dtype::Float32, shape, numel, per_rank)?,
-        );
+        let per_rank = states.iter().flat_map(|s| pieces(&s.groups, offset, part));
+        let leaf = assemble(name, Dtype::Float32, shape, numel, per_rank)?;
+        whole.insert(name.clone(), leaf);
         offset = offset.saturating_add(part);
     }
     let mut held = states
@@ -245,7 +219,11 @@ fn trained_3(
 
 /// The elements `start..start + len` of vectors one behind the other: each a vector, and start and length in
 /// it.
-fn pieces<'t>(vectors: &[&'t TensorInfo], start: u64, len: u64) -> Vec<(&'t TensorInfo, u64, u64)> {
+fn pieces<'t>(
+    vectors: impl IntoIterator<Item = &'t TensorInfo>,
+    start: u64,
+    len: u64,
+) -> Vec<(&'t TensorInfo, u64, u64)> {
     let end = start.saturating_add(len);
     let mut pieces = Vec::new();
     let mut position = 0u64;
@@ -253,11 +231,8 @@ fn pieces<'t>(vectors: &[&'t TensorInfo], start: u64, len: u64) -> Vec<(&'t Tens
         let next = position.saturating_add(vector.numel());
         let (from, to) = (start.max(position), end.min(next));
         if from < to {
-            pieces.push((
-                *vector,
-                from.saturating_sub(position),
-                to.saturating_sub(from),
-            ));
+            let (at, len) = (from.saturating_sub(position), to.saturating_sub(from));
+            pieces.push((vector, at, len));
         }
         position = next;
     }
@@ -289,12 +264,8 @@ fn assemble<'t>(
         });
         position = position.saturating_add(len);
     }
-    Ok(
-        match Assembled::new(dtype, shape.to_vec(), vec![numel], parts) {
-            Ok(assembled) => Leaf::Tensor(Tensor::Assembled(assembled)),
-            Err(reason) => Leaf::Refused(Refusal::corrupt(reason)),
-        },
-    )
+    let assembled = Assembled::new(dtype, shape.to_vec(), vec![numel], parts);
+    Ok(Leaf::from(assembled))
 }
 
 fn numel(shape: &[u64]) -> Result<u64> {

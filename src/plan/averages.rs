@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use crate::checkpoint::{Checkpoint, Twin};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::torch::Leaf;
 
 /// One place of averaged weights.
 #[derive(Debug, Clone)]
@@ -149,9 +148,9 @@ pub fn find(checkpoint: &Checkpoint) -> Vec<Averages<'_>> {
     } else if checkpoint.root_is_average {
         found.push(Averages::Root);
     }
-    let entries = checkpoint.entries.iter().map(|entry| match &entry.leaf {
-        Leaf::Tensor(tensor) => (entry.name.as_str(), Some((tensor.dtype(), tensor.shape()))),
-        Leaf::Refused(_) => (entry.name.as_str(), None),
+    let entries = checkpoint.entries.iter().map(|entry| {
+        let described = entry.leaf.tensor().map(|t| (t.dtype(), t.shape()));
+        (entry.name.as_str(), described)
     });
     found.extend(among(&entries.collect::<Vec<_>>()));
     found.extend(checkpoint.averages.iter().map(Averages::Twin));
@@ -160,14 +159,6 @@ pub fn find(checkpoint: &Checkpoint) -> Vec<Averages<'_>> {
 
 /// A tensor's name and shape.
 pub type Shaped<'a> = (&'a str, &'a [u64]);
-
-/// The shape of a tensor; none for one that cannot be written.
-pub fn shape(leaf: &Leaf) -> &[u64] {
-    match leaf {
-        Leaf::Tensor(tensor) => tensor.shape(),
-        Leaf::Refused(_) => &[],
-    }
-}
 
 /// How the names of a tree and those of the model it mirrors belong together: without `tree` the one is the
 /// other without `model`.
@@ -237,19 +228,17 @@ pub fn match_names(
     parts.sort_unstable();
     // Where several parts have the same names, the tree's own name tells which is meant, and then what lies in the
     // same module, or in a module around it.
-    if let Some(own) = bare_name(place) {
-        let is_named = |part: &&str| part.trim_end_matches('.').rsplit('.').next() == Some(own);
-        narrow(&mut parts, is_named);
-    }
-    let mut around = place.trim_end_matches('.');
-    while let Some((parent, _)) = around.rsplit_once('.') {
-        let is_near = |part: &&str| {
-            let below = part.strip_prefix(parent);
-            below.is_some_and(|below| below.starts_with('.'))
-        };
-        narrow(&mut parts, is_near);
-        around = parent;
-    }
+    let (own, path) = (bare_name(place), place.trim_end_matches('.'));
+    let around = path.rsplit_once('.').map(|(around, _)| around);
+    let fit = |part: &&str| {
+        let part = part.trim_end_matches('.');
+        let name = part.rsplit('.').next();
+        let modules = around.into_iter().flat_map(|around| around.split('.'));
+        let shared = modules.zip(part.split('.')).take_while(|(a, b)| a == b);
+        (own.is_some() && name == own, shared.count())
+    };
+    let best = parts.iter().map(fit).max();
+    parts.retain(|part| Some(fit(part)) == best);
     let part = match parts.as_slice() {
         [] => return Ok(None),
         [only] => *only,
@@ -259,13 +248,6 @@ pub fn match_names(
         tree: prefix,
         model: part.to_owned(),
     }))
-}
-
-/// Keeps the parts that are wanted, if there are some.
-fn narrow(parts: &mut Vec<&str>, is_wanted: impl Fn(&&str) -> bool) {
-    if parts.iter().any(&is_wanted) {
-        parts.retain(|part| is_wanted(part));
-    }
 }
 
 fn ambiguous(place: &str, parts: &[&str]) -> Error {
@@ -311,7 +293,7 @@ fn levels(name: &str) -> impl Iterator<Item = usize> {
 /// As [`match_names`].
 pub fn match_twin(twin: &Twin, model: &[Shaped]) -> Result<Option<Prefixes>> {
     let entries = twin.entries.iter();
-    let names: Vec<Shaped> = entries.map(|e| (e.name.as_str(), shape(&e.leaf))).collect();
+    let names: Vec<Shaped> = entries.map(|e| (e.name.as_str(), e.leaf.shape())).collect();
     match_names(&names, model, TWIN_PREFIXES, &twin.key)
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::averages::{self, AVERAGED, Averages, Owners, Prefixes, Shaped, shape};
+use super::averages::{self, AVERAGED, Averages, Owners, Prefixes, Shaped};
 use super::planned::{Selected, Skipped, Why, sum};
 use super::replace::{put, use_flattened};
 use crate::checkpoint::{Checkpoint, Entry, Twin};
@@ -262,7 +262,7 @@ fn of_averaged_model<'c>(
 }
 
 fn shaped<'a>(tensors: &'a [Selected]) -> Vec<Shaped<'a>> {
-    let shaped = |tensor: &'a Selected| (tensor.name.as_str(), shape(tensor.leaf));
+    let shaped = |tensor: &'a Selected| (tensor.name.as_str(), tensor.leaf.shape());
     tensors.iter().map(shaped).collect()
 }
 
@@ -274,7 +274,7 @@ fn of_twin<'c>(
 ) -> Vec<(String, Selected<'c>)> {
     let known: HashSet<&str> = model.iter().map(|tensor| tensor.name.as_str()).collect();
     let named = |entry: &'c Entry| {
-        let shaped = (entry.name.as_str(), shape(&entry.leaf));
+        let shaped = (entry.name.as_str(), entry.leaf.shape());
         if prefixes.leaves_out(shaped, &known) {
             return None;
         }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use super::averages::{FLATTENED, shape};
+use super::averages::FLATTENED;
 use super::planned::Selected;
 use crate::error::{Error, Result};
 use crate::torch::Leaf;
@@ -69,7 +69,7 @@ pub fn use_flattened<'c>(model: &mut [Selected<'c>], inside: &[Selected<'c>]) ->
         for tensor in model.iter() {
             let average = flatten(&tensor.name).and_then(|name| averages.get(name.as_str()));
             matches.0 += usize::from(average.is_some());
-            let is_alike = |average: &&Selected| shape(average.leaf) == shape(tensor.leaf);
+            let is_alike = |average: &&Selected| average.leaf.shape() == tensor.leaf.shape();
             matches.1 += usize::from(average.is_some_and(is_alike));
         }
         matches

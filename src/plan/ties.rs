@@ -8,7 +8,7 @@ use super::planned::{Planned, Skipped, Why};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::torch::{Leaf, Tensor, TensorInfo};
+use crate::torch::{Tensor, TensorInfo};
 
 /// What becomes of tensors that share memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,12 +40,8 @@ impl TiesReport {
     /// What shares memory below the root of `checkpoint`, whatever will be written of it.
     pub fn of(checkpoint: &Checkpoint) -> TiesReport {
         let entries = checkpoint.entries.iter();
-        let tensors: Vec<(&str, &Tensor)> = entries
-            .filter_map(|entry| match &entry.leaf {
-                Leaf::Tensor(tensor) => Some((entry.name.as_str(), tensor)),
-                Leaf::Refused(_) => None,
-            })
-            .collect();
+        let named = entries.filter_map(|e| Some((e.name.as_str(), e.leaf.tensor()?)));
+        let tensors: Vec<(&str, &Tensor)> = named.collect();
         let sharing = find(tensors.iter().map(|(_, tensor)| (*tensor, tensor.dtype())));
         sharing.report(|index| tensors[index].0)
     }
@@ -61,10 +57,11 @@ pub fn apply(
     let mut report = sharing.report(|index| &tensors[index].name);
     match mode {
         Ties::Copy => {}
-        Ties::Error => match report.tied.first().or(report.overlapping.first()) {
-            Some(names) => return Err(refused(names)),
-            None => return Ok((tensors, report)),
-        },
+        Ties::Error => {
+            if let Some(names) = report.tied.first().or(report.overlapping.first()) {
+                return Err(refused(names));
+            }
+        }
         Ties::Alias => {
             for group in &report.tied {
                 if let [kept, dropped @ ..] = group.as_slice() {

@@ -15,20 +15,22 @@ pub enum Leaf {
 }
 
 impl Leaf {
-    /// The size of the tensor's elements in bytes; 0 when it cannot be written.
-    pub fn bytes(&self) -> u64 {
+    /// The tensor, if it can be written.
+    pub(crate) fn tensor(&self) -> Option<&Tensor> {
         match self {
-            Leaf::Tensor(tensor) => tensor.bytes(),
-            Leaf::Refused(_) => 0,
+            Leaf::Tensor(tensor) => Some(tensor),
+            Leaf::Refused(_) => None,
         }
     }
 
-    /// The number of dimensions; 0 when the tensor cannot be written.
-    pub(crate) fn rank(&self) -> usize {
-        match self {
-            Leaf::Tensor(tensor) => tensor.shape().len(),
-            Leaf::Refused(_) => 0,
-        }
+    /// The size of the tensor's elements in bytes; 0 when it cannot be written.
+    pub fn bytes(&self) -> u64 {
+        self.tensor().map_or(0, Tensor::bytes)
+    }
+
+    /// The size of each dimension; none when the tensor cannot be written.
+    pub(crate) fn shape(&self) -> &[u64] {
+        self.tensor().map_or(&[], Tensor::shape)
     }
 
     /// Makes the tensor's storages those that come `base` places later in a longer list; `None` when there
@@ -49,10 +51,15 @@ impl Leaf {
 
 impl From<Result<TensorInfo, Refusal>> for Leaf {
     fn from(found: Result<TensorInfo, Refusal>) -> Leaf {
-        match found {
-            Ok(info) => Leaf::Tensor(Tensor::View(info)),
-            Err(refusal) => Leaf::Refused(refusal),
-        }
+        let found = found.map(|info| Leaf::Tensor(Tensor::View(info)));
+        found.unwrap_or_else(Leaf::Refused)
+    }
+}
+
+impl From<Result<Assembled, String>> for Leaf {
+    fn from(found: Result<Assembled, String>) -> Leaf {
+        let found = found.map(|parts| Leaf::Tensor(Tensor::Assembled(parts)));
+        found.unwrap_or_else(|reason| Leaf::Refused(Refusal::corrupt(reason)))
     }
 }
 
