@@ -280,11 +280,11 @@ impl<'c> Files<'c> {
 
     /// Compares what was written with the source.
     fn verify(&self, options: &ConvertOptions, progress: &dyn Progress) -> Result<()> {
-        let plans = || self.files.iter().map(|(output, _)| output.plan());
+        let plans = || self.files.iter().map(|(output, _)| output.plan);
         progress.phase(Phase::Verifying);
         progress.start(plans().map(|plan| plan.data_bytes).sum());
         for (output, target) in &self.files {
-            verify_target(self.checkpoint, output.plan(), target, options, progress)?;
+            verify_target(self.checkpoint, output.plan, target, options, progress)?;
         }
         Ok(())
     }

@@ -215,20 +215,18 @@ pub(crate) fn exists(path: &Path) -> Error {
     Error::new(ErrorKind::Exists, what).in_file(path)
 }
 
-#[cfg(target_os = "linux")]
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
-    use rustix::fs::{FallocateFlags, fallocate};
-    use rustix::io::Errno;
-    match rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, bytes)) {
-        Ok(()) => Ok(()),
-        // Some file systems cannot reserve; they report a full disk when it is full.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(bytes),
-        Err(e) => Err(e.into()),
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, bytes)) {
+            Ok(()) => return Ok(()),
+            // Some file systems cannot reserve; they report a full disk when it is full.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            Err(e) => return Err(e.into()),
+        }
     }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
 

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 use super::check::Checks;
 use super::fill::{Filler, Scratch};
@@ -80,23 +80,18 @@ impl Pass<'_> {
             )?);
             views += planned.source.views().count();
         }
-        let stats: Vec<Mutex<CastStats>> = plan.tensors.iter().map(|_| Mutex::default()).collect();
         let job = Job {
             plan,
             sink,
             sources: &sources,
             checks: &checks,
             fillers: &fillers,
-            stats: &stats,
             progress: self.progress,
         };
         job.run(&cut(plan, &checks, self.threads.count()), self.threads)?;
-        drop(fillers);
+        let stats = fillers.into_iter().map(Filler::into_stats).collect();
         checks.finish()?;
-        let stats = stats.into_iter().map(Mutex::into_inner);
-        Ok(stats
-            .map(|stats| stats.unwrap_or_else(|e| e.into_inner()))
-            .collect())
+        Ok(stats)
     }
 }
 
@@ -128,25 +123,16 @@ fn cut(plan: &PlannedFile, checks: &Checks, threads: usize) -> Vec<Work> {
     for (index, tensor) in plan.tensors.iter().enumerate() {
         for (check, len) in checks.before(index) {
             for from in (0..len).step_by(BLOCK as usize) {
-                let to = len.min(from + BLOCK);
-                work.push(Work::Check {
-                    check,
-                    start: from,
-                    end: to,
-                });
+                let (start, end) = (from, len.min(from + BLOCK));
+                work.push(Work::Check { check, start, end });
             }
         }
         if tensor.bytes() > BLOCK && !tensor.is_contiguous() {
             push_blocks(&mut work, &mut start, tensor.start, BLOCK);
-            push_blocks(
-                &mut work,
-                &mut start,
-                tensor.end,
-                strided_block(tensor, threads),
-            );
+            let size = strided_block(tensor, threads);
+            push_blocks(&mut work, &mut start, tensor.end, size);
         } else {
-            let whole = (tensor.end - start) / BLOCK * BLOCK;
-            let upto = start + whole;
+            let upto = start + (tensor.end - start) / BLOCK * BLOCK;
             push_blocks(&mut work, &mut start, upto, BLOCK);
         }
     }
@@ -181,7 +167,6 @@ struct Job<'a> {
     sources: &'a Sources,
     checks: &'a Checks<'a>,
     fillers: &'a [Filler<'a>],
-    stats: &'a [Mutex<CastStats>],
     progress: &'a dyn Progress,
 }
 
@@ -220,9 +205,7 @@ impl Job<'_> {
     fn carry_out(&self, item: &Work, buffers: &mut Buffers) -> Result<()> {
         let (Work::Block { start, end } | Work::Check { start, end, .. }) = *item;
         let len = (end - start) as usize;
-        if buffers.block.len() < len {
-            buffers.block.resize(len, 0);
-        }
+        buffers.block.resize(buffers.block.len().max(len), 0);
         let bytes = &mut buffers.block[..len];
         match item {
             Work::Check { check, .. } => {
@@ -244,15 +227,8 @@ impl Job<'_> {
     /// Fills a block that starts at `start` of the data section from the tensors that it covers.
     fn fill(&self, start: u64, block: &mut [u8], scratch: &mut Scratch) -> Result<()> {
         let tensors = &self.plan.tensors;
-        for (
-            index,
-            Range {
-                start: from,
-                end: to,
-            },
-        ) in covered(tensors, start, start + block.len() as u64)
-        {
-            let tensor = &tensors[index];
+        for (index, covered) in covered(tensors, start, start + block.len() as u64) {
+            let (tensor, from, to) = (&tensors[index], covered.start, covered.end);
             let part = &mut block[(from - start) as usize..(to - start) as usize];
             let size = tensor.dtype.size();
             let is_cut = !(from - tensor.start).is_multiple_of(size);
@@ -263,11 +239,7 @@ impl Job<'_> {
                 )));
             }
             let element = (from - tensor.start) / size;
-            let stats = self.fillers[index].fill(element, part, self.checks, scratch)?;
-            if tensor.cast.is_some() {
-                let mut whole = self.stats[index].lock().unwrap_or_else(|e| e.into_inner());
-                whole.merge(&stats);
-            }
+            self.fillers[index].fill(element, part, scratch)?;
         }
         Ok(())
     }

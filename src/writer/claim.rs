@@ -186,29 +186,6 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_run_has_left_goes_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("model.safetensors");
-        let left = folder.path().join(name_for(&target));
-        fs::write(&left, "half").unwrap();
-        drop(claim(&target).unwrap());
-        assert!(!left.exists());
-
-        fs::write(&left, "half").unwrap();
-        let others = [
-            ".ckpt2st-notes.tmp",
-            ".ckpt2st-0123456789ABCDEF.tmp",
-            "x.tmp",
-        ];
-        for other in others {
-            fs::write(folder.path().join(other), "keep").unwrap();
-        }
-        fs::create_dir(folder.path().join(".ckpt2st-0123456789abcdef.tmp")).unwrap();
-        assert_eq!(remove_leftovers(folder.path()), 1);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
-    }
-
-    #[test]
     fn many_writers_of_one_target_never_share_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model.safetensors");

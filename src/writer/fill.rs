@@ -1,6 +1,7 @@
 //! Any element range of any planned tensor → bytes, cast on the way.
 
 use std::io;
+use std::sync::Mutex;
 
 use super::check::Checks;
 use super::kernel::{Cast, CastStats};
@@ -19,7 +20,8 @@ const CAST_READ: usize = 128 * 1024;
 pub struct Filler<'p> {
     planned: &'p Planned,
     origin: Origin<'p>,
-    cast: Option<Cast>,
+    /// The cast, and what it has done so far.
+    cast: Option<(Cast, Mutex<CastStats>)>,
     /// What is gathered from many places is gathered for a whole block at once.
     is_contiguous: bool,
 }
@@ -34,6 +36,11 @@ enum Origin<'p> {
 #[derive(Default)]
 pub struct Scratch {
     cast: Vec<u8>,
+    read: ReadScratch,
+}
+
+#[derive(Default)]
+struct ReadScratch {
     gather: Vec<u8>,
     parts: Vec<u8>,
 }
@@ -45,7 +52,7 @@ impl<'p> Filler<'p> {
         first_view: usize,
         checkpoint: &Checkpoint,
         sources: &Sources,
-        checks: &Checks,
+        checks: &'p Checks<'p>,
         on_overflow: OnOverflow,
     ) -> Result<Filler<'p>> {
         let view = |info, number| View::new(info, number, checkpoint, sources, checks);
@@ -58,23 +65,23 @@ impl<'p> Filler<'p> {
             }
         };
         let stored = planned.source.stored_dtype();
+        let cast = planned.cast.map(|to| Cast::new(stored, to, on_overflow));
         Ok(Filler {
             planned,
             origin,
-            cast: planned.cast.map(|to| Cast::new(stored, to, on_overflow)),
+            cast: cast.map(|cast| (cast, Mutex::default())),
             is_contiguous: planned.is_contiguous(),
         })
     }
 
-    /// Fills `out` with the output's elements from number `first` on. Returns what a cast did to
-    /// them.
-    pub fn fill(
-        &self,
-        first: u64,
-        out: &mut [u8],
-        checks: &Checks,
-        scratch: &mut Scratch,
-    ) -> Result<CastStats> {
+    /// What the cast did to all elements that were filled in.
+    pub fn into_stats(self) -> CastStats {
+        let stats = self.cast.map(|(_, stats)| stats.into_inner());
+        stats.map_or_else(CastStats::default, |s| s.unwrap_or_else(|e| e.into_inner()))
+    }
+
+    /// Fills `out` with the output's elements from number `first` on.
+    pub fn fill(&self, first: u64, out: &mut [u8], scratch: &mut Scratch) -> Result<()> {
         let failed = |e: io::Error| {
             let name = &self.planned.name;
             match e.kind() {
@@ -84,10 +91,9 @@ impl<'p> Filler<'p> {
                 _ => Error::io(format!("cannot read the tensor {name:?}"), e),
             }
         };
-        let Some(cast) = &self.cast else {
-            self.read(first, out, checks, &mut scratch.gather, &mut scratch.parts)
-                .map_err(failed)?;
-            return Ok(CastStats::default());
+        let Scratch { cast: bytes, read } = scratch;
+        let Some((cast, whole)) = &self.cast else {
+            return self.read(first, out, read).map_err(failed);
         };
         let in_size = self.planned.source.stored_dtype().size() as usize;
         let out_size = self.planned.dtype.size() as usize;
@@ -99,36 +105,25 @@ impl<'p> Filler<'p> {
         let mut first = first;
         for out in out.chunks_mut(step * out_size) {
             let elements = out.len() / out_size;
-            if scratch.cast.len() < step * in_size {
-                scratch.cast.resize(step * in_size, 0);
-            }
-            let bytes = &mut scratch.cast[..elements * in_size];
-            self.read(
-                first,
-                bytes,
-                checks,
-                &mut scratch.gather,
-                &mut scratch.parts,
-            )
-            .map_err(failed)?;
+            bytes.resize(bytes.len().max(step * in_size), 0);
+            let bytes = &mut bytes[..elements * in_size];
+            self.read(first, bytes, read).map_err(failed)?;
             stats.merge(&cast.run(bytes, out));
             first += elements as u64;
         }
-        Ok(stats)
+        whole
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .merge(&stats);
+        Ok(())
     }
 
     /// The source's own elements, little-endian and with all flags applied.
-    fn read(
-        &self,
-        first: u64,
-        out: &mut [u8],
-        checks: &Checks,
-        gather: &mut Vec<u8>,
-        parts: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    fn read(&self, first: u64, out: &mut [u8], scratch: &mut ReadScratch) -> io::Result<()> {
+        let ReadScratch { gather, parts } = scratch;
         match &self.origin {
-            Origin::View(view) => view.read(first, out, checks, gather),
-            Origin::Parts(pieces) => pieces.read(first, out, checks, gather, parts),
+            Origin::View(view) => view.read(first, out, gather),
+            Origin::Parts(pieces) => pieces.read(first, out, gather, parts),
         }
     }
 }

@@ -149,9 +149,7 @@ fn read_box(
             _ => (1, extent + (steps - 1) * stepped.stride),
         };
         let needed = ((reads - 1) * pitch + span) as usize * size;
-        if scratch.len() < needed {
-            scratch.resize(needed, 0);
-        }
+        scratch.resize(scratch.len().max(needed), 0);
         for step in 0..reads {
             let row = &mut scratch[(step * pitch) as usize * size..][..span as usize * size];
             reader.read_exact_at(row, (source + step * stepped.stride) * unit)?;

@@ -134,12 +134,8 @@ impl Cast {
         decode(Dtype::Float32, src, before);
         if self.clamps {
             stats.clamped += stats::clamp(before, self.to.max() as f32);
-            encode(
-                self.to,
-                self.bf16_nan,
-                to_bytes(before, &mut buffers.narrow),
-                dst,
-            );
+            let clamped = to_bytes(before, &mut buffers.narrow);
+            encode(self.to, self.bf16_nan, clamped, dst);
             decode(Dtype::Float32, src, before);
         }
         decode(self.to.dtype(), dst, after);
@@ -159,12 +155,8 @@ impl Cast {
         for (to, from) in floats.iter_mut().zip(&*wide) {
             *to = *from as f32;
         }
-        encode(
-            self.to,
-            self.bf16_nan,
-            to_bytes(floats, &mut buffers.narrow),
-            dst,
-        );
+        let narrow = to_bytes(floats, &mut buffers.narrow);
+        encode(self.to, self.bf16_nan, narrow, dst);
         decode(self.to.dtype(), dst, after);
         if self.clamps {
             decode_wide(src, wide);
@@ -223,9 +215,9 @@ pub fn swap(bytes: &mut [u8], size: usize) {
 /// Changes the sign of every element: `torch.Tensor.neg` on little-endian bytes.
 pub fn negate(dtype: Dtype, bytes: &mut [u8]) {
     match dtype {
-        Dtype::Complex64 | Dtype::Float32 => flip_signs(bytes, 4, 4),
-        Dtype::Float64 => flip_signs(bytes, 8, 8),
-        Dtype::Float16 | Dtype::BFloat16 => flip_signs(bytes, 2, 2),
+        Dtype::Complex64 | Dtype::Float32 => flip_signs(bytes, 4),
+        Dtype::Float64 => flip_signs(bytes, 8),
+        Dtype::Float16 | Dtype::BFloat16 => flip_signs(bytes, 2),
         _ => {
             for unit in bytes.chunks_exact_mut(dtype.size() as usize) {
                 let mut carry = true;
@@ -239,13 +231,13 @@ pub fn negate(dtype: Dtype, bytes: &mut [u8]) {
 
 /// Changes the sign of every imaginary part of complex64 elements.
 pub fn conjugate(bytes: &mut [u8]) {
-    flip_signs(bytes, 8, 8);
+    flip_signs(bytes, 8);
 }
 
-/// Flips the sign bit of the float that ends `end` bytes into every unit of `size` bytes.
-fn flip_signs(bytes: &mut [u8], size: usize, end: usize) {
+/// Flips the sign bit of the float at the end of every unit of `size` bytes.
+fn flip_signs(bytes: &mut [u8], size: usize) {
     for unit in bytes.chunks_exact_mut(size) {
-        unit[end - 1] ^= 0x80;
+        unit[size - 1] ^= 0x80;
     }
 }
 

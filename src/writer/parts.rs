@@ -5,7 +5,6 @@
 
 use std::io;
 
-use super::check::Checks;
 use super::view::View;
 use crate::torch::{Assembled, Part};
 
@@ -47,7 +46,6 @@ impl<'p> Pieces<'p> {
         &self,
         first: u64,
         out: &mut [u8],
-        checks: &Checks,
         gather: &mut Vec<u8>,
         scratch: &mut Vec<u8>,
     ) -> io::Result<()> {
@@ -65,12 +63,12 @@ impl<'p> Pieces<'p> {
             if from / piece.run == (to - 1) / piece.run {
                 let start = place(from);
                 let part = &mut out[start..start + len];
-                piece.view.read(from, part, checks, gather)?;
+                piece.view.read(from, part, gather)?;
                 continue;
             }
             scratch.resize(len.max(scratch.len()), 0);
             let elements = &mut scratch[..len];
-            piece.view.read(from, elements, checks, gather)?;
+            piece.view.read(from, elements, gather)?;
             let mut element = from;
             while element < to {
                 let run_end = to.min((element / piece.run + 1) * piece.run);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
+use crate::container::Record;
 use crate::error::{Error, Result};
 use crate::plan::PlannedFile;
 use crate::progress::Progress;
@@ -46,12 +47,7 @@ impl Sources {
                 Some(reader) => {
                     readers.insert(id, reader);
                 }
-                None => spool.take(id, folder, |sink| {
-                    record.read_pieces(|bytes| match progress.cancelled() {
-                        true => Err(Error::cancelled()),
-                        false => sink(bytes),
-                    })
-                })?,
+                None => spool.take(id, record, folder, progress)?,
             }
         }
         let checked = spool.parts.iter().map(|part| part.0).collect();
@@ -82,8 +78,9 @@ impl Spool {
     fn take(
         &mut self,
         id: StorageId,
+        record: &Record,
         folder: &Path,
-        read: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+        progress: &dyn Progress,
     ) -> Result<()> {
         let failed = |e| Error::io("cannot write a temporary file for inflated storages", e);
         let file = match &mut self.file {
@@ -91,7 +88,10 @@ impl Spool {
             empty => empty.insert(tempfile::tempfile_in(folder).map_err(failed)?),
         };
         let mut len = 0;
-        read(&mut |bytes| {
+        record.read_pieces(|bytes| {
+            if progress.cancelled() {
+                return Err(Error::cancelled());
+            }
             len += bytes.len() as u64;
             file.write_all(bytes).map_err(failed)
         })?;

@@ -20,7 +20,8 @@ pub struct View<'p> {
     reader: Option<Arc<dyn ReadAt>>,
     /// `None` for a contiguous view.
     strided: Option<Strided>,
-    check: Option<usize>,
+    /// What its bytes are noted by, as part of a check.
+    check: Option<(&'p Checks<'p>, usize)>,
     /// Bytes of the units that a big-endian file's bytes are to be swapped in; 1 for none.
     swap: usize,
 }
@@ -32,7 +33,7 @@ impl<'p> View<'p> {
         number: usize,
         checkpoint: &Checkpoint,
         sources: &Sources,
-        checks: &Checks,
+        checks: &'p Checks<'p>,
     ) -> Result<View<'p>> {
         let (reader, byte_order) = match info.numel() {
             0 => (None, ByteOrder::Little),
@@ -50,7 +51,7 @@ impl<'p> View<'p> {
             info,
             reader,
             strided: (!info.is_contiguous()).then(|| Strided::new(info)),
-            check: checks.of_view(number),
+            check: checks.of_view(number).map(|check| (checks, check)),
             swap: match byte_order {
                 ByteOrder::Little => 1,
                 ByteOrder::Big => unit,
@@ -59,13 +60,7 @@ impl<'p> View<'p> {
     }
 
     /// Fills `out` with the elements from number `first` on, little-endian and with all flags applied.
-    pub fn read(
-        &self,
-        first: u64,
-        out: &mut [u8],
-        checks: &Checks,
-        gather: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    pub fn read(&self, first: u64, out: &mut [u8], gather: &mut Vec<u8>) -> io::Result<()> {
         let Some(reader) = &self.reader else {
             return Ok(());
         };
@@ -74,7 +69,7 @@ impl<'p> View<'p> {
             None => {
                 let offset = (self.info.offset() + first) * self.info.dtype().size();
                 reader.read_exact_at(out, offset)?;
-                if let Some(check) = self.check {
+                if let Some((checks, check)) = self.check {
                     checks.note(check, offset, out);
                 }
             }

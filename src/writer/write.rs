@@ -35,7 +35,8 @@ const PIECE: usize = 256 * 1024;
 
 /// A file that is about to be written.
 pub struct Output<'p> {
-    pub(super) plan: &'p PlannedFile,
+    /// What it is to hold.
+    pub plan: &'p PlannedFile,
     pub(super) header: Vec<u8>,
 }
 
@@ -43,11 +44,6 @@ impl<'p> Output<'p> {
     pub fn new(plan: &'p PlannedFile) -> Result<Output<'p>> {
         let header = header::encode(plan)?;
         Ok(Output { plan, header })
-    }
-
-    /// What it is to hold.
-    pub fn plan(&self) -> &'p PlannedFile {
-        self.plan
     }
 
     /// Size of the file in bytes.
