@@ -135,7 +135,9 @@ impl Conversion<'_> {
     ) -> Result<Resumed> {
         let (options, progress) = (&self.options, self.progress);
         let sources = Snapshot::of(&checkpoint.paths)?;
-        let (outputs, mut summary) = options.threads.run(|| self.plan(&checkpoint))?;
+        let plan = || plan(&checkpoint, self.output, options);
+        let (outputs, mut summary) = options.threads.run(plan)?;
+        outputs.check(&checkpoint.paths, options)?;
         let encoded = outputs.encode()?;
         summary.note_files(&encoded, &outputs, self.output);
         let files = Files::create(&checkpoint, encoded, &outputs, options)?;
@@ -160,14 +162,16 @@ impl Conversion<'_> {
         complete.commit(options, &sources, progress)?;
         Ok(Resumed::Converted(Box::new(summary)))
     }
+}
 
-    fn plan(&self, checkpoint: &Checkpoint) -> Result<(Outputs, Summary)> {
-        let mut plan = Plan::new(checkpoint, &self.options.plan)?;
-        let summary = Summary::new(checkpoint, &mut plan, &self.options);
-        let outputs = self.output.cut(plan, checkpoint)?;
-        outputs.check(&checkpoint.paths, &self.options)?;
-        Ok((outputs, summary))
-    }
+fn plan(
+    checkpoint: &Checkpoint,
+    output: &Destination,
+    options: &ConvertOptions,
+) -> Result<(Outputs, Summary)> {
+    let mut plan = Plan::new(checkpoint, &options.plan)?;
+    let summary = Summary::new(checkpoint, &mut plan, options);
+    Ok((output.cut(plan, checkpoint)?, summary))
 }
 
 /// Tells what [`convert`] would do, and writes nothing. Reads no tensor data.
@@ -183,9 +187,7 @@ pub fn preview(
     let _turn = options.turn(input, progress)?;
     let checkpoint = options.open(input, progress)?;
     let look = || {
-        let mut plan = Plan::new(&checkpoint, &options.plan)?;
-        let mut summary = Summary::new(&checkpoint, &mut plan, options);
-        let outputs = output.cut(plan, &checkpoint)?;
+        let (outputs, mut summary) = plan(&checkpoint, output, options)?;
         let existing = output.check(input, options.overwrite);
         if let Err(error) = existing.and_then(|()| outputs.check(&checkpoint.paths, options)) {
             summary.warnings.push(error.to_string());

@@ -176,40 +176,26 @@ pub(crate) fn check_output(input: &Path, output: &Path, overwrite: bool) -> Resu
         },
         Err(e) => return Err(Error::io("cannot look at the target", e).in_file(output)),
     };
-    if is_same_file(input, output) {
-        return Err(
-            Error::usage("the output is the input itself; choose another path").in_file(output),
-        );
-    }
-    if found.is_dir() {
-        return Err(Error::usage("the target is a folder").in_file(output));
-    }
-    if !found.is_file() && !found.is_symlink() {
-        return Err(
-            Error::usage("the target is no regular file, and stays untouched").in_file(output),
-        );
-    }
-    if is_of_the_system(output) {
-        return Err(
-            Error::usage("the target belongs to the system, and stays untouched").in_file(output),
-        );
-    }
-    match overwrite {
-        true => Ok(()),
-        false => Err(writer::exists(output)),
-    }
+    let reason = if is_same_file(input, output) {
+        "the output is the input itself; choose another path"
+    } else if found.is_dir() {
+        "the target is a folder"
+    } else if !found.is_file() && !found.is_symlink() {
+        "the target is no regular file, and stays untouched"
+    } else if cfg!(unix) && is_of_the_system(output) {
+        "the target belongs to the system, and stays untouched"
+    } else if overwrite {
+        return Ok(());
+    } else {
+        return Err(writer::exists(output));
+    };
+    Err(Error::usage(reason).in_file(output))
 }
 
 /// Whether a path names a device or a process's file, even if a link leads from there to a regular file.
-#[cfg(unix)]
 fn is_of_the_system(path: &Path) -> bool {
     let place = same_place(path);
     (place.starts_with("/dev") && !place.starts_with("/dev/shm")) || place.starts_with("/proc")
-}
-
-#[cfg(not(unix))]
-fn is_of_the_system(_path: &Path) -> bool {
-    false
 }
 
 #[cfg(unix)]

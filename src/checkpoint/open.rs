@@ -193,20 +193,13 @@ impl Checkpoint {
     fn of(collected: Collected, mut tree: Tree, options: &OpenOptions) -> Result<Checkpoint> {
         let known = tree.config.take().filter(serde_json::Value::is_object);
         let choice = root::choose(tree, &options.root)?;
-        let Collected {
-            guard,
-            mut stores,
-            file_bytes,
-            paths,
-            config,
-            format,
-        } = collected;
+        let (guard, mut stores) = (collected.guard, collected.stores);
         Ok(Checkpoint {
             name: String::new(),
             root_is_average: choice.is_average,
             root: choice.path,
             root_reason: choice.reason,
-            format,
+            format: collected.format,
             entries: choice.entries,
             left_out: choice.left_out,
             averages: choice.averages,
@@ -217,9 +210,9 @@ impl Checkpoint {
             globals: guard.globals.unwrap_or_default().into_values().collect(),
             warnings: std::mem::take(&mut stores.warnings),
             config: known.unwrap_or_else(|| serde_json::json!({})),
-            config_truncated: config.is_some_and(|config| config.is_truncated),
-            file_bytes,
-            paths,
+            config_truncated: collected.config.is_some_and(|config| config.is_truncated),
+            file_bytes: collected.file_bytes,
+            paths: collected.paths,
             shard_metadata: None,
             limits: options.limits.clone(),
             stores,
@@ -260,7 +253,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Corrupt`](crate::ErrorKind::Corrupt) for an id of another checkpoint.
     pub fn storage(&self, id: StorageId) -> Result<&Storage> {
-        Ok(self.store(id)?.storage())
+        Ok(&self.store(id)?.storage)
     }
 
     /// The record that holds a storage's bytes, large enough for all of its tensors.
@@ -268,7 +261,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Corrupt`](crate::ErrorKind::Corrupt) when there is no such record, or it is too short.
     pub(crate) fn record(&self, id: StorageId) -> Result<&Record> {
-        self.store(id)?.record()
+        self.store(id)?.record.as_ref().map_err(Error::corrupt)
     }
 
     /// Checks that the elements of a view can be read.
@@ -291,7 +284,7 @@ impl Checkpoint {
 
     /// The names of the files that the tensors lie in; an empty one for a checkpoint of one file.
     pub(crate) fn files(&self) -> &[String] {
-        self.stores.files()
+        &self.stores.files
     }
 
     /// The file that a storage lies in, by its place in [`files`](Checkpoint::files).

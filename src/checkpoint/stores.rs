@@ -11,9 +11,9 @@ use crate::torch::{Leaf, Place, Storage, StorageId};
 
 /// A storage and where its bytes are.
 pub struct Store {
-    storage: Storage,
-    /// Or why there is no such record.
-    record: Result<Record, String>,
+    pub storage: Storage,
+    /// The record that holds the bytes, large enough for all tensors, or why there is none.
+    pub record: Result<Record, String>,
     pub byte_order: ByteOrder,
     /// The file that it lies in, by its place in the list of files.
     pub file: usize,
@@ -24,7 +24,7 @@ pub struct Store {
 pub struct Stores {
     list: Vec<Store>,
     /// Files by the names that messages give them.
-    files: Vec<String>,
+    pub files: Vec<String>,
     pub warnings: Vec<String>,
 }
 
@@ -106,21 +106,6 @@ impl Stores {
 
     pub fn get(&self, id: StorageId) -> Option<&Store> {
         self.list.get(id.index())
-    }
-
-    pub fn files(&self) -> &[String] {
-        &self.files
-    }
-}
-
-impl Store {
-    pub fn storage(&self) -> &Storage {
-        &self.storage
-    }
-
-    /// The record that holds the bytes, large enough for all tensors.
-    pub fn record(&self) -> Result<&Record> {
-        self.record.as_ref().map_err(Error::corrupt)
     }
 }
 

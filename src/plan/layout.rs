@@ -18,12 +18,30 @@ pub struct PlannedFile {
 }
 
 impl PlannedFile {
-    /// Gives tensors of different names their places.
+    /// Puts tensors, whose names are known to differ, in the output's order (dtype descending as the safetensors
+    /// crate's `Dtype` orders, then name) and gives each its offsets.
+    ///
+    /// In this order every tensor is aligned to its element size.
     pub(super) fn new(
-        tensors: Vec<Planned>,
+        mut tensors: Vec<Planned>,
         metadata: BTreeMap<String, String>,
     ) -> Result<PlannedFile> {
-        let (tensors, data_bytes) = arrange(tensors)?;
+        tensors.sort_by(|a, b| {
+            let dtypes = b.dtype.safetensors().cmp(&a.dtype.safetensors());
+            dtypes.then_with(|| a.name.cmp(&b.name))
+        });
+        let mut data_bytes = 0u64;
+        for tensor in &mut tensors {
+            let bytes = tensor.bytes();
+            tensor.start = data_bytes;
+            data_bytes = data_bytes
+                .checked_add(bytes)
+                .filter(|end| i64::try_from(*end).is_ok())
+                .ok_or_else(|| {
+                    Error::limit("the output would be larger than any file can be; leave tensors out with --exclude")
+                })?;
+            tensor.end = data_bytes;
+        }
         Ok(PlannedFile {
             tensors,
             data_bytes,
@@ -58,29 +76,4 @@ pub fn place(
         start: 0,
         end: bytes.ok_or_else(too_large)?,
     })
-}
-
-/// Puts tensors, whose names are known to differ, in the output's order (dtype descending as the safetensors
-/// crate's `Dtype` orders, then name) and gives each its offsets. Returns the size of the data section in bytes
-/// too.
-///
-/// In this order every tensor is aligned to its element size.
-fn arrange(mut tensors: Vec<Planned>) -> Result<(Vec<Planned>, u64)> {
-    tensors.sort_by(|a, b| {
-        let dtypes = b.dtype.safetensors().cmp(&a.dtype.safetensors());
-        dtypes.then_with(|| a.name.cmp(&b.name))
-    });
-    let mut offset = 0u64;
-    for tensor in &mut tensors {
-        let bytes = tensor.bytes();
-        tensor.start = offset;
-        offset = offset
-            .checked_add(bytes)
-            .filter(|end| i64::try_from(*end).is_ok())
-            .ok_or_else(|| {
-                Error::limit("the output would be larger than any file can be; leave tensors out with --exclude")
-            })?;
-        tensor.end = offset;
-    }
-    Ok((tensors, offset))
 }

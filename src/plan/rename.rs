@@ -112,48 +112,43 @@ pub fn rename(
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-    let set = |tensor: &mut Selected, name: String, option: &str| {
-        if name.is_empty() {
-            return Err(Error::usage(format!(
-                "{option} leaves nothing of the name {:?}",
-                tensor.name
-            )));
+    // `new` is the new name of a tensor, if that changes.
+    let mut apply = |option: &str, text: &str, new: &dyn Fn(&str) -> Option<String>| {
+        let mut matched = false;
+        for tensor in tensors.iter_mut() {
+            let Some(name) = new(&tensor.name) else {
+                continue;
+            };
+            if name.is_empty() {
+                return Err(Error::usage(format!(
+                    "{option} leaves nothing of the name {:?}",
+                    tensor.name
+                )));
+            }
+            if name.len() > max_bytes {
+                return Err(Error::usage(format!(
+                    "{option} makes a name longer than {max_bytes} bytes of {:?}",
+                    tensor.source_name()
+                )));
+            }
+            tensor.name = name;
+            matched = true;
         }
-        if name.len() > max_bytes {
-            return Err(Error::usage(format!(
-                "{option} makes a name longer than {max_bytes} bytes of {:?}",
-                tensor.source_name()
-            )));
+        if !matched {
+            warnings.push(unused(option, text));
         }
-        tensor.name = name;
         Ok(())
     };
-    for rename in renames {
-        let mut matched = false;
-        for tensor in tensors.iter_mut() {
-            if rename.regex.is_match(&tensor.name) {
-                matched = true;
-                let name = rename.regex.replace_all(&tensor.name, &*rename.new);
-                let name = name.into_owned();
-                set(tensor, name, "--rename")?;
-            }
-        }
-        if !matched {
-            warnings.push(unused("--rename", &rename.text));
-        }
+    for Rename { regex, new, text } in renames {
+        apply("--rename", text, &|name| {
+            let renamed = || regex.replace_all(name, new).into_owned();
+            regex.is_match(name).then(renamed)
+        })?;
     }
     for prefix in prefixes {
-        let mut matched = false;
-        for tensor in tensors.iter_mut() {
-            if let Some(name) = tensor.name.strip_prefix(prefix.as_str()) {
-                matched = true;
-                let name = name.to_owned();
-                set(tensor, name, "--strip-prefix")?;
-            }
-        }
-        if !matched {
-            warnings.push(unused("--strip-prefix", prefix));
-        }
+        apply("--strip-prefix", prefix, &|name| {
+            name.strip_prefix(prefix).map(str::to_owned)
+        })?;
     }
     Ok(())
 }

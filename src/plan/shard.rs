@@ -176,11 +176,8 @@ impl Plan {
 fn by_file(tensors: Vec<Planned>, checkpoint: &Checkpoint) -> Result<Vec<Vec<Planned>>> {
     let mut files: Vec<Vec<Planned>> = checkpoint.files().iter().map(|_| Vec::new()).collect();
     for tensor in tensors {
-        let view = tensor.source.views().next();
-        let file = match view {
-            Some(view) => checkpoint.file(view.storage())?,
-            None => 0,
-        };
+        let first = tensor.source.views().next();
+        let file = first.map_or(Ok(0), |view| checkpoint.file(view.storage()))?;
         let file = files.get_mut(file);
         file.ok_or_else(|| Error::corrupt("a tensor lies in no file"))?
             .push(tensor);
@@ -232,34 +229,28 @@ fn index(
     metadata: serde_json::Map<String, Value>,
     shards: &[(String, PlannedFile)],
 ) -> Result<Vec<u8>> {
-    let of_shard = |(name, file): &(String, PlannedFile)| {
+    let mut weight_map = serde_json::Map::new();
+    for (name, file) in shards {
         let names = file.tensors.iter().map(|tensor| tensor.name.clone());
-        let file = Value::from(name.clone());
-        names
-            .map(move |name| (name, file.clone()))
-            .collect::<Vec<_>>()
-    };
-    let weight_map: serde_json::Map<String, Value> = shards.iter().flat_map(of_shard).collect();
+        weight_map.extend(names.map(|tensor| (tensor, Value::from(name.as_str()))));
+    }
     let index = serde_json::json!({ "metadata": metadata, "weight_map": weight_map });
     let pretty = serde_json::to_string_pretty(&index)
         .map_err(|e| Error::corrupt(format!("the index cannot be written ({e})")))?;
-    let mut text = Vec::with_capacity(pretty.len() + 1);
+    let mut text = String::with_capacity(pretty.len() + 1);
     for c in pretty.chars() {
-        match u8::try_from(c) {
-            Ok(byte @ ..0x7f) => text.push(byte),
+        match c {
+            ..'\u{7f}' => text.push(c),
             // Only strings hold such characters, and Python escapes them.
             _ => {
-                let units = c.encode_utf16(&mut [0; 2]).to_vec();
-                text.extend(
-                    units
-                        .iter()
-                        .flat_map(|unit| format!("\\u{unit:04x}").into_bytes()),
-                );
+                let mut units = [0; 2];
+                let units = c.encode_utf16(&mut units).iter();
+                text.extend(units.map(|unit| format!("\\u{unit:04x}")));
             }
         }
     }
-    text.push(b'\n');
-    Ok(text)
+    text.push('\n');
+    Ok(text.into_bytes())
 }
 
 #[cfg(test)]

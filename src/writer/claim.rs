@@ -186,6 +186,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_dead_run_has_left_of_a_target_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("model.safetensors");
+        let left = folder.path().join(name_for(&target));
+        fs::write(&left, "half").unwrap();
+        drop(claim(&target).unwrap());
+        assert!(!left.exists());
+    }
+
+    #[test]
     fn many_writers_of_one_target_never_share_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model.safetensors");
