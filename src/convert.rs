@@ -1,7 +1,6 @@
 //! [`convert`]: one checkpoint → one safetensors file, or several and their index.
 
 use std::path::{Path, PathBuf};
-use std::sync::MutexGuard;
 
 use crate::checkpoint::Checkpoint;
 use crate::destination::{Destination, Outputs, check_output};
@@ -83,85 +82,52 @@ fn run(
         check_output(input, sidecar, options.overwrite)?;
     }
     let turn = options.turn(input, progress)?;
-    let mut conversion = Conversion {
-        input,
-        output,
-        options: options.clone(),
-        resumes,
-        progress,
+    let existing = || match resumes {
+        true => Existing::of(input, output),
+        // What there is does not matter.
+        false => Ok(Existing::Nothing),
     };
-    let before = conversion.existing()?;
+    let before = existing()?;
     if let Existing::Complete(path) = before {
         return Ok(Resumed::Complete(path));
     }
-    let options = &mut conversion.options;
+    let mut options = options.clone();
     if options.open.scratch.is_none() {
         // What has to be unpacked is unpacked where the output goes: there has to be space for it anyway.
         options.open.scratch = output.existing_folder();
     }
     let checkpoint = options.open(input, progress)?;
-    conversion
-        .carry_out(checkpoint, &before, turn)
-        .map_err(|error| error.in_file(input))
-}
-
-/// A conversion that is carried out.
-struct Conversion<'a> {
-    input: &'a Path,
-    output: &'a Destination,
-    options: ConvertOptions,
-    /// Whether a complete output will do.
-    resumes: bool,
-    progress: &'a dyn Progress,
-}
-
-impl Conversion<'_> {
-    /// What there is of the output, as far as it matters.
-    fn existing(&self) -> Result<Existing> {
-        if self.resumes {
-            Existing::of(self.input, self.output)
-        } else {
-            Ok(Existing::Nothing)
-        }
-    }
-
-    /// The stages of a conversion. `before` is what there was of the output; `turn` ends with the
-    /// work for many threads.
-    fn carry_out(
-        &self,
-        checkpoint: Checkpoint,
-        before: &Existing,
-        turn: Option<MutexGuard<()>>,
-    ) -> Result<Resumed> {
-        let (options, progress) = (&self.options, self.progress);
+    let (options, threads) = (&options, &options.threads);
+    let carry_out = || {
         let sources = Snapshot::of(&checkpoint.paths)?;
-        let plan = || plan(&checkpoint, self.output, options);
-        let (outputs, mut summary) = options.threads.run(plan)?;
+        let (outputs, mut summary) = threads.run(|| plan(&checkpoint, output, options))?;
         outputs.check(&checkpoint.paths, options)?;
         let encoded = outputs.encode()?;
-        summary.note_files(&encoded, &outputs, self.output);
+        summary.note_files(&encoded, &outputs, output);
         let files = Files::create(&checkpoint, encoded, &outputs, options)?;
         // No other run makes it from here on, but one may just have done so.
-        if let Existing::Complete(path) = self.existing()? {
+        if let Existing::Complete(path) = existing()? {
             return Ok(Resumed::Complete(path));
         }
-        if self.resumes {
-            summary.note_replaced(before);
+        if resumes {
+            summary.note_replaced(&before);
         }
         summary.casts = files.write(options, progress)?;
         if options.verify {
             files.verify(options, progress)?;
         }
+        // It ends with the work for many threads.
         drop(turn);
         if options.plan.metadata.hashes {
-            options.threads.run(|| files.hash(&mut summary, progress))?;
+            threads.run(|| files.hash(&mut summary, progress))?;
         }
         let complete = files.into_complete();
         // While it waits for the disk, it keeps neither memory nor open files.
         drop((outputs, checkpoint));
         complete.commit(options, &sources, progress)?;
         Ok(Resumed::Converted(Box::new(summary)))
-    }
+    };
+    carry_out().map_err(|error: Error| error.in_file(input))
 }
 
 fn plan(
