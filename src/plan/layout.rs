@@ -18,8 +18,8 @@ pub struct PlannedFile {
 }
 
 impl PlannedFile {
-    /// Puts tensors, whose names are known to differ, in the output's order (dtype descending as the safetensors
-    /// crate's `Dtype` orders, then name) and gives each its offsets.
+    /// Puts tensors, whose names are known to differ, in the output's order (dtype descending as the
+    /// safetensors crate's `Dtype` orders, then name) and gives each its offsets.
     ///
     /// In this order every tensor is aligned to its element size.
     pub(super) fn new(
