@@ -109,7 +109,8 @@ limits! {
     /// Bytes of JSON: an index of shards, or what an exported program says of its tensors. Default: 24 MiB; an
     /// index of 100 000 tensors has about 10 MB.
     JsonBytes json_bytes = 24 << 20, "json-bytes": "bytes of JSON";
-    /// Values of JSON in an index of shards, or in a safetensors header, where a tensor counts as one. Default: 400 000.
+    /// Values of JSON in an index of shards, or in a safetensors header, where a tensor counts as
+    /// one. Default: 400 000.
     JsonValues json_values = 400_000, "json-values": "values of JSON";
     /// Bytes of the code of a TorchScript archive. Default: 32 MiB; a class has a few kilobytes.
     CodeBytes code_bytes = 32 << 20, "code-bytes": "bytes of code";

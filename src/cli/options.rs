@@ -11,7 +11,7 @@ use clap::{ArgMatches, CommandFactory};
 
 use super::args::{Cli, LimitArgs, MetadataArgs, ReportArgs, RootArgs, WeightArgs};
 
-/// The options of a conversion, or of one that is verified; `typed` are those that [`typed`] gives.
+/// The options of a conversion or a verification; `typed` are those that [`typed`] gives.
 ///
 /// # Errors
 /// [`Usage`](ckpt2st::ErrorKind::Usage) for what can be told without a file.

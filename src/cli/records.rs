@@ -83,7 +83,7 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
 pub struct Records {
     /// `--report`: a line for each input.
     report: Option<File>,
-    /// Whether a record could not be written, though somebody waits for it.
+    /// Whether a record could not be written, though a reader waits for it.
     pub is_lost: bool,
     /// Texts for stdout, by the number of the input, that wait for those before them.
     waiting: BTreeMap<usize, Vec<u8>>,
@@ -129,7 +129,7 @@ impl Records {
     /// returned once, and the run goes on.
     pub fn report(&mut self, record: &[u8]) -> Option<String> {
         let report = self.report.as_mut().filter(|_| !self.is_lost)?;
-        // One write for each line: whoever follows the file sees whole ones.
+        // One write for each line: a reader that follows the file sees whole ones.
         let error = report.write_all(record).err()?;
         self.is_lost = true;
         let what = "cannot write the report, which ends here";

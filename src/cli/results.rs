@@ -106,7 +106,7 @@ impl<'r> Results<'r> {
         }
         drop(state);
         self.printed.notify_all();
-        // The state is not locked then: nobody's result waits for a slow terminal.
+        // The state is not locked then: no result waits for a slow terminal.
         let mut lines = self.lines(input, outcome);
         lines.extend(trouble);
         if !lines.is_empty() {

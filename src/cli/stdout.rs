@@ -7,7 +7,7 @@ use super::report::sanitise;
 
 /// Whether results can no longer be written.
 static CLOSED: AtomicBool = AtomicBool::new(false);
-/// Whether one could not, though somebody waits for it.
+/// Whether one could not, though a reader waits for it.
 static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints lines for a person.
@@ -42,7 +42,7 @@ pub fn is_closed() -> bool {
     CLOSED.load(Ordering::Relaxed)
 }
 
-/// Whether a result could not be written, though somebody waits for it.
+/// Whether a result could not be written, though a reader waits for it.
 pub fn is_lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }

@@ -42,8 +42,8 @@ pub fn unpack(source: Arc<dyn ReadAt>, guard: &mut Guard) -> Result<Arc<dyn Read
     Ok(unpacked)
 }
 
-/// Hands out in small pieces what the members of a gzip file hold, one behind the other. Zeros behind one are padding, as
-/// for Python.
+/// Hands out in small pieces what the members of a gzip file hold, one behind the other. Zeros behind
+/// one are padding, as for Python.
 pub fn unpack_members(source: &Arc<dyn ReadAt>, sink: Sink) -> Result<()> {
     let failed = |error: io::Error| broken("gzip file", &error);
     let mut reader = BufReader::new(Sequential::new(source.clone()));

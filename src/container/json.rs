@@ -7,7 +7,8 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::limits::{Limit, Limits};
 
-/// Parses an object, where so many values as `kept_as_one` are kept as one; `broken` makes the error for what is none.
+/// Parses an object, of which `kept_as_one` values are kept as one; `broken` makes the error for what
+/// is none.
 ///
 /// # Errors
 /// [`Limit`](crate::ErrorKind::Limit) for too many values, and what `broken` returns.
@@ -25,7 +26,7 @@ pub fn parse<'a, T: Deserialize<'a>>(
     }
 }
 
-/// The number of values, or a few more: each stands behind a comma or a bracket, if that is in no text.
+/// The number of values, or a few more: each stands behind a comma or a bracket outside of a text.
 fn values(text: &[u8]) -> u64 {
     let (mut values, mut in_text, mut is_escaped) = (0u64, false, false);
     for byte in text {

@@ -42,17 +42,24 @@ pub struct Judged {
 
 impl Judged {
     /// Reads and judges the pickle that starts at `offset` (in bytes) of `source`, or at most `count` of them as one:
-    /// an Unpickler of Python that reads several keeps its memo.
+    /// an Unpickler of Python that reads several keeps its memo. `used` is what the loader does with the value.
     ///
     /// # Errors
     /// I/O errors. What is wrong with the pickle is in the result.
-    pub fn read(source: &dyn ReadAt, offset: u64, count: usize, limits: &Limits) -> Result<Judged> {
+    pub fn read(
+        source: &dyn ReadAt,
+        offset: u64,
+        count: usize,
+        limits: &Limits,
+        used: Option<Use>,
+    ) -> Result<Judged> {
         let mut read = pickle::read(source, offset, count, limits)?;
         read.root = match read.root {
             Err(error) if error.kind() == ErrorKind::Io => return Err(error),
             root => root,
         };
-        let judgement = verdict::judge(&read.graph, None);
+        let used = used.zip(read.root.as_ref().ok().copied());
+        let judgement = verdict::judge(&read.graph, used);
         let scanned = ScannedPickle {
             place: String::new(),
             offset,
@@ -68,17 +75,6 @@ impl Judged {
             floor: judgement.floor,
             read,
         })
-    }
-
-    /// Judges it as one whose value the loader uses so.
-    pub fn used(&mut self, by: Use) {
-        if let Ok(value) = self.read.root {
-            let judgement = verdict::judge(&self.read.graph, Some((by, value)));
-            self.scanned.verdict = judgement.verdict;
-            self.scanned.globals = judgement.globals;
-            self.scanned.dangerous_calls = judgement.dangerous;
-            self.floor = judgement.floor;
-        }
     }
 
     /// Whether it was read to its STOP.

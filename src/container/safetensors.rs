@@ -20,7 +20,8 @@ const LENGTH: u64 = 8;
 /// The longest header that the safetensors crate reads, in bytes (`MAX_HEADER_SIZE`).
 pub const MAX_HEADER: u64 = 100_000_000;
 
-/// Values in the header for a tensor: its dtype, shape and offsets, and the lists and objects that hold them.
+/// Values in the header for a tensor: its dtype, shape and offsets, and the lists and objects that
+/// hold them.
 const VALUES: NonZeroU64 = NonZeroU64::new(7).unwrap();
 
 /// What a safetensors file says about itself.

@@ -264,7 +264,7 @@ pub fn load(source: &Arc<dyn ReadAt>, offset: u64, guard: &mut Guard) -> Result<
         return pickle::load(&**source, offset, guard.limits);
     }
     let mut scanner = Scanner::new(guard)?;
-    let judged = Judged::read(&**source, offset, 1, guard.limits)?;
+    let judged = Judged::read(&**source, offset, 1, guard.limits, None)?;
     let read = scanner.tell("", source, judged)?;
     for pickle in scanner.pickles {
         // Python makes a call before it meets what is broken behind it.

@@ -42,9 +42,6 @@ pub fn are_usual(graph: &Graph, module: &str, name: &str, args: &[ValueId], at: 
 /// dtype, is_fortran, data)`, and of masked arrays the mask and a value
 /// (numpy/_core/src/multiarray/methods.c, `array_setstate`; numpy/ma/core.py).
 pub fn has_usual_state(graph: &Graph, object: &Object) -> bool {
-    let class = graph
-        .tuple(object.args)
-        .and_then(|args| args.first().copied());
     let is_named = |id| {
         named(graph, id).is_some_and(|named| {
             let (module, _) = named.path();
@@ -55,8 +52,7 @@ pub fn has_usual_state(graph: &Graph, object: &Object) -> bool {
         Value::Object(object) => is_named(object.callable),
         _ => false,
     };
-    let mut names = [Some(object.callable), class].into_iter().flatten();
-    let (true, Some(state)) = (names.any(is_named), object.state()) else {
+    let (true, Some(state)) = (makers(graph, object).any(is_named), object.state()) else {
         return true;
     };
     let state = match graph.get(state) {
@@ -88,17 +84,17 @@ pub fn has_usual_state(graph: &Graph, object: &Object) -> bool {
         && is_dtype(graph, *dtype, object.built_at())
 }
 
-/// Whether an object is no generator of torch, or is given a state as torch writes it, `(seed, offset, tensor)`: its C++
-/// takes anything for such a tuple (torch/csrc/Generator.cpp, `THPGenerator_pickleSetState`).
+/// Whether an object is no generator of torch, or is given a state as torch writes it, `(seed, offset,
+/// tensor)`: its C++ takes anything for such a tuple (torch/csrc/Generator.cpp,
+/// `THPGenerator_pickleSetState`).
 pub fn has_usual_generator(graph: &Graph, object: &Object) -> bool {
-    let class = graph.tuple(object.args).and_then(|args| args.first());
-    let mut names = std::iter::once(&object.callable).chain(class);
-    let is_generator = names.any(|id| {
-        named(graph, *id).is_some_and(|named| {
-            named.path().1.ends_with("Generator") && named.path().0.starts_with("torch")
+    let is_generator = |id| {
+        named(graph, id).is_some_and(|named| {
+            let (module, name) = named.path();
+            matches!(module, "torch" | "torch._C") && name == "Generator"
         })
-    });
-    let (true, Some(state)) = (is_generator, object.state()) else {
+    };
+    let (true, Some(state)) = (makers(graph, object).any(is_generator), object.state()) else {
         return true;
     };
     let is_tensor = |id| match graph.get(id) {
@@ -107,14 +103,22 @@ pub fn has_usual_generator(graph: &Graph, object: &Object) -> bool {
         }
         _ => false,
     };
-    let numbers = |id| {
+    let is_number = |id| {
         matches!(
             graph.get(id),
             Value::Int(_) | Value::BigInt(_) | Value::None
         )
     };
     matches!(graph.tuple(state), Some([seed, offset, tensor])
-        if numbers(*seed) && numbers(*offset) && is_tensor(*tensor))
+        if is_number(*seed) && is_number(*offset) && is_tensor(*tensor))
+}
+
+/// What may have made an object, and be its class: what was called, or got a class first.
+fn makers(graph: &Graph, object: &Object) -> impl Iterator<Item = ValueId> + use<> {
+    let class = graph.tuple(object.args).and_then(|args| args.first());
+    [Some(object.callable), class.copied()]
+        .into_iter()
+        .flatten()
 }
 
 /// The elements of a shape; `None` for what is none.

@@ -145,6 +145,15 @@ impl<'g> Callee<'g> {
     }
 }
 
+/// What an object is an instance of, or what made it: the class that `copyreg`'s functions get.
+pub fn maker(graph: &Graph, object: &Object) -> ValueId {
+    let makes = Special::of_value(graph, object.callable);
+    match (makes, graph.tuple(object.args)) {
+        (Some(Special::Reconstructor | Special::NewObject), Some([class, ..])) => *class,
+        _ => object.callable,
+    }
+}
+
 /// The class or function that a value names: itself, by `getattr` of another one, or as the
 /// persistent id that stands for a module's class in old files.
 pub fn class_of(graph: &Graph, id: ValueId) -> Option<String> {

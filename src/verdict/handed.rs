@@ -1,7 +1,7 @@
 //! What code on the list gets hold of, and may call.
 
 use super::Verdict;
-use super::callee::{Callee, Named, Special, named};
+use super::callee::{Callee, Named, Special, maker, named};
 use super::changes::{CHANGES, is_hook};
 use super::given;
 use super::judge::{COMPUTES, Judge, path};
@@ -81,12 +81,8 @@ impl<'g> Judge<'g> {
         let special = object.and_then(|object| Special::of_value(graph, object.callable));
         // What an object is an instance of decides; what `getattr` returns is what it names.
         let class = match (special, object) {
-            (None, Some(object)) => object.callable,
-            (Some(Special::Reconstructor | Special::NewObject), Some(object)) => {
-                match graph.tuple(object.args) {
-                    Some([class, ..]) => *class,
-                    _ => value,
-                }
+            (None | Some(Special::Reconstructor | Special::NewObject), Some(object)) => {
+                maker(graph, object)
             }
             (
                 Some(

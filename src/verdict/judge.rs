@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::callee::{Callee, Named, Special, named};
+use super::callee::{Callee, Named, Special, maker, named};
 use super::finding::{Finding, GlobalUse, arguments, worst};
 use super::given;
 use super::handed::may_be_handed_on;
 use super::names;
 use super::python2::python3;
-use super::reach::{Root, held, reach};
+use super::reach::{Root, held, made_of, reach};
 use super::rights::{Rights, rights};
 use super::{Verdict, qualified};
 use crate::pickle::{COMPUTED, Global, Graph, Object, Value, ValueId};
@@ -35,8 +35,8 @@ pub enum Use {
     Format,
 }
 
-/// Judges a pickle by all that it calls, changes, and hands to what it calls, and what a loader that does more with a
-/// value than to return it hands to the value's methods.
+/// Judges a pickle by all that it calls, changes, and hands to what it calls, and by what methods of
+/// its value get hold of when a loader uses it.
 pub fn judge(graph: &Graph, used: Option<(Use, ValueId)>) -> Judgement {
     let mut judge = Judge {
         graph,
@@ -75,14 +75,7 @@ fn runs_methods(graph: &Graph, value: ValueId) -> bool {
     let Value::Object(object) = graph.get(value) else {
         return false;
     };
-    let class = match (
-        Special::of_value(graph, object.callable),
-        graph.tuple(object.args),
-    ) {
-        (Some(Special::Reconstructor | Special::NewObject), Some([class, ..])) => *class,
-        _ => object.callable,
-    };
-    named(graph, class).is_some_and(|class| {
+    named(graph, maker(graph, object)).is_some_and(|class| {
         let (module, name) = class.path();
         let is_container = matches!(
             (module, name.as_str()),
@@ -92,8 +85,11 @@ fn runs_methods(graph: &Graph, value: ValueId) -> bool {
             ) | ("functools", "partial")
                 | ("builtins", _)
         );
+        // Tensors compare their elements; arrays compare objects.
+        let is_tensor =
+            !module.starts_with("numpy") && given::is_of_torch(graph, object, module, &name);
         let rights = rights(module, &name);
-        !is_container && rights.is_some_and(|rights| !rights.any(Rights::MODULE))
+        !is_container && !is_tensor && rights.is_some_and(|rights| !rights.any(Rights::MODULE))
     })
 }
 
@@ -131,17 +127,14 @@ pub(super) struct Usage {
 pub(super) type Owned = Option<Rights>;
 
 impl<'g> Judge<'g> {
-    /// Notes what objects keep that is not on the list: whoever uses them may call it, and that may be code that loads
-    /// the file.
+    /// Notes what objects keep that is not on the list: their methods may call it, while the file
+    /// is loaded, too.
     fn kept(&mut self) {
         if !self.any_kept_away {
             return;
         }
         let graph = self.graph;
-        let made_of = graph.objects().iter().flat_map(|object| {
-            let made_of = [Some(object.args), object.kwargs(), object.state()];
-            made_of.into_iter().flatten()
-        });
+        let made_of = graph.objects().iter().flat_map(made_of);
         let roots = made_of.map(|value| Root { value, user: None });
         let mut kept = Vec::new();
         reach(graph, roots.collect(), |value, _| {

@@ -48,7 +48,8 @@ pub enum Verdict {
     /// A name that this program does not know, and that the pickle only mentions: it runs nothing, but unpickling
     /// imports its module.
     Named,
-    /// Called or changed, and of a package that this program cannot judge; or kept by an object, which may call it.
+    /// Called or changed, and of a package that this program cannot judge; or kept by an object,
+    /// which may call it.
     Unknown,
     /// Runs code, reaches the system, or may do so.
     Dangerous,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::pickle::{Global, Graph, Value, ValueId};
+use crate::pickle::{Global, Graph, Object, Value, ValueId};
 
 /// A value that code on the list uses, and the name of that code.
 #[derive(Clone, Copy)]
@@ -48,11 +48,16 @@ pub fn held(graph: &Graph, value: ValueId) -> Vec<ValueId> {
         Value::Dict(pairs) => flat(pairs),
         Value::Persistent(pid) => vec![pid],
         Value::Object(object) => {
-            let made_of = [Some(object.args), object.kwargs(), object.state()];
-            let made_of = made_of.into_iter().flatten();
             let items = object.items().iter().copied();
-            made_of.chain(items).chain(flat(object.pairs())).collect()
+            let items = items.chain(flat(object.pairs()));
+            made_of(object).chain(items).collect()
         }
         _ => Vec::new(),
     }
+}
+
+/// What was used to make an object.
+pub fn made_of(object: &Object) -> impl Iterator<Item = ValueId> + use<> {
+    let made_of = [Some(object.args), object.kwargs(), object.state()];
+    made_of.into_iter().flatten()
 }

@@ -56,8 +56,8 @@ impl Roles {
                 && may_be(role(1), Role::Protocol)
     }
 
-    /// What torch does with the value of the next pickle, if the file is a legacy stream for it: it compares the first
-    /// one with the magic number, and tells of a protocol that is another one.
+    /// What torch does with the value of the next pickle, if it takes the file for a legacy stream:
+    /// it compares the first with the magic number, and writes the second into an error.
     pub fn use_of_next(&self) -> Option<Use> {
         match self.first.as_slice() {
             [] => Some(Use::Compare),

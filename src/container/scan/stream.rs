@@ -16,7 +16,7 @@ use super::{Certainty, Scanner};
 use crate::error::Result;
 use crate::pickle::{BlobKind, Graph, Loaded, Read, Value, ValueId};
 use crate::read_at::{ReadAt, SubRange};
-use crate::verdict::{self, Verdict};
+use crate::verdict::{self, Use, Verdict};
 
 /// Whole pickles one behind the other that are not certain to be any.
 const MAX_DOUBTFUL: usize = 1000;
@@ -56,16 +56,15 @@ impl Scanner<'_, '_> {
         let mut alone = Alone::new();
         // Pickles of a number or two, which anything can begin with: they count when a real one follows.
         let mut doubtful = Vec::new();
-        while (certainty == Certainty::Sure || offset < source.len())
-            && let Some(mut judged) = self.judge(source, offset)?
-        {
-            if place.is_empty() || certainty == Certainty::Maybe {
-                streamed
-                    .roles
-                    .use_of_next()
-                    .into_iter()
-                    .for_each(|by| judged.used(by));
+        loop {
+            if certainty != Certainty::Sure && offset >= source.len() {
+                break;
             }
+            let is_start = place.is_empty() || certainty == Certainty::Maybe;
+            let used = streamed.roles.use_of_next().filter(|_| is_start);
+            let Some(judged) = self.judge_several(source, offset, 1, used)? else {
+                break;
+            };
             // torch reads each of those that are certain by itself.
             alone.is_relative |=
                 alone.read > 0 && judged.read.is_relative && certainty != Certainty::Sure;
@@ -145,7 +144,7 @@ impl Scanner<'_, '_> {
         source: &Arc<dyn ReadAt>,
         offset: u64,
     ) -> Result<Option<Judged>> {
-        self.judge_several(source, offset, 1)
+        self.judge_several(source, offset, 1, None)
     }
 
     pub(super) fn judge_several(
@@ -153,6 +152,7 @@ impl Scanner<'_, '_> {
         source: &Arc<dyn ReadAt>,
         offset: u64,
         count: usize,
+        used: Option<Use>,
     ) -> Result<Option<Judged>> {
         if self.is_full() {
             return Ok(None);
@@ -160,7 +160,7 @@ impl Scanner<'_, '_> {
         self.reads = self.reads.saturating_add(1);
         let mut limits = self.guard.limits.clone();
         limits.pickle_bytes = self.pickle_bytes;
-        let judged = Judged::read(&**source, offset, count, &limits)?;
+        let judged = Judged::read(&**source, offset, count, &limits, used)?;
         let spent = match self.overlaps {
             true => judged.read.bytes_read,
             // What was read ahead is read again, but by few.

@@ -19,7 +19,7 @@ impl Scanner<'_, '_> {
         offset: u64,
         alone: &Alone,
     ) -> Result<()> {
-        let Some(judged) = self.judge_several(source, offset, alone.read)? else {
+        let Some(judged) = self.judge_several(source, offset, alone.read, None)? else {
             return Ok(());
         };
         let scanned = &judged.scanned;
