@@ -157,8 +157,10 @@ pub fn is_tar(head: &[u8]) -> bool {
 
 /// A number in the header of a tar, in all the forms that Python's tarfile reads (Lib/tarfile.py, `nti`, and `int`).
 pub fn tar_number(field: &[u8]) -> Option<i64> {
-    if let Some((0x80, digits)) = field.split_first() {
-        return digits.iter().try_fold(0i64, |number, digit| {
+    // In bytes, of which the first is a mark; 0xff marks two's complement.
+    if let Some((mark @ (0x80 | 0xff), digits)) = field.split_first() {
+        let start = if *mark == 0xff { -1 } else { 0 };
+        return digits.iter().try_fold(start, |number: i64, digit| {
             number.checked_mul(256)?.checked_add((*digit).into())
         });
     }

@@ -6,6 +6,9 @@ use super::callee::{Special, named};
 use super::judge::is_named;
 use crate::pickle::{Graph, Object, Value, ValueId};
 
+/// The most dimensions that numpy allows (NPY_MAXDIMS). Many calls can share one shape.
+const MAX_RANK: usize = 64;
+
 /// Whether a call of one of numpy's functions on the list, at that offset in bytes, gets what
 /// numpy's own pickles give it.
 pub fn are_usual(graph: &Graph, module: &str, name: &str, args: &[ValueId], at: u64) -> bool {
@@ -124,6 +127,7 @@ fn makers(graph: &Graph, object: &Object) -> impl Iterator<Item = ValueId> + use
 /// The elements of a shape; `None` for what is none.
 fn count(graph: &Graph, shape: ValueId) -> Option<u64> {
     let sizes = graph.tuple(shape)?;
+    let sizes = (sizes.len() <= MAX_RANK).then_some(sizes)?;
     sizes
         .iter()
         .try_fold(1u64, |count, size| match graph.get(*size) {

@@ -1,7 +1,7 @@
 //! Calls by name, and functions that are judged by their arguments.
 
 use super::callee::{Callee, Named, Special};
-use super::changes::{is_hook, is_plain};
+use super::changes::is_plain;
 use super::dtypes::{self, Dtype};
 use super::given::{self, are_of_tensors};
 use super::judge::{Judge, NEW, Owned, is_named};
@@ -229,15 +229,11 @@ impl<'g> Judge<'g> {
 
     /// Whether a call gets keyword arguments, of a partial also by its state, under names of attributes that code looks
     /// for.
-    fn names_hooks(&self, object: &Object) -> bool {
-        let graph = self.graph;
-        let parts = object.state().and_then(|state| graph.tuple(state));
+    fn names_hooks(&mut self, object: &Object) -> bool {
+        let parts = object.state().and_then(|state| self.graph.tuple(state));
         let parts = parts.into_iter().flatten().copied();
         let mut mappings = object.kwargs().into_iter().chain(parts);
-        mappings.any(|id| {
-            let mut pairs = graph.pairs(id).unwrap_or_default().iter();
-            pairs.any(|(key, _)| is_hook(graph, *key))
-        })
+        mappings.any(|mapping| self.has_hooks(mapping))
     }
 
     /// Whether the arguments are a tuple and a dict, so that passing them runs no code of theirs.
@@ -300,10 +296,15 @@ fn is_compiler(graph: &Graph, id: ValueId) -> bool {
     }
 }
 
-/// Whether a value is a class, or a list or tuple of classes by name.
+/// Classes of one union. Many calls can share them.
+const MAX_CLASSES: usize = 1000;
+
+/// Whether a value is a list or tuple of classes by name.
 fn are_classes(graph: &Graph, id: ValueId) -> bool {
     match graph.get(id) {
-        Value::List(items) | Value::Tuple(items) => items.iter().all(|item| is_type(graph, *item)),
+        Value::List(items) | Value::Tuple(items) => {
+            items.len() <= MAX_CLASSES && items.iter().all(|item| is_type(graph, *item))
+        }
         _ => false,
     }
 }

@@ -4,6 +4,7 @@ use super::Verdict;
 use super::arrays;
 use super::callee::Named;
 use super::finding::arguments;
+use super::given;
 use super::judge::{Judge, Owned, is_named, path};
 use super::names;
 use super::python2::python3;
@@ -51,6 +52,7 @@ impl<'g> Judge<'g> {
     ) -> bool {
         arrays::has_usual_state(self.graph, object)
             && arrays::has_usual_generator(self.graph, object)
+            && !given::moves_tensor(self.graph, object)
             && (object.items().is_empty() || rights.any(Rights::APPEND.or(Rights::ADD)))
             && (object.pairs().is_empty() || rights.any(Rights::ITEMS))
             && object
@@ -87,31 +89,41 @@ impl<'g> Judge<'g> {
 
     /// Whether a state is a dict or two whose entries become attributes, and none of them one that code looks for:
     /// `__class__` makes the object one of another class, and numpy reads memory where `__array_interface__` says.
-    pub(super) fn sets_attributes(&self, state: ValueId) -> bool {
+    pub(super) fn sets_attributes(&mut self, state: ValueId) -> bool {
         let graph = self.graph;
-        let sets = |id: &ValueId| match graph.get(*id) {
-            Value::Dict(pairs) => !pairs.iter().any(|(key, _)| is_hook(graph, *key)),
-            value => value == Value::None,
-        };
+        let mut sets = |id| is_plain(graph, id) && !self.has_hooks(id);
         match graph.tuple(state) {
-            Some(parts) => parts.len() == 2 && parts.iter().all(sets),
-            None => sets(&state),
+            Some([first, second]) => sets(*first) && sets(*second),
+            Some(_) => false,
+            None => sets(state),
         }
     }
 
-    /// Whether the state of a `torch.nn.Module` has dicts in the places in which its `__setstate__` looks for names.
-    pub(super) fn is_plain_module(&self, state: ValueId) -> bool {
+    /// Whether a dict has keys that may be names of attributes that code looks for. Many objects can share it.
+    pub(super) fn has_hooks(&mut self, id: ValueId) -> bool {
         let graph = self.graph;
-        let Value::Dict(pairs) = graph.get(state) else {
-            return false;
+        let has_hooks = || {
+            let mut pairs = graph.pairs(id).unwrap_or_default().iter();
+            pairs.any(|(key, _)| is_hook(graph, *key))
         };
-        pairs.iter().all(|(key, value)| {
+        *self.hooked.entry(id).or_insert_with(has_hooks)
+    }
+
+    /// Whether the state of a `torch.nn.Module` has dicts in the places in which its `__setstate__` looks for names.
+    pub(super) fn is_plain_module(&mut self, state: ValueId) -> bool {
+        let graph = self.graph;
+        let is_plain_pair = |(key, value): &(ValueId, ValueId)| {
             let is_read = matches!(
                 graph.str(*key),
                 Some("_parameters" | "_buffers" | "_modules")
             );
             !is_read || is_plain(graph, *value) || is_ordered_dict(graph, *value)
-        })
+        };
+        let is_plain = || match graph.get(state) {
+            Value::Dict(pairs) => pairs.iter().all(is_plain_pair),
+            _ => false,
+        };
+        *self.plain_modules.entry(state).or_insert_with(is_plain)
     }
 
     /// Judges the attributes that a function of torch gives a tensor.

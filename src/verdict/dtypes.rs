@@ -79,8 +79,8 @@ pub fn of(graph: &Graph, object: &Object) -> Dtype {
         'O' => flags == OBJECT,
         _ => [0, NEEDS_INIT].contains(&flags),
     };
-    // Of dates the unit.
-    let is_plain = matches!(kind, 'M' | 'm') || rest.iter().all(is_none);
+    // Metadata; of dates the unit.
+    let is_plain = rest.len() <= 1 && (matches!(kind, 'M' | 'm') || rest.iter().all(is_none));
     match is_whole && fits && is_flagged && is_plain {
         true => Dtype::Plain,
         false => Dtype::Odd,

@@ -2,7 +2,7 @@
 //! they say, so that they get only what genuine pickles give them.
 
 use super::arrays;
-use super::callee::{Callee, Special};
+use super::callee::{Callee, Special, named};
 use super::judge::is_named;
 use super::names;
 use super::rights::{Rights, rights};
@@ -101,6 +101,18 @@ fn is_of(graph: &Graph, value: ValueId, is_usual: fn(&Graph, &Object, &str, &str
         }
     }
     true
+}
+
+/// Whether a tensor that a function of torch returns, or a parameter, is given `(storage, offset,
+/// shape, strides)`, which a quantized one does not check against its scales (torch/_tensor.py,
+/// `__setstate__`). Old torch wrote such states for classes of tensors.
+pub fn moves_tensor(graph: &Graph, object: &Object) -> bool {
+    let is_function = named(graph, object.callable).is_some_and(|named| {
+        let (module, name) = named.path();
+        TORCH.contains(&module) && !name.ends_with("Tensor")
+    });
+    let state = object.state().and_then(|state| graph.tuple(state));
+    is_function && state.is_some_and(|state| state.len() == 4)
 }
 
 /// Whether a call returns a tensor, an array, or a value that torch writes beside them.

@@ -5,7 +5,6 @@ use super::callee::{Callee, Named, Special, maker, named};
 use super::changes::{CHANGES, is_hook};
 use super::given;
 use super::judge::{COMPUTES, Judge, path};
-use super::names;
 use super::python2::python3;
 use super::reach::{Root, reach};
 use super::rights::{Rights, rights};
@@ -36,7 +35,7 @@ impl<'g> Judge<'g> {
         let is_class = |id: &ValueId| match graph.global(*id) {
             Some(global) => {
                 let (module, name) = python3(&global.module, &global.name);
-                rights(module, name).is_some() || !names::is_judged(module)
+                rights(module, name).is_some()
             }
             None => false,
         };

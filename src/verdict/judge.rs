@@ -44,6 +44,8 @@ pub fn judge(graph: &Graph, used: Option<(Use, ValueId)>) -> Judgement {
         computed: Vec::new(),
         roots: Vec::new(),
         called_partials: HashSet::new(),
+        hooked: HashMap::new(),
+        plain_modules: HashMap::new(),
         floor: Verdict::Known,
         any_kept_away: false,
     };
@@ -107,6 +109,9 @@ pub(super) struct Judge<'g> {
     pub(super) roots: Vec<Root<'g>>,
     /// Calls of `functools.partial` whose functions were judged as called, by their offsets.
     called_partials: HashSet<u64>,
+    /// Answers of `has_hooks` and of `is_plain_module`.
+    pub(super) hooked: HashMap<ValueId, bool>,
+    pub(super) plain_modules: HashMap<ValueId, bool>,
     /// The least that the pickle is, for what no global stands for.
     pub(super) floor: Verdict,
     /// Whether there is anything that such code must not get hold of.

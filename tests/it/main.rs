@@ -22,6 +22,7 @@ mod inputs;
 mod inspect;
 mod library;
 mod limits;
+mod loaders;
 mod machine;
 mod patterns;
 mod pickle;

@@ -104,6 +104,18 @@ fn a_tar_is_known_by_its_checksum() {
         ["é.pkl"]
     );
 
+    // The sum of signed bytes can be negative; Python writes that as 0xff and the two's complement.
+    let mut negative = header(&[0x90; 100], b'0', DANGER.len());
+    negative[148..156].fill(b' ');
+    let sum: i64 = negative
+        .iter()
+        .map(|byte| i64::from(byte.cast_signed()))
+        .sum();
+    negative[148..156].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!((sum < 0, negative[148]), (true, 0xff));
+    let found = judged(&tar_of(&[negative, padded(DANGER)]));
+    assert_eq!((found.format, places(&found).len()), ("tar archive", 1));
+
     // As Python reads numbers.
     for sum in ["0o{}\0", " {}\0", "+{}\0"] {
         let mut odd = member("pickle", b'0', DANGER);

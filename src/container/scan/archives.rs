@@ -91,8 +91,7 @@ impl Scanner<'_, '_> {
             let what = "it is a file of torch.save and an exported program at once";
             self.problem(place, what);
         }
-        let is_script = records.keys().any(|name| name.ends_with("/constants.pkl"));
-        let around = std::mem::replace(&mut self.is_script, is_script);
+        let around = std::mem::replace(&mut self.is_script, is_script(&records));
         let mut members: Vec<(&String, &Record)> = records
             .iter()
             .map(|(key, record)| (key, &**record))
@@ -271,6 +270,19 @@ pub(super) fn inside(place: &str, name: &str) -> String {
 pub(super) fn is_pickle_name(name: &str) -> bool {
     let name = name.to_lowercase();
     name.ends_with(".pkl") || name.ends_with(".pickle")
+}
+
+/// Whether `torch.load` hands the archive to `torch.jit.load`, as one of TorchScript: it looks in the
+/// folder of the first record, which has to be the only one.
+fn is_script(records: &Records) -> bool {
+    let folder = |name: &String| Some(name.split_once('/')?.0.to_owned());
+    let first = records.keys().next().and_then(folder);
+    first.is_some_and(|first| {
+        records
+            .keys()
+            .all(|name| folder(name).as_ref() == Some(&first))
+            && records.contains_key(&format!("{first}/constants.pkl"))
+    })
 }
 
 /// Whether a TorchScript archive has code that may run when it is loaded. Code that cannot be read may be such.

@@ -57,11 +57,16 @@ impl Roles {
     }
 
     /// What torch does with the value of the next pickle, if it takes the file for a legacy stream:
-    /// it compares the first with the magic number, and writes the second into an error.
+    /// it compares the first with the magic number, and writes the second, or the keys in the fifth,
+    /// into an error.
     pub fn use_of_next(&self) -> Option<Use> {
         match self.first.as_slice() {
             [] => Some(Use::Compare),
-            [Role::Magic | Role::Array | Role::Computed] => Some(Use::Format),
+            [Role::Magic | Role::Array | Role::Computed, others @ ..]
+                if matches!(others.len(), 0 | 3) =>
+            {
+                Some(Use::Format)
+            }
             _ => None,
         }
     }

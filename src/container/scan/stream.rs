@@ -343,7 +343,7 @@ fn latin1(text: &str) -> Option<Vec<u8>> {
 /// of that name.
 fn unknown_script_types(scanned: &mut ScannedPickle) {
     for global in &mut scanned.globals {
-        if verdict::is_script_type(&global.name) && global.calls > 0 {
+        if verdict::is_script_type(&global.name) {
             global.verdict = global.verdict.max(Verdict::Unknown);
             scanned.verdict = scanned.verdict.max(Verdict::Unknown);
         }
