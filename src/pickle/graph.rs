@@ -11,6 +11,13 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(NonZeroU32);
 
+impl ValueId {
+    /// Where its node is.
+    fn index(self) -> usize {
+        usize::try_from(self.0.get()).map_or(usize::MAX, |id| id.wrapping_sub(1))
+    }
+}
+
 /// A value as its readers see it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'g> {
@@ -343,8 +350,7 @@ impl Graph {
     }
 
     fn node(&self, id: ValueId) -> Option<Node> {
-        let index = usize::try_from(id.0.get()).ok()?.checked_sub(1)?;
-        self.nodes.get(index).copied()
+        self.nodes.get(id.index()).copied()
     }
 
     fn try_get(&self, id: ValueId) -> Option<Value<'_>> {

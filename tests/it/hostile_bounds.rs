@@ -134,9 +134,7 @@ fn what_is_listed_named_or_quoted_again_and_again_is_refused_within_the_bounds()
     check(&repetitions::all());
 }
 
-/// By hand: `cargo test --release --test it hostile_bounds -- --ignored --nocapture`.
 #[test]
-#[ignore = "takes minutes"]
 fn floods_of_100_megabytes_are_refused_within_the_bounds() {
     check(&floods::all(100 << 20));
 }

@@ -1,7 +1,7 @@
 //! The verdict on what loaders do with the values of pickles besides to return them.
 //!
-//! Each hostile file here runs code in CPython 3.11 with torch 2.15 and numpy 2.4 when `torch.load` reads it, or makes
-//! them read memory that the file chooses.
+//! Each hostile file here runs code in CPython 3.11 with torch 2.15 and numpy 2.4 when `torch.load`
+//! reads it, or makes them read memory that the file chooses.
 
 use std::sync::Arc;
 
@@ -220,6 +220,6 @@ fn what_many_calls_can_share_has_a_bound() {
         let or = global("_operator", "or_");
         tuple(&[call(global("functools", "reduce"), &[or, classes])])
     };
-    assert_verdict(union(1000), Verdict::Known);
+    assert_verdict(union(1000), Verdict::Unknown);
     assert_eq!(judged(union(1001)).verdict, Some(Verdict::Dangerous));
 }

@@ -35,18 +35,22 @@ pub fn loads_only(graph: &Graph, looked_at: &HashSet<ValueId>) -> bool {
         Some((global.module.as_str(), global.name.as_str()))
     };
     let is_load = |object: &&Object| callee(object) == Some(LOAD);
-    let mut called: HashMap<ValueId, u64> = HashMap::new();
+    let mut called: HashMap<ValueId, u32> = HashMap::new();
     for load in graph.objects().iter().filter(is_load) {
         count(&mut called, load.callable);
     }
+    // Hardly any pickle has loads, and what follows takes time and memory for all values.
+    if called.is_empty() {
+        return false;
+    }
     let references = graph.references();
-    let mut rebuilt: HashMap<ValueId, u64> = HashMap::new();
+    let mut rebuilt: HashMap<ValueId, u32> = HashMap::new();
     for object in graph.objects() {
         let is_rebuilt = callee(object).is_some_and(|(module, name)| {
             module == "torch._utils" && name.starts_with("_rebuild_tensor")
         });
         // Arguments that another call gets too would be given to that.
-        if is_rebuilt && references.get(&object.args) == Some(&1) {
+        if is_rebuilt && references.of(object.args) == 1 {
             for id in graph.tuple(object.args).unwrap_or_default() {
                 count(&mut rebuilt, *id);
             }
@@ -57,19 +61,17 @@ pub fn loads_only(graph: &Graph, looked_at: &HashSet<ValueId>) -> bool {
             Some([bytes]) => looked_at.contains(bytes),
             _ => false,
         };
-        let is_called_only = references.get(&load.callable) == called.get(&load.callable);
-        let is_rebuilt_only = references.get(&id) == rebuilt.get(&id);
+        let is_called_only = called.get(&load.callable) == Some(&references.of(load.callable));
+        let is_rebuilt_only = rebuilt.get(&id).copied().unwrap_or(0) == references.of(id);
         is_looked_at && !load.is_changed() && is_called_only && is_rebuilt_only
     };
-    let mut values = graph.values();
-    !called.is_empty()
-        && values.all(|(id, value)| match value {
-            Value::Object(object) if is_load(&object) => is_fine(id, object),
-            _ => true,
-        })
+    graph.values().all(|(id, value)| match value {
+        Value::Object(object) if is_load(&object) => is_fine(id, object),
+        _ => true,
+    })
 }
 
-fn count(counts: &mut HashMap<ValueId, u64>, id: ValueId) {
+fn count(counts: &mut HashMap<ValueId, u32>, id: ValueId) {
     let count = counts.entry(id).or_default();
     *count = count.saturating_add(1);
 }
